@@ -1,0 +1,121 @@
+"""Topics on a broker: make what is missing, and say what does not fit."""
+
+from typing import Any, Final
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from aegis_app.settings import Settings
+from aegis_app.topics import TOPICS, changelog, full_name
+
+TABLES: Final = ("cards",)
+
+
+def wanted(settings: Settings) -> list[NewTopic]:
+    """Every topic that a deployment needs, the changelogs of its tables included."""
+    topics = [
+        NewTopic(
+            full_name(topic.name, settings),
+            topic.partitions or settings.partitions,
+            settings.replication,
+            topic_configs=topic.config(settings.replication),
+        )
+        for topic in TOPICS
+    ]
+    changelogs = [
+        NewTopic(
+            changelog(table, settings),
+            settings.partitions,
+            settings.replication,
+            topic_configs={
+                "cleanup.policy": "compact",
+                # Time to put a newer value back on top of a revived writer's, before compaction takes it away.
+                "min.compaction.lag.ms": str(24 * 3_600_000),
+                "min.insync.replicas": str(min(2, settings.replication)),
+            },
+        )
+        for table in TABLES
+    ]
+    return topics + changelogs
+
+
+async def create(settings: Settings) -> list[str]:
+    """Make the topics that are missing; returns their names. Raises `KafkaError`."""
+    async with _client(settings) as client:
+        there = set(await client.list_topics())
+        missing = [topic for topic in wanted(settings) if topic.name not in there]
+        if not missing:
+            return []
+        answer = await client.create_topics(missing)
+        for name, code, *message in answer.topic_errors:
+            error = for_code(code)
+            if code and error is not TopicAlreadyExistsError:
+                raise error(f"{name}: {' '.join(filter(None, message))}")
+        return [topic.name for topic in missing]
+
+
+async def check(settings: Settings) -> list[str]:
+    """What does not fit, a sentence each; empty where all is well. Raises `KafkaError`."""
+    async with _client(settings) as client:
+        names = [topic.name for topic in wanted(settings)]
+        described = {topic["topic"]: topic for topic in await client.describe_topics(names)}
+        configured = await _configs(client, [name for name in names if not described[name]["error_code"]])
+    partitions = len(described[full_name(TOPICS[0].name, settings)]["partitions"]) or settings.partitions
+    problems = []
+    for topic in wanted(settings):
+        found = described[topic.name]
+        if found["error_code"]:
+            problems.append(f"{topic.name} is missing; `aegis topics create` makes it")
+            continue
+        count = len(found["partitions"])
+        if count != partitions:
+            problems.append(f"{topic.name} has {count} partitions, {TOPICS[0].name} has {partitions}: they must be equal")
+        replicas = min(len(partition["replicas"]) for partition in found["partitions"])
+        if replicas < settings.replication:
+            problems.append(f"{topic.name} has {replicas} copies, AEGIS_REPLICATION asks for {settings.replication}")
+        for name, value in topic.topic_configs.items():
+            actual = configured[topic.name].get(name)
+            if not _fits(name, value, actual):
+                problems.append(f"{topic.name}: {name} is {actual}, should be {value}")
+    return problems
+
+
+def _fits(name: str, value: str, actual: str | None) -> bool:
+    if actual is None:
+        return False
+    if name == "cleanup.policy":
+        return value in actual.split(",")
+    number = int(actual)
+    return number < 0 or number >= int(value)
+
+
+async def _configs(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    answers = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
+    configs: dict[str, dict[str, str]] = {}
+    for answer in answers:
+        for _code, _message, _type, name, entries in answer.resources:
+            configs[name] = {entry[0]: entry[1] for entry in entries}
+    return configs
+
+
+class _client:
+    """An admin client for the length of a `with` block."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def __aenter__(self) -> AIOKafkaAdminClient:
+        self._client = AIOKafkaAdminClient(**self._settings.connection())
+        try:
+            await self._client.start()
+        except BaseException:
+            await self._client.close()
+            raise
+        return self._client
+
+    async def __aexit__(self, *_: Any) -> None:
+        await self._client.close()
+
+
+__all__ = ["KafkaError", "check", "create", "wanted"]

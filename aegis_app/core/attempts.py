@@ -1,0 +1,108 @@
+"""How often a card was tried: exact times first, buckets where there are too many.
+
+`Attempts` reaches 25 hours back from the card's clock, so that a 24-hour window is whole for payments up to an hour late.
+The newest `MOST_EXACT` are kept to the millisecond; older ones fall into buckets of a minute, which become buckets of an hour
+once they are two hours old. A window that touches a bucket counts all of it: never below the truth, and marked as saturated.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from struct import Struct as Packed
+from typing import Final, NamedTuple
+
+from aegis_app.core.payment import Millis
+
+MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 60 * MINUTE_MS
+REACH_MS: Final = 25 * HOUR_MS
+MOST_EXACT: Final = 256
+
+SMALL: Final = 1
+"""Mark of an attempt that tests a card: a verification, or an amount of at most two whole units."""
+REFUSED: Final = 2
+"""Mark of an attempt whose verdict was not `allow`."""
+
+_BUCKET: Final = Packed("<IHI")
+"""Start in seconds since the epoch, width in seconds, attempts."""
+
+
+class Count(NamedTuple):
+    """Attempts in a window; `saturated`: at least the truth, and perhaps more."""
+
+    attempts: int
+    saturated: bool
+
+
+class Attempts(NamedTuple):
+    """Packed columns: `times` are sorted int64 milliseconds, `marks` a byte for each, `buckets` sorted by start."""
+
+    times: bytes = b""
+    marks: bytes = b""
+    buckets: bytes = b""
+
+
+def timeline(times: bytes) -> Sequence[Millis]:
+    """A packed column of times, readable without copying it."""
+    return memoryview(times).cast("q")
+
+
+def count(attempts: Attempts, times: Sequence[Millis], clock: Millis, at: Millis, window: Millis) -> Count | None:
+    """Attempts in `(at - window, at]`, or `None` where the window begins before memory does (`times` unpacks `attempts`)."""
+    since = at - window
+    if since < clock - REACH_MS:
+        return None
+    exact = bisect_right(times, at) - bisect_right(times, since)
+    if not attempts.buckets:
+        return Count(exact, False)
+    bucketed = sum(
+        number for start, width, number in _BUCKET.iter_unpack(attempts.buckets) if start * 1000 <= at and (start + width) * 1000 > since
+    )
+    return Count(exact + bucketed, bucketed > 0)
+
+
+def count_small(attempts: Attempts, times: Sequence[Millis], at: Millis, window: Millis) -> int:
+    """Small attempts in `(at - window, at]`, among those kept exactly."""
+    marks = attempts.marks[bisect_right(times, at - window) : bisect_right(times, at)]
+    return sum(mark & SMALL for mark in marks)
+
+
+def add(attempts: Attempts, clock: Millis, at: Millis, mark: int) -> Attempts:
+    """Add an attempt and forget what lies beyond the reach of `clock`, which has already advanced."""
+    times, marks, buckets = attempts
+    column = timeline(times)
+    horizon = clock - REACH_MS
+    if column and column[0] <= horizon:
+        gone = bisect_right(column, horizon)
+        times, marks = times[gone * 8 :], marks[gone:]
+        column = timeline(times)
+    if at > horizon:
+        index = bisect_right(column, at)
+        times = times[: index * 8] + at.to_bytes(8, "little", signed=True) + times[index * 8 :]
+        marks = marks[:index] + bytes((mark,)) + marks[index:]
+    if len(marks) > MOST_EXACT:
+        oldest = int.from_bytes(times[:8], "little", signed=True)
+        times, marks = times[8:], marks[1:]
+        buckets = _pour(buckets, clock, oldest)
+    elif buckets:
+        buckets = _pour(buckets, clock, None)
+    return Attempts(times, marks, buckets)
+
+
+def _pour(buckets: bytes, clock: Millis, at: Millis | None) -> bytes:
+    """Add one attempt to its bucket (none if `None`), widen buckets two hours old, and drop those beyond reach."""
+    kept: dict[tuple[int, int], int] = {}
+    for start, width, number in _aged(buckets, clock, at):
+        place = (start, width)
+        kept[place] = kept.get(place, 0) + number
+    return b"".join(_BUCKET.pack(start, width, number) for (start, width), number in sorted(kept.items()))
+
+
+def _aged(buckets: bytes, clock: Millis, at: Millis | None) -> Iterator[tuple[int, int, int]]:
+    horizon = clock - REACH_MS
+    recent = (clock - 2 * HOUR_MS) // MINUTE_MS * 60  # so that the window of an hour never touches a bucket of one
+    for start, width, number in _BUCKET.iter_unpack(buckets):
+        if (start + width) * 1000 > horizon:
+            yield (start // 3600 * 3600, 3600, number) if start < recent else (start, width, number)
+    if at is not None:
+        second = at // 1000
+        yield (second // 60 * 60, 60, 1) if second >= recent else (second // 3600 * 3600, 3600, 1)

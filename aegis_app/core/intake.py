@@ -1,0 +1,112 @@
+"""What comes in from strangers: a payment, or a clear reason why it is none."""
+
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from aegis_app.core.payment import Millis, Outcome, Transaction, decode_transaction, looks_like_card_number
+
+T = TypeVar("T")
+
+FUTURE_MS: Final = 24 * 3_600_000
+"""A payment further ahead of its Kafka record than this is refused."""
+HIDDEN: Final = b"[card number removed]"
+
+
+class Reason(StrEnum):
+    """Why a record is a dead letter; a closed set, because it labels a metric."""
+
+    EMPTY = "empty"
+    MALFORMED = "malformed"
+    INVALID = "invalid"
+    CARD_NUMBER = "card_number"
+    KEY = "key"
+    PARTITION = "partition"
+    FUTURE = "future"
+
+
+class Refused(ValueError):
+    """A record that cannot be taken. The message never holds a card number."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Past(Struct, frozen=True, gc=False, tag_field="type", tag="payment"):
+    """A payment on `history`: learnt without a decision, with the outcome it had elsewhere."""
+
+    transaction: Transaction
+    outcome: Outcome = Outcome.ALLOW
+
+
+_decode_past = msgspec.json.Decoder(Past).decode
+encode_past: Final = msgspec.json.Encoder().encode
+
+
+def read_payment(value: bytes | None, key: bytes | None, written: Millis, *, token: bool) -> Transaction:
+    """Read a record of `transactions`, whose Kafka timestamp is `written`. Raises `Refused`.
+
+    `token`: card_ids may look like card numbers, because they are none.
+    """
+    txn = _decode(decode_transaction, value)
+    _check(txn, key, token=token)
+    if txn.at - written > FUTURE_MS:
+        raise Refused(Reason.FUTURE, f"timestamp lies {(txn.at - written) / 3_600_000:.1f} h ahead of the record's")
+    return txn
+
+
+def read_past(value: bytes | None, key: bytes | None, *, token: bool) -> Past:
+    """Read a record of `history`. Raises `Refused`."""
+    past = _decode(_decode_past, value)
+    _check(past.transaction, key, token=token)
+    return past
+
+
+def _decode(decode: Callable[[bytes], T], value: bytes | None) -> T:
+    if not value:
+        raise Refused(Reason.EMPTY, "the record has no value")
+    try:
+        return decode(value)
+    except msgspec.ValidationError as error:
+        raise Refused(Reason.INVALID, hide(str(error).encode()).decode()) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused(Reason.MALFORMED, hide(str(error).encode()).decode()) from None
+
+
+def _check(txn: Transaction, key: bytes | None, *, token: bool) -> None:
+    if not token and looks_like_card_number(txn.card_id):
+        raise Refused(Reason.CARD_NUMBER, "card_id looks like a card number; send a token (or set AEGIS_CARD_ID_IS_TOKEN=true)")
+    if not key:
+        raise Refused(Reason.KEY, "the record has no key; it must be the card_id")
+    if key != txn.card_id.encode():
+        raise Refused(Reason.KEY, "the record's key is not the card_id")
+
+
+_DIGITS: Final = re.compile(rb"(?<![\d.])\d(?:[ -]?\d){11,18}(?![\d.])")
+
+
+def hide(text: bytes) -> bytes:
+    """`text` without what can be a card number: 12 to 19 digits, spaces and hyphens aside, whose check digit is right."""
+    return _DIGITS.sub(lambda found: HIDDEN if _luhn(found[0]) else found[0], text)
+
+
+def hide_card_id(value: bytes) -> bytes:
+    """A payment whose card_id is a card number, without it, however it was written; any other text without card numbers."""
+    try:
+        payment = msgspec.json.decode(value)
+        payment["card_id"] = HIDDEN.decode()
+        value = msgspec.json.encode(payment)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError):
+        value = _DIGITS.sub(HIDDEN, value)
+    return hide(value)
+
+
+def _luhn(digits: bytes) -> bool:
+    numbers = [digit - 48 for digit in digits if 48 <= digit <= 57]
+    doubled = [number * 2 - 9 * (number > 4) for number in numbers[-2::-2]]
+    return (sum(numbers[-1::-2]) + sum(doubled)) % 10 == 0

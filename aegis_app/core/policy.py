@@ -1,0 +1,145 @@
+"""What the house wants: which rules count, their limits, what they ask for, and whether outcomes are enforced."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import cached_property
+from hashlib import sha256
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from aegis_app.core.payment import Outcome
+from aegis_app.core.rules import RULES, Limits, Rule
+
+_BY_NAME: Final[Mapping[str, Rule]] = {rule.name: rule for rule in RULES}
+
+
+class PolicyError(ValueError):
+    """A policy file is wrong; the message names the line and the entry."""
+
+
+class Mode(StrEnum):
+    """`observe`: every outcome is `allow`, the verdict stands beside it. `enforce`: the outcome is the verdict."""
+
+    OBSERVE = "observe"
+    ENFORCE = "enforce"
+
+
+class State(StrEnum):
+    """`shadow`: a hit is reported and counted, and asks for nothing."""
+
+    ON = "on"
+    SHADOW = "shadow"
+    OFF = "off"
+
+
+Ask = Literal[Outcome.REVIEW, Outcome.BLOCK]
+
+
+class Clause(Struct, frozen=True):
+    """One rule under this policy."""
+
+    rule: Rule
+    state: State
+    asks: Outcome
+    limits: Limits
+
+
+class Policy(Struct, frozen=True, dict=True):
+    """A validated policy. `dict`: so that the cached properties have a place."""
+
+    mode: Mode
+    on_failure: Outcome
+    clauses: tuple[Clause, ...]
+
+    @cached_property
+    def asked(self) -> tuple[Clause, ...]:
+        """The clauses to check: all but those that are off."""
+        return tuple(clause for clause in self.clauses if clause.state is not State.OFF)
+
+    @cached_property
+    def version(self) -> str:
+        """Names this policy's content in every decision: 12 hexadecimal digits."""
+        return sha256(msgspec.json.encode(self.described(), order="sorted")).hexdigest()[:12]
+
+    @property
+    def enforces(self) -> bool:
+        return self.mode is Mode.ENFORCE
+
+    def described(self) -> dict[str, Any]:
+        """The policy as its file would say it, every default written out."""
+        return {
+            "mode": self.mode.value,
+            "on_failure": self.on_failure.value,
+            "rules": {
+                clause.rule.name: {
+                    "state": clause.state.value,
+                    "asks": clause.asks.value,
+                    **msgspec.to_builtins(clause.limits),
+                }
+                for clause in self.clauses
+            },
+        }
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    mode: Mode = Mode.OBSERVE
+    on_failure: Outcome = Outcome.REVIEW
+    rules: dict[str, dict[str, Any]] = {}
+
+
+class _Head(Struct, frozen=True):
+    state: State = State.SHADOW
+    asks: Outcome = Outcome.REVIEW
+
+
+def parse_policy(text: str, name: str = "policy.toml") -> Policy:
+    """Read a policy file. A rule that it does not name runs in shadow. Raises `PolicyError` with line and entry."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise PolicyError(f"{name}: {error}") from None
+    try:
+        file = msgspec.convert(raw, _File)
+    except msgspec.ValidationError as error:
+        raise _located(text, name, error) from None
+    for unknown in file.rules.keys() - _BY_NAME.keys():
+        raise PolicyError(f"{name}, line {_line(text, ['rules', unknown])}: there is no rule {unknown!r}; rules are {', '.join(_BY_NAME)}")
+    return Policy(file.mode, file.on_failure, tuple(_clause(rule, file.rules.get(rule.name, {}), text, name) for rule in RULES))
+
+
+def _clause(rule: Rule, entries: dict[str, Any], text: str, name: str) -> Clause:
+    limits = {key: value for key, value in entries.items() if key not in _Head.__struct_fields__}
+    try:
+        head = msgspec.convert(entries, _Head)
+        if head.asks is Outcome.ALLOW:
+            raise msgspec.ValidationError("a rule asks for `review` or `block` - at `$.asks`")
+        return Clause(rule, head.state, head.asks, msgspec.convert(limits, rule.limits))
+    except msgspec.ValidationError as error:
+        raise _located(text, name, error, ["rules", rule.name]) from None
+
+
+def _located(text: str, name: str, error: msgspec.ValidationError, above: list[str] | None = None) -> PolicyError:
+    reason, _, place = str(error).partition(" - at `")
+    path = (above or []) + [part for part in place.rstrip("`").split(".") if part not in {"$", ""}]
+    unknown = re.search(r"unknown field `(\w+)`", reason)
+    if unknown:
+        path = [*path, unknown[1]]
+    return PolicyError(f"{name}, line {_line(text, path)}: {'.'.join(path) or 'file'}: {reason}")
+
+
+def _line(text: str, path: list[str]) -> int:
+    """The line where the entry at `path` stands; that of its table where it is not written out."""
+    table: list[str] = []
+    best = 1
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
+            table = [part.strip(" \"'") for part in header[1].split(".")]
+            if table == path[: len(table)]:
+                best = number
+        elif (entry := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*=", line)) and [*table, entry[1]] == path[: len(table) + 1]:
+            best = number
+    return best

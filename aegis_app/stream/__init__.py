@@ -1,0 +1,1 @@
+"""Faust a chunk at a time, each payment exactly once. See docs/decisions/0002-exactly-once.md."""

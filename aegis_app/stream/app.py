@@ -1,0 +1,191 @@
+"""The Faust app around the owners: starts what they need, hands partitions over, and stops the process when in doubt."""
+
+import asyncio
+import fcntl
+import logging
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, Final, NoReturn
+
+import faust
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import TopicPartition
+from faust.exceptions import ConsistencyError
+from faust.types import TP
+
+from aegis_app.settings import Settings
+from aegis_app.stream.memory import Codec, Memory
+from aegis_app.stream.outbox import Outbox
+from aegis_app.stream.owner import Owners, Stop
+from aegis_app.stream.transport import ChunkTopic, ChunkTransport
+
+SOFTWARE_ERROR: Final = 70
+"""Exit status (sysexits.h) when the process stops because going on could break a guarantee."""
+STOP_SECONDS: Final = 15.0
+"""From SIGTERM to the end, whatever Faust and Kafka are doing; the work in hand is settled long before."""
+
+
+class StreamWorker(faust.Worker):
+    """Faust's worker without its spinner, for which the root logger would have to be at DEBUG."""
+
+    def _setup_spinner_handler(self, logger: logging.Logger, level: int) -> None:
+        """No spinner."""
+
+
+class StreamApp(faust.App):
+    """A Faust app whose partitions each have one owner."""
+
+    consumer: Any
+
+    def __init__(self, settings: Settings, waiting_topics: Sequence[str], **options: Any) -> None:
+        self.settings = settings
+        self.waiting_topics = frozenset(waiting_topics)
+        """Subscribed, so that partitions come together, but not read yet by this version."""
+        self.lease_seconds = settings.session_timeout_seconds * 0.8
+        self.drain_seconds = settings.drain_seconds
+        self.outputs: Outbox
+        self.changes: Outbox
+        self.reader: AIOKafkaConsumer
+        self.owners: Owners[Any]
+        self._datadir_lock: IO[str] | None = None
+        self._stopping = False
+        super().__init__(
+            settings.app_id,
+            broker=[f"kafka://{server}" for server in settings.brokers],
+            broker_credentials=_credentials(settings),
+            broker_session_timeout=settings.session_timeout_seconds,
+            broker_heartbeat_interval=settings.session_timeout_seconds / 8,
+            broker_request_timeout=max(90.0, settings.session_timeout_seconds),
+            broker_commit_interval=1.0,
+            broker_max_poll_records=4096,
+            consumer_auto_offset_reset="earliest",
+            store="rocksdb://",
+            datadir=str(settings.datadir),
+            table_standby_replicas=0,
+            topic_partitions=settings.partitions,
+            topic_replication_factor=settings.replication,
+            topic_disable_leader=True,
+            stream_buffer_maxsize=16,
+            stream_wait_empty=False,
+            stream_recovery_delay=0.0,
+            web_tables_enabled=False,
+            web_router_enabled=False,
+            Topic=ChunkTopic,
+            Worker=StreamWorker,
+            web_host=settings.web_host,
+            web_port=settings.web_port,
+            canonical_url=settings.canonical_url,
+            **options,
+        )
+
+    def memory(self, name: str, codec: Codec[Any], sources: Sequence[str], decisions: str) -> Memory[Any]:
+        """Declare the table that owners write, and the topics that they read and publish to."""
+        cache = self.settings.cache_mebibytes << 20
+        table = Memory(self, name, codec, cache_bytes=cache, partitions=self.settings.partitions)
+        self.tables.add(table)
+        self.owners = Owners(self, table, sources, decisions)
+        return table
+
+    def _new_transport(self) -> Any:
+        return ChunkTransport(self.conf.broker_consumer, self)
+
+    async def on_first_start(self) -> None:
+        self._claim_datadir(Path(self.conf.datadir))
+        await super().on_first_start()
+        connection = self.settings.connection()
+        self.outputs, self.changes = Outbox(connection), Outbox(connection)
+        self.reader = AIOKafkaConsumer(**connection, enable_auto_commit=False, isolation_level="read_committed")
+        for client in (self.outputs, self.changes, self.reader):
+            await client.start()
+        self.add_future(self._tick())
+
+    async def _tick(self) -> None:
+        while not self.should_stop:
+            self.owners.tick()
+            await asyncio.sleep(0.25)
+
+    def _claim_datadir(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._datadir_lock = (directory / "in-use").open("w")
+        try:
+            fcntl.flock(self._datadir_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            sys.stderr.write(f"aegis: {directory} is used by another worker; give each its own AEGIS_DATADIR\n")
+            self._exit(1)
+
+    def check_assignment(self, assigned: set[TP]) -> None:
+        """Stop where a partition of one source comes without those of the others and of the changelog."""
+        wanted = [*self.owners.sources, self.owners.memory.changelog_topic.get_topic_name()]
+        held = {topic: {tp.partition for tp in assigned if tp.topic == topic} for topic in wanted}
+        if len({frozenset(partitions) for partitions in held.values()}) > 1:
+            uneven = ", ".join(f"{topic} {sorted(partitions)}" for topic, partitions in held.items())
+            self.die(Stop(f"partitions must come together, but came as {uneven}; see `aegis topics check`"))
+
+    async def lag(self) -> dict[TP, int]:
+        """Records not settled yet, per source partition held here, by asking Kafka for the ends of its logs."""
+        held = [TopicPartition(tp.topic, tp.partition) for tp in self.consumer.assignment() if tp.topic in self._read_topics]
+        ends = await self.reader.end_offsets(held) if held else {}
+        settled = self.owners.settled()
+        lag = {}
+        for tp, end in ends.items():
+            at = settled.get(TP(*tp), self.consumer.committed(TP(*tp)))
+            lag[TP(*tp)] = max(0, end - (at or 0))
+        return lag
+
+    @property
+    def _read_topics(self) -> set[str]:
+        return set(self.owners.sources) - self.waiting_topics
+
+    async def on_stop(self) -> None:
+        """Settle and commit the work in hand before Faust takes anything down."""
+        self._stopping = True
+        timer = threading.Timer(STOP_SECONDS, self._exit, [0])
+        timer.daemon = True
+        timer.start()
+        try:
+            await self.owners.hand_over()
+        except Stop as error:
+            self.die(error)
+        await super().on_stop()
+        for client in (self.outputs, self.changes, self.reader):
+            await client.stop()
+
+    async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
+        self.die(exc)
+
+    def _crash(self, reason: BaseException) -> None:
+        if not self._stopping:
+            self.die(reason)
+        super()._crash(reason)
+
+    def die(self, reason: BaseException) -> NoReturn:
+        """End the process now: what is not settled is read again, by whoever comes next."""
+        if isinstance(reason, Stop):
+            self.log.critical("Stopped: %s", reason)
+        else:
+            self.log.critical("Stopped by an unexpected error", exc_info=reason)
+        if isinstance(reason, ConsistencyError):
+            for partition in self.owners.memory.data.partitions():
+                self.owners.memory.data.wipe(partition)
+        self._exit(SOFTWARE_ERROR)
+
+    def _exit(self, status: int) -> NoReturn:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _credentials(settings: Settings) -> Any:
+    if settings.security_protocol.startswith("SASL"):
+        return faust.SASLCredentials(
+            username=settings.sasl_username,
+            password=settings.sasl_password,
+            mechanism=settings.sasl_mechanism,
+            ssl_context=settings.ssl_context(),
+        )
+    context = settings.ssl_context()
+    return None if context is None else faust.SSLCredentials(context=context)

@@ -1,0 +1,65 @@
+"""Records on their way to Kafka, a chunk's worth at a time, acknowledged by all replicas."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import RecordMetadata
+from msgspec import Struct
+
+from aegis_app.topics import LARGEST_RECORD
+
+Headers = list[tuple[str, bytes]]
+BATCH_BYTES: Final = 900_000
+
+
+class Outgoing(Struct, frozen=True, gc=False):
+    """One record to publish; `value` is `None` for a tombstone."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = []
+
+    @property
+    def size(self) -> int:
+        """At least what Kafka counts against its limit, in bytes."""
+        return 64 + len(self.key or b"") + len(self.value or b"") + sum(16 + len(name) + len(value) for name, value in self.headers)
+
+
+class TooLargeError(ValueError):
+    """A record that Kafka would refuse; with an idempotent producer even the next one would then fail."""
+
+
+class Outbox:
+    """An idempotent producer that sends whole batches to named partitions."""
+
+    def __init__(self, connection: dict[str, Any]) -> None:
+        # Metadata of a broker that is away is asked for again and again; a batch waits for it as long as a restart takes.
+        self._producer = AIOKafkaProducer(
+            **connection, acks="all", enable_idempotence=True, max_batch_size=BATCH_BYTES, request_timeout_ms=60_000
+        )
+
+    async def start(self) -> None:
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        await self._producer.stop()
+
+    async def publish(self, topic: str, partition: int, records: Iterable[Outgoing]) -> list[tuple[int, int]]:
+        """Send `records` in order and wait until Kafka holds them. Returns (first offset, number) of each batch."""
+        sent = []
+        batch = self._producer.create_batch()
+        for record in records:
+            if record.size > LARGEST_RECORD:
+                raise TooLargeError(f"a record of {record.size} bytes for {topic}, where {LARGEST_RECORD} fit")
+            if batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers) is None:
+                sent.append((batch.record_count(), await self._producer.send_batch(batch, topic, partition=partition)))
+                batch = self._producer.create_batch()
+                batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
+        if batch.record_count():
+            sent.append((batch.record_count(), await self._producer.send_batch(batch, topic, partition=partition)))
+        landed = []
+        for number, future in sent:
+            metadata: RecordMetadata = await future
+            landed.append((metadata.offset, number))
+        return landed

@@ -1,0 +1,310 @@
+"""One owner per partition: everything about its cards goes through here, in order, outputs first.
+
+A chunk is computed on memory plus an overlay of what is in flight. Then, one chunk at a time: its outputs are published and
+acknowledged, then the changelog, then RocksDB is written with the changelog's offset in the same batch, then the chunk is
+settled, and the next commit commits that. So memory that contains a payment implies that everything about it was published.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from itertools import islice
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+import msgspec
+import rocksdict
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import ConsumerRecord, TopicPartition
+from faust.types import TP
+
+from aegis_app import metrics
+from aegis_app.stream.letters import Latch
+from aegis_app.stream.memory import LEARNT, PRIVATE, Memory
+from aegis_app.stream.outbox import Headers, Outgoing
+from aegis_app.stream.transport import CHUNK
+
+if TYPE_CHECKING:
+    from aegis_app.stream.app import StreamApp
+
+V = TypeVar("V")
+
+QUEUED: Final = 2
+"""Chunks computed ahead of the one on its way to Kafka."""
+TAIL: Final = 4 * CHUNK
+"""Decisions to search after a crash: one chunk can have been published without being learnt; the rest is for a revived writer's."""
+SWEEP: Final = 8
+"""One in so many payments lets one more card be looked at, to forget those that idled too long."""
+SOURCE: Final = "source"
+"""Header of every output: partition:offset of the payment that led to it."""
+
+
+class Stop(RuntimeError):
+    """The process must not go on; the message says why and what to do."""
+
+
+class Work(Generic[V]):
+    """A chunk in hand: what it reads, what it publishes, what it teaches."""
+
+    def __init__(self, owner: "Owner[V]", source: int, records: list[ConsumerRecord]) -> None:
+        self.owner = owner
+        self.source = source
+        self.records = records
+        self.outputs: dict[str, list[Outgoing]] = defaultdict(list)
+        self.changed: dict[str, V] = {}
+
+    def recall(self, key: str) -> V | None:
+        """Memory as of the last payment before; `None` for none."""
+        return self.owner.recall(key)
+
+    def learn(self, key: str, value: V) -> None:
+        self.changed[key] = value
+        self.owner.overlay[key] = value
+
+    def publish(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        self.outputs[topic].append(Outgoing(key, value, headers))
+
+
+class Owner(Generic[V]):
+    """The one writer of a partition's memory."""
+
+    def __init__(self, app: "StreamApp", memory: Memory[V], partition: int) -> None:
+        self.app = app
+        self.memory = memory
+        self.partition = partition
+        self.changelog = memory.changelog_topic.get_topic_name()
+        self.overlay: dict[str, V] = {}
+        self.recorded: dict[int, bytes] = {}
+        """Decisions that stand on the log and may not be learnt yet, by the offset of their payment."""
+        self.settled: dict[str, int] = {}
+        self.learnt: dict[str, int] = {}
+        self.latch = Latch(app.settings.dead_letter_share, app.settings.dead_letter_window)
+        self.newest = 0
+        """The latest time of a record settled here, in milliseconds."""
+        self._expected: dict[str, int | None] = {}
+        self._jump: tuple[str, int] | None = None
+        self._next_change: int = 0
+        self._swept = PRIVATE
+        self._queue: asyncio.Queue[Work[V]] = asyncio.Queue(QUEUED)
+        self._finisher: asyncio.Task[None] | None = None
+
+    async def open(self, reader: AIOKafkaConsumer, sources: Sequence[str], decisions: str) -> None:
+        """Take over where the last owner stopped. Raises `Stop` where that cannot be told."""
+        store = self.memory.data
+        database = store.partition(self.partition)
+        if (raw := database.get(LEARNT)) is not None:
+            self.learnt = msgspec.msgpack.decode(raw, type=dict[str, int])
+        ends = await reader.end_offsets([TopicPartition(topic, self.partition) for topic in (*sources, decisions, self.changelog)])
+        for topic in sources:
+            end = ends[TopicPartition(topic, self.partition)]
+            if self.learnt.get(topic, -1) >= end:
+                raise Stop(
+                    f"{topic}[{self.partition}] ends at offset {end}, but offset {self.learnt[topic]} is learnt already: the topic was "
+                    f"made anew. Give this deployment a new AEGIS_APP_ID, or restore the topic."
+                )
+            self._expected[topic] = self.app.consumer.committed(TP(topic, self.partition))
+        self._next_change = ends[TopicPartition(self.changelog, self.partition)]
+        persisted = store.persisted_offset(TP(self.changelog, self.partition))
+        if self._next_change != (0 if persisted is None else persisted + 1):
+            raise Stop(f"{self.changelog}[{self.partition}] went on to {self._next_change} after recovery had read to {persisted}")
+        await self._restore_superseded(store.superseded.pop(self.partition, set()))
+        await self._read_recorded(reader, TopicPartition(decisions, self.partition), ends)
+        self._finisher = asyncio.create_task(self._finish_all(), name=f"finish {self.memory.name}[{self.partition}]")
+
+    async def _restore_superseded(self, keys: set[bytes]) -> None:
+        """A revived writer put older values last on the changelog: put the newer ones there again."""
+        database = self.memory.data.partition(self.partition)
+        values = {key: database.get(key) for key in keys}
+        if values:
+            write = rocksdict.WriteBatch(raw_mode=True)
+            await self._write(write, [Outgoing(key, value) for key, value in values.items()])
+
+    async def _read_recorded(self, reader: AIOKafkaConsumer, tp: TopicPartition, ends: Mapping[TopicPartition, int]) -> None:
+        reader.assign([tp])
+        start = max(ends[tp] - TAIL, (await reader.beginning_offsets([tp]))[tp])
+        reader.seek(tp, start)
+        while await reader.position(tp) < ends[tp]:
+            for records in (await reader.getmany(tp, timeout_ms=1000)).values():
+                for record in records:
+                    partition, offset = dict(record.headers)[SOURCE].split(b":")
+                    if int(partition) == self.partition:
+                        self.recorded.setdefault(int(offset), record.value)
+
+    def recall(self, key: str) -> V | None:
+        value = self.overlay.get(key)
+        return self.memory.read(self.partition, key) if value is None else value
+
+    def follows(self, topic: str, records: list[ConsumerRecord]) -> int | None:
+        """`None` where `records` follow on what came before; else the offset to go back to.
+
+        After a rebalance, records fetched before it can come first, beyond the committed offset. The same jump twice is a
+        true gap in the log: aborted transactions, or retention.
+        """
+        first, expected = records[0].offset, self._expected[topic]
+        if expected is not None and first > expected and self._jump != (topic, first):
+            self._jump = (topic, first)
+            return expected
+        self._jump = None
+        self._expected[topic] = max(expected or 0, records[-1].offset + 1)
+        return None
+
+    async def put(self, work: Work[V]) -> None:
+        """Hand over a computed chunk; waits while too many are ahead."""
+        await self._queue.put(work)
+
+    async def drained(self) -> None:
+        """Wait until every chunk in hand is settled."""
+        await self._queue.join()
+
+    async def _finish_all(self) -> None:
+        try:
+            while True:
+                await self._finish(await self._queue.get())
+                self._queue.task_done()
+        except Exception as error:
+            self.app.die(error)
+
+    async def _finish(self, work: Work[V]) -> None:
+        self.app.owners.check_lease()
+        await asyncio.gather(*(self.app.outputs.publish(topic, self.partition, records) for topic, records in work.outputs.items()))
+        topic, last = work.records[-1].topic, work.records[-1]
+        self.newest = max(self.newest, last.timestamp)
+        self.learnt = {**self.learnt, topic: max(last.offset, self.learnt.get(topic, -1))}
+        write = rocksdict.WriteBatch(raw_mode=True)
+        changes = self._sweep(write, work)
+        encode = self.memory.codec.encode
+        for name, value in work.changed.items():
+            raw = encode(value)
+            key = name.encode()
+            write.put(key, raw)
+            changes.append(Outgoing(key, raw))
+        learnt = msgspec.msgpack.encode(self.learnt)
+        write.put(LEARNT, learnt)
+        changes.append(Outgoing(LEARNT, learnt))
+        self.app.owners.check_lease()
+        await self._write(write, changes)
+        for name, value in work.changed.items():
+            if self.overlay.get(name) is value:
+                del self.overlay[name]
+        self.settled[topic] = max(last.offset + 1, self.settled.get(topic, 0))
+        self.app.owners.on_settled(work)
+
+    async def _write(self, write: Any, changes: list[Outgoing]) -> None:
+        """Publish the changelog, check that nobody else did, then write RocksDB with the offset reached."""
+        for offset, number in await self.app.changes.publish(self.changelog, self.partition, changes):
+            if offset != self._next_change:
+                self.memory.data.wipe(self.partition)
+                raise Stop(f"another worker writes {self.changelog}[{self.partition}]: offset {offset}, expected {self._next_change}")
+            self._next_change = offset + number
+        write.put(self.memory.data.offset_key, b"%d" % (self._next_change - 1))
+        self.memory.data.partition(self.partition).write(write)
+
+    def _sweep(self, write: Any, work: Work[V]) -> list[Outgoing]:
+        """Forget some of the values that idled for too long; every value's turn comes."""
+        tombstones = []
+        items = self.memory.scan(self.partition, self._swept)
+        self._swept = PRIVATE
+        for key, raw in islice(items, 1 + len(work.records) // SWEEP):
+            self._swept = key
+            name = key.decode()
+            if self.memory.codec.expired(raw, self.newest) and name not in self.overlay:
+                write.delete(key)
+                tombstones.append(Outgoing(key, None))
+        return tombstones
+
+    async def close(self) -> None:
+        if self._finisher is not None:
+            self._finisher.cancel()
+            await asyncio.gather(self._finisher, return_exceptions=True)
+
+
+class Owners(Generic[V]):
+    """The partitions that this worker owns, and how they change hands."""
+
+    def __init__(self, app: "StreamApp", memory: Memory[V], sources: Sequence[str], decisions: str) -> None:
+        self.app = app
+        self.memory = memory
+        self.sources = tuple(sources)
+        self.decisions = decisions
+        self.latched: str | None = None
+        """Why no further chunk is taken, for `/ready`; `None` while they are."""
+        self.last_settled = monotonic()
+        self._owners: dict[int, Owner[V]] = {}
+        self._closed = True
+        self._lock = asyncio.Lock()
+        self._alive = monotonic()
+
+    def __iter__(self) -> Any:
+        return iter(list(self._owners.values()))
+
+    def settled(self) -> dict[TP, int]:
+        """What may be committed."""
+        return {TP(topic, owner.partition): offset for owner in self for topic, offset in owner.settled.items()}
+
+    def on_settled(self, work: Work[V]) -> None:
+        """A chunk's outputs, changelog and memory are all in place."""
+        self.last_settled = monotonic()
+        metrics.CHUNK.observe(len(work.records))
+        metrics.LATENCY.observe(max(0.0, time() - work.records[0].timestamp / 1000))
+
+    def tick(self) -> None:
+        """Say that this process runs. Called at least every second."""
+        self._alive = monotonic()
+
+    def check_lease(self) -> None:
+        """Raise `Stop` where the process stood still for so long that others may own its partitions by now."""
+        still = monotonic() - self._alive
+        if still > self.app.lease_seconds:
+            raise Stop(f"stood still for {still:.0f} s, beyond the session's {self.app.lease_seconds:.0f} s: others own these partitions")
+
+    async def chunks(self, stream: Any) -> AsyncIterator[Work[V]]:
+        """Each chunk once, in order per partition, with its owner. What follows on the loop's body is its settlement."""
+        async for event in stream.noack().events():
+            message = event.message
+            async with self._lock:
+                if self._closed or self.latched is not None or message.generation_id != self.app.consumer_generation_id:
+                    continue
+                owner = self._owners.get(message.partition) or await self._open(message.partition)
+                back = owner.follows(message.topic, event.value)
+                if back is not None:
+                    metrics.JUMPS.inc()
+                    await self.app.consumer.seek_wait({TP(message.topic, message.partition): back})
+                    continue
+                work = Work(owner, self.sources.index(message.topic), event.value)
+                yield work
+                if self.latched is None:
+                    await owner.put(work)
+
+    async def _open(self, partition: int) -> Owner[V]:
+        owner = Owner(self.app, self.memory, partition)
+        await owner.open(self.app.reader, self.sources, self.decisions)
+        self._owners[partition] = owner
+        return owner
+
+    def latch(self, work: Work[V], reason: str) -> None:
+        """Take no further chunk, and do not settle `work`, until an operator says so."""
+        for key, value in work.changed.items():
+            if work.owner.overlay.get(key) is value:
+                del work.owner.overlay[key]
+        self.latched = reason
+        self.app.log.critical("%s", reason)
+        self.app.consumer.pause_partitions(self.app.consumer.assignment())
+
+    async def hand_over(self, *, is_member: bool = True) -> None:
+        """Take no more, finish what is in hand, commit it, close. Raises `Stop` where that takes too long or comes too late."""
+        self._closed = True
+        try:
+            async with asyncio.timeout(self.app.drain_seconds if is_member else 0.1), self._lock:
+                await asyncio.gather(*(owner.drained() for owner in self))
+        except TimeoutError:
+            if not is_member:
+                raise Stop("the group went on without this worker while it had work in hand") from None
+            raise Stop(f"work in hand was not finished within {self.app.drain_seconds:.0f} s") from None
+        if self._owners and is_member:
+            await self.app.consumer.commit()
+        for owner in self:
+            await owner.close()
+        self._owners.clear()
+
+    def take_over(self) -> None:
+        self._closed = False

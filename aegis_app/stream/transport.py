@@ -1,0 +1,121 @@
+"""Faust's consumer, handing over each partition's fetched records as one event.
+
+Replaces, for every topic of the application: the message at a time of `Consumer.getmany` (four futures each), and acks, gaps
+and unacked sets (they commit past messages in flight). Offsets are settled in order by the owner of a partition instead.
+Leans on internals of Faust 0.15, which tests/test_faust_internals.py checks.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import aiokafka
+import faust
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+if TYPE_CHECKING:
+    from aegis_app.stream.app import StreamApp
+
+CHUNK: Final = 512
+"""Most records in a chunk. A constant: after a crash, as many decisions are searched as could have been in flight."""
+
+
+class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
+    """Reads committed records only."""
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"  # Faust hard-codes read_uncommitted; read at the consumer's start
+        return consumer
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the group still counts us in, as far as we know."""
+        return self._consumer is not None and self._consumer._coordinator.generation != driver.DEFAULT_GENERATION_ID
+
+
+class _NothingRead(dict[TP, int | None]):
+    """In place of Faust's offset read last, below which it drops records in silence: those that an owner seeks back to."""
+
+    def __getitem__(self, tp: TP) -> None:
+        return None
+
+    def __setitem__(self, tp: TP, offset: int | None) -> None:
+        """Owners check that chunks follow one another."""
+
+    def update(self, *_: Any, **__: Any) -> None:
+        """Likewise."""
+
+
+class ChunkConsumer(driver.Consumer):
+    """Yields one message per chunk: the last record's, with all of its records as the value."""
+
+    app: "StreamApp"
+    _thread: ChunkConsumerThread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._read_offset = _NothingRead()
+
+    def _new_consumer_thread(self) -> ChunkConsumerThread:
+        return ChunkConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109  # Faust's signature
+        records, _ = await self._wait_next_records(timeout)
+        if records is None or self.should_stop:
+            return
+        generation = self.app.consumer_generation_id
+        if not self.flow_active:
+            await self.perform_seek()
+            return
+        for tp, fetched in records.items():
+            for start in range(0, len(fetched), CHUNK):
+                if self.app.consumer_generation_id != generation or not self.flow_active:
+                    return
+                chunk = fetched[start : start + CHUNK]
+                message: Any = self._to_message(tp, chunk[-1])
+                message.value = chunk
+                yield tp, message
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Resume all but what this version does not read yet: those records must wait, not be read past."""
+        super().resume_partitions({tp for tp in tps if tp.topic not in self.app.waiting_topics})
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Gaps do not matter: what is settled is committed."""
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        settled = self.app.owners.settled()
+        return (tp for tp in settled if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self.app.owners.settled().get(tp)
+
+    def committed(self, tp: TP) -> int | None:
+        """The group's offset as it was when the partition was taken over, or as committed since."""
+        offset: int | None = self._committed_offset[tp]
+        return offset
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish and commit the work in hand before anybody else may own these partitions."""
+        await self.app.owners.hand_over(is_member=self._thread.is_member)
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self.app.check_assignment(assigned)
+        await super().on_partitions_assigned(assigned, generation_id)
+        self.app.owners.take_over()
+
+
+class ChunkTransport(driver.Transport):
+    Consumer = ChunkConsumer
+
+
+class ChunkTopic(faust.Topic):
+    """A topic whose events hold a chunk: bytes are decoded by us, so that bad input is our dead letter."""
+
+    def _compile_decode(self) -> None:
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return self._create_event(message.key, message.value, headers=message.headers, message=message)
+
+        self.decode = decode  # type: ignore[method-assign]  # as Faust's own does

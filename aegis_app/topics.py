@@ -1,0 +1,66 @@
+"""Every topic as data. `aegis topics` makes and checks them from here."""
+
+from enum import StrEnum
+from typing import Final
+
+from msgspec import Struct
+
+from aegis_app.settings import Settings
+
+DAY_MS: Final = 86_400_000
+LARGEST_RECORD: Final = 1_000_000
+"""Bytes; Kafka's default `message.max.bytes` is 1,048,588, from which a batch's own header goes."""
+
+
+class Name(StrEnum):
+    """A topic's name, before `AEGIS_TOPIC_PREFIX`."""
+
+    TRANSACTIONS = "transactions"
+    LABELS = "labels"
+    HISTORY = "history"
+    DECISIONS = "decisions"
+    DEAD_LETTERS = "dead-letters"
+
+
+class Topic(Struct, frozen=True):
+    """What a topic must be like."""
+
+    name: Name
+    key: str
+    holds: str
+    retention_ms: int | None = None
+    compacted: bool = False
+    partitions: int | None = None
+    """`None`: as many as `transactions`."""
+
+    def config(self, replication: int) -> dict[str, str]:
+        """Topic-level settings of Kafka."""
+        config = {
+            "cleanup.policy": "compact" if self.compacted else "delete",
+            "max.message.bytes": "1048588",
+            "min.insync.replicas": str(min(2, replication)),
+        }
+        if self.retention_ms is not None:
+            config["retention.ms"] = str(self.retention_ms)
+        return config
+
+
+TOPICS: Final = (
+    Topic(Name.TRANSACTIONS, "card_id", "payments to decide", retention_ms=7 * DAY_MS),
+    Topic(Name.LABELS, "card_id", "what payments turned out to be", retention_ms=180 * DAY_MS),
+    Topic(Name.HISTORY, "card_id", "payments to learn without a decision", retention_ms=7 * DAY_MS),
+    Topic(Name.DECISIONS, "card_id", "one decision per payment", retention_ms=30 * DAY_MS),
+    Topic(Name.DEAD_LETTERS, "as it came", "what could not be read, as it came", retention_ms=30 * DAY_MS),
+)
+SOURCES: Final = (Name.TRANSACTIONS, Name.LABELS, Name.HISTORY)
+"""What the owner of a card reads; the order is that of `Card.seen`, and permanent."""
+
+
+def full_name(name: Name, settings: Settings) -> str:
+    """The name as Kafka knows it."""
+    return settings.topic_prefix + name
+
+
+def changelog(table: str, settings: Settings) -> str:
+    """The changelog topic that Faust derives for a table."""
+    return f"{settings.app_id}-{table}-changelog"

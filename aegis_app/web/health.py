@@ -1,0 +1,93 @@
+"""Is this worker alive, and is it working? And the watch behind the answer, which asks Kafka itself."""
+
+import asyncio
+from time import monotonic
+from typing import Any, Final
+
+from aiokafka.errors import KafkaError
+from prometheus_client import generate_latest
+
+from aegis_app import metrics
+from aegis_app.application import app, policy
+from aegis_app.web.pages import Answer, page
+
+LOOK_SECONDS: Final = 2.0
+STUCK_SECONDS: Final = 45.0
+"""Work waiting and none settled for this long is a stuck consumer."""
+
+
+class Watch:
+    """What the last look at Kafka showed."""
+
+    def __init__(self) -> None:
+        self.lag: int | None = None
+        """Payments and history waiting for this worker; `None` while Kafka does not answer."""
+        self.idle_since = monotonic()
+        """When there was last nothing to do, as far as known."""
+        self.moving_since = monotonic()
+        """When partitions last stopped changing hands."""
+
+    async def look(self) -> None:
+        """Measure the lag, for the metrics and for `stuck_for`."""
+        try:
+            async with asyncio.timeout(10):
+                lag = await app.lag()
+        except (KafkaError, OSError, TimeoutError):
+            self.lag, self.idle_since = None, monotonic()
+            return
+        metrics.LAG.clear()
+        for tp, waiting in lag.items():
+            metrics.LAG.labels(tp.topic, str(tp.partition)).set(waiting)
+        metrics.OWNED.set(len(list(app.owners)))
+        metrics.LATCHED.set(app.owners.latched is not None)
+        self.lag = sum(lag.values())
+        if not app.rebalancing:
+            self.moving_since = monotonic()
+        resting = self.lag == 0 or app.owners.latched is not None or app.in_recovery
+        if resting and not (app.rebalancing and monotonic() - self.moving_since > STUCK_SECONDS):
+            self.idle_since = monotonic()
+
+    def stuck_for(self) -> float:
+        """Seconds with work to do and none settled."""
+        return monotonic() - max(self.idle_since, app.owners.last_settled)
+
+
+watch = Watch()
+
+
+@app.task  # type: ignore[untyped-decorator]  # Faust's
+async def watching() -> None:
+    metrics.POLICY.labels(policy.version, policy.mode).set(1)
+    while not app.should_stop:
+        await watch.look()
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+@page("/health", guarded=False)
+async def health(request: Any) -> Answer:
+    """503 when the consumer is stuck with work to do: restart this worker. Not when Kafka is away: that would not help."""
+    stuck = watch.stuck_for()
+    if stuck > STUCK_SECONDS:
+        return 503, {"status": "stuck", "seconds": round(stuck), "waiting": watch.lag}
+    return 200, {"status": "ok" if watch.lag is not None else "waiting for Kafka", "waiting": watch.lag}
+
+
+@page("/ready", guarded=False)
+async def ready(request: Any) -> Answer:
+    """200 while payments are decided here; else 503 with what is waited for."""
+    waits = []
+    recovery: Any = app.tables.recovery  # type: ignore[attr-defined]  # absent from Faust's interface
+    if app.owners.latched is not None:
+        waits.append(app.owners.latched)
+    if app.rebalancing or not app.consumer.assignment():
+        waits.append("partitions are being assigned")
+    if app.in_recovery:
+        waits.append(f"memory is read back: {recovery.active_remaining_total()} records to go")
+    elif not app.tables.actives_ready:
+        waits.append("memory is not there yet")
+    return (503, {"ready": False, "waits_for": waits}) if waits else (200, {"ready": True, "waits_for": []})
+
+
+@page("/metrics")
+async def exported(request: Any) -> Answer:
+    return 200, generate_latest()

@@ -1,0 +1,43 @@
+"""How a view is declared: JSON out, and the token in where one is set."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+
+from aegis_app.application import app, settings
+
+Answer = tuple[int, Any]
+View = Callable[..., Awaitable[Answer]]
+JSON: Final = "application/json"
+
+
+def page(path: str, *, guarded: bool = True) -> Callable[[View], View]:
+    """Serve a coroutine's (status, answer) at `path` as JSON. `guarded`: behind `AEGIS_WEB_TOKEN`, where that is set."""
+
+    def declare(view: View) -> View:
+        async def serve(web: Any, request: Any, **found: str) -> Any:
+            if guarded and not _is_welcome(request):
+                return _json(web, 401, {"error": "this view wants `Authorization: Bearer` with the worker's AEGIS_WEB_TOKEN"})
+            status, answer = await view(request, **found)
+            return _json(web, status, answer)
+
+        app.page(path, name=view.__name__)(serve)
+        return view
+
+    return declare
+
+
+def _is_welcome(request: Any) -> bool:
+    if settings.web_token is None:
+        return True
+    given = request.headers.get("Authorization", "")
+    return hmac.compare_digest(given.encode(), f"Bearer {settings.web_token}".encode())
+
+
+def _json(web: Any, status: int, answer: Any) -> Any:
+    if isinstance(answer, bytes):
+        return web.bytes(answer, content_type="text/plain", status=status)
+    body = msgspec.json.format(msgspec.json.encode(answer), indent=2)
+    return web.bytes(body, content_type=JSON, status=status)

@@ -1,0 +1,116 @@
+"""The way of a payment: recall, describe, check, decide, publish, learn. And of a card's history, which is learnt alone."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from aiokafka.partitioner import murmur2
+from aiokafka.structs import ConsumerRecord
+
+from aegis_app import metrics
+from aegis_app.application import app, dead_letters, decisions, history, payments, settings, terms, transactions
+from aegis_app.core.card import AHEAD_MS, BLANK, Card, Settled, learn, recall
+from aegis_app.core.decision import Receipt, Ruling, decode_ruling, encode_decision
+from aegis_app.core.intake import Reason, Refused, read_past, read_payment
+from aegis_app.core.payment import Transaction
+from aegis_app.core.screen import HISTORY, TRANSACTIONS, adopt, screen
+from aegis_app.stream.letters import Letter, dead_letter
+from aegis_app.stream.owner import SOURCE, Work
+from tables.cards import owners
+
+REDRIVEN = "redriven"
+"""Header of a payment that came back from the dead letters."""
+
+
+@app.agent(payments)
+async def screening(stream: Any) -> None:
+    """Decide each payment, publish the decision, learn the payment; settled when Kafka holds all of it."""
+    async for work in owners.chunks(stream):
+        topic = work.records[0].topic
+        if topic == transactions:
+            screen_payments(work)
+        elif topic == history:
+            learn_history(work)
+
+
+def screen_payments(work: Work[Card]) -> None:
+    """Decide and learn a chunk of payments; what was learnt before is skipped, what was decided before is adopted."""
+    now = datetime.now(UTC)
+    tally = metrics.Tally()
+    letters: list[Letter] = []
+    for record in work.records:
+        try:
+            txn = read_payment(record.value, record.key, record.timestamp, token=settings.card_id_is_token)
+            card = work.recall(txn.card_id)
+            if card is None:
+                check_partition(record)
+        except Refused as refused:
+            letters.append(dead_letter(record, refused))
+            continue
+        if card is not None and record.offset <= card.seen[TRANSACTIONS]:
+            tally.skipped += 1
+            continue
+        standing = work.owner.recorded.pop(record.offset, None)
+        if standing is not None:
+            ruling = decode_ruling(standing)
+            work.learn(txn.card_id, adopt(card, txn, terms, ruling, record.timestamp, record.offset))
+            tally.adopted += 1
+            continue
+        redriven = bool(record.headers) and any(name == REDRIVEN for name, _ in record.headers)
+        screened = screen(card, txn, terms, Receipt(record.timestamp, now, redriven), record.offset)
+        work.learn(txn.card_id, screened.card)
+        publish(work, record, txn, screened.ruling)
+        tally.add(screened.ruling, conflict=screened.conflict, ahead=txn.at - record.timestamp > AHEAD_MS)
+    if work.owner.latch.trips(len(work.records), len(letters)):
+        owners.latch(work, work.owner.latch.sentence)
+        return
+    bury(work, letters)
+    tally.count()
+
+
+def learn_history(work: Work[Card]) -> None:
+    """Learn payments that were decided elsewhere."""
+    letters: list[Letter] = []
+    learnt = 0
+    for record in work.records:
+        try:
+            past = read_past(record.value, record.key, token=settings.card_id_is_token)
+            card = work.recall(past.transaction.card_id)
+            if card is None:
+                check_partition(record)
+        except Refused as refused:
+            letters.append(dead_letter(record, refused))
+            continue
+        if card is not None and record.offset <= card.seen[HISTORY]:
+            continue
+        before = BLANK if card is None else recall(card, past.transaction.at, terms.ttl)
+        settled = Settled(past.outcome, past.outcome, None, 0)
+        work.learn(past.transaction.card_id, learn(before, past.transaction, settled, record.timestamp, HISTORY, record.offset))
+        learnt += 1
+    bury(work, letters)
+    metrics.LEARNT_HISTORY.inc(learnt)
+
+
+def check_partition(record: ConsumerRecord) -> None:
+    """Refuse a card that is not at home in this partition. Asked only about cards not remembered here: it is slow."""
+    home = (murmur2(record.key) & 0x7FFFFFFF) % settings_partitions()
+    if record.partition != home:
+        raise Refused(
+            Reason.PARTITION,
+            f"the key belongs into partition {home}, not {record.partition}; with librdkafka set partitioner=murmur2_random",
+        )
+
+
+def settings_partitions() -> int:
+    """Partitions of `transactions`, as Kafka has them."""
+    return app.consumer.topic_partitions(transactions) or settings.partitions
+
+
+def publish(work: Work[Card], record: ConsumerRecord, txn: Transaction, ruling: Ruling) -> None:
+    source = b"%d:%d" % (record.partition, record.offset)
+    work.publish(decisions, record.key, encode_decision(txn, ruling), [(SOURCE, source)])
+
+
+def bury(work: Work[Card], letters: list[Letter]) -> None:
+    for letter in letters:
+        work.publish(dead_letters, letter.key, letter.value, letter.headers)
+        metrics.DEAD_LETTERS.labels(letter.topic, letter.reason).inc()

@@ -1,0 +1,1 @@
+"""Measurements and long trials, off by default: `make bench`, `make chaos`."""

@@ -1,0 +1,69 @@
+"""Our own formats: the payments of the `transactions` topic, a line of JSON each, and parquet with a column per field."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import msgspec
+
+from aegis_app.core.payment import Transaction, decode_transaction
+from models.datasets.example import DatasetError, Example
+from models.datasets.parquet import CHUNK, Layout, pyarrow
+
+
+def read_lines(lines: BinaryIO, name: str) -> Iterator[Example]:
+    """A payment a line, blank lines aside; `name` is the file's in errors."""
+    for number, line in enumerate(lines, start=1):
+        if line.isspace():
+            continue
+        try:
+            yield Example(decode_transaction(line))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise DatasetError(f"{name}, line {number}: {error}") from None
+
+
+def write_parquet(path: Path, payments: Iterable[Transaction]) -> None:
+    """Write `payments` in chunks; times are whole milliseconds, UTC."""
+    arrow, parquet = pyarrow()
+    schema = arrow.schema(
+        [
+            arrow.field(field.encode_name, _arrow_type(arrow, field.encode_name), nullable=not field.required)
+            for field in msgspec.structs.fields(Transaction)
+        ]
+    )
+    remaining = iter(payments)
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        while chunk := list(islice(remaining, CHUNK)):
+            rows = [msgspec.structs.asdict(txn) | {"attributes": list(txn.attributes.items())} for txn in chunk]
+            writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
+
+
+def _arrow_type(arrow: Any, field: str) -> Any:
+    match field:
+        case "amount_minor":
+            return arrow.int64()
+        case "timestamp":
+            return arrow.timestamp("ms", tz="UTC")
+        case "latitude" | "longitude":
+            return arrow.float64()
+        case "attributes":
+            return arrow.map_(arrow.string(), arrow.float64())
+        case _:
+            return arrow.string()
+
+
+def _example(row: Mapping[str, Any], currency: str) -> Example:
+    known = {name: value for name, value in row.items() if value is not None}
+    if "attributes" in known:
+        known["attributes"] = dict(known["attributes"])
+    return Example(msgspec.convert(known, Transaction))
+
+
+LAYOUT: Final = Layout(
+    name="Aegis",
+    required=tuple(field.encode_name for field in msgspec.structs.fields(Transaction) if field.required),
+    optional=tuple(field.encode_name for field in msgspec.structs.fields(Transaction) if not field.required),
+    time="timestamp",
+    example=_example,
+)

@@ -1,0 +1,20 @@
+"""What is remembered about each card. Key: card_id, as on the `transactions` topic."""
+
+from aegis_app.application import app, decisions, sources, terms
+from aegis_app.core.card import Card, decode_card, decode_stamp, encode_card
+from aegis_app.stream.memory import Codec
+
+cards = app.memory(
+    "cards",
+    Codec[Card](
+        encode=encode_card,
+        decode=decode_card,
+        seen=lambda raw: decode_stamp(raw).seen,
+        expired=lambda raw, now: now - decode_stamp(raw).clock > terms.ttl,
+    ),
+    sources,
+    decisions,
+)
+
+owners = app.owners
+"""The partitions of cards that this worker holds, and the chunks that come for them."""

@@ -1,0 +1,71 @@
+"""Builders: `payment(minute=3, amount_minor=90_00)`, what is not said being unremarkable."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aegis_app.core.card import BLANK, Card, Settled, learn
+from aegis_app.core.decision import Receipt
+from aegis_app.core.features import Features
+from aegis_app.core.payment import Channel, Outcome, Transaction
+
+NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
+PARIS = {"latitude": 48.857, "longitude": 2.352}
+TOKYO = {"latitude": 35.68, "longitude": 139.69}
+
+
+def payment(*, minute: float = 0, seconds: float = 0, **fields: Any) -> Transaction:
+    """A payment in a shop in Paris, some minutes and seconds after noon."""
+    at = NOON + timedelta(minutes=minute, seconds=seconds)
+    usual: dict[str, Any] = {
+        "transaction_id": f"t-{at.isoformat()}",
+        "card_id": "card-1",
+        "amount_minor": 25_00,
+        "currency": "EUR",
+        "timestamp": at,
+        "channel": Channel.CHIP,
+        "merchant_id": "baker",
+        "country": "FR",
+        **PARIS,
+    }
+    return Transaction(**usual | fields)
+
+
+def receipt(txn: Transaction) -> Receipt:
+    """Written and decided at the payment's own time."""
+    return Receipt(txn.at, txn.timestamp)
+
+
+ALLOWED = Settled(Outcome.ALLOW, Outcome.ALLOW, 0.0, 0)
+BLOCKED = Settled(Outcome.BLOCK, Outcome.BLOCK, 0.9, 1)
+
+
+def remember(*payments: Transaction, card: Card = BLANK, settled: Settled = ALLOWED) -> Card:
+    """The memory after `payments`, all settled alike."""
+    for offset, txn in enumerate(payments, card.seen[0] + 1):
+        card = learn(card, txn, settled, txn.at, 0, offset)
+    return card
+
+
+def features(**known: Any) -> Features:
+    """A description in which nothing stands out, but for what is given."""
+    usual: dict[str, Any] = {
+        "attempts_1m": 0,
+        "attempts_10m": 0,
+        "attempts_1h": 0,
+        "attempts_24h": 0,
+        "small_1h": 0,
+        "saturated": False,
+        "per_active_day": 1.4,
+        "seconds_since_last": 86_400.0,
+        "habit": 20,
+        "typical_amount": 25_00.0,
+        "amount_ratio": 1.0,
+        "amount_z": 0.0,
+        "amount_to_largest": 0.5,
+        "km": 0.0,
+        "kmh": 0.0,
+        "new_merchant": False,
+        "new_country": False,
+        "new_device": False,
+    }
+    return Features(**usual | known)

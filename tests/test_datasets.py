@@ -1,0 +1,258 @@
+"""Readers of payments from files: what they yield, and what they say about a file that is broken."""
+
+import io
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aegis_app.core.payment import Channel, Transaction, encode_transaction
+from aegis_app.simulate import simulate
+from models.datasets import DatasetError, read_payments
+from models.datasets.aegis import write_parquet
+from models.datasets.handbook import minor_units
+from models.datasets.parquet import CHUNK, pyarrow
+
+HANDBOOK = Path(__file__).parents[2] / "shared/data/handbook_2018-04-01_2018-08-31.parquet"
+pa, pq = pyarrow()
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def payments(number: int) -> list[Transaction]:
+    return [payment.transaction for payment in islice(simulate(500, 60, 9, START, fraud_rate=0.01), number)]
+
+
+def lines(payments: Iterable[Transaction]) -> bytes:
+    return b"".join(encode_transaction(txn) + b"\n" for txn in payments)
+
+
+def written(path: Path, **columns: Any) -> Path:
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def handbook(path: Path, **other: Any) -> Path:
+    columns = {
+        "TRANSACTION_ID": pa.array([0, 1, 2], pa.int32()),
+        "TX_DATETIME": pa.array([datetime(2018, 4, 1, 0, 0, second) for second in (31, 32, 33)], pa.timestamp("ms")),  # noqa: DTZ001  # as published
+        "CUSTOMER_ID": pa.array([596, 4961, 2], pa.int16()),
+        "TERMINAL_ID": pa.array([3156, 3412, 1365], pa.int16()),
+        "TX_AMOUNT": [57.16, 85.64999999999999, 146.0],
+        "TX_FRAUD": pa.array([0, 1, 0], pa.int8()),
+        "TX_FRAUD_SCENARIO": pa.array([0, 3, 0], pa.int8()),
+    }
+    return written(path, **(columns | other))
+
+
+def test_json_lines_come_back_as_they_were_written(tmp_path: Path) -> None:
+    wrote = payments(300)
+    path = tmp_path / "payments.jsonl"
+    path.write_bytes(lines(wrote))
+
+    read = list(read_payments(path))
+
+    assert [example.transaction for example in read] == wrote
+    assert {example.is_fraud for example in read} == {None}
+
+
+def test_an_open_file_is_read_as_it_comes_with_blank_lines_and_without_a_last_line_end() -> None:
+    wrote = payments(3)
+    stream = io.BytesIO(lines(wrote).replace(b"\n", b"\r\n\r\n").rstrip())
+
+    assert [example.transaction for example in read_payments(stream)] == wrote
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (b'{"transaction_id": 1}', "transaction_id"),
+        (b"{}", "missing required field"),
+        (b"not json", "malformed"),
+        (b'{"transaction_id": "\xff"}', "utf-8"),
+        (b'{"unknown": ' + b"[" * 100_000, "recursion"),
+    ],
+)
+def test_a_bad_line_is_named_after_the_good_ones_before_it(tmp_path: Path, bad: bytes, reason: str) -> None:
+    path = tmp_path / "payments.jsonl"
+    path.write_bytes(lines(payments(2)) + b"\n" + bad + b"\n" + lines(payments(1)))
+    reader = read_payments(path)
+
+    assert len(list(islice(reader, 2))) == 2
+    with pytest.raises(DatasetError, match=rf"(?i)payments\.jsonl, line 4: .*{reason}"):
+        next(reader)
+
+
+def test_parquet_comes_back_as_it_was_written_over_several_chunks(tmp_path: Path) -> None:
+    balances = Transaction(
+        transaction_id="t", card_id="c", amount_minor=2**53, currency="JPY", timestamp=START, attributes={"balance": 12.5, "V1": -0.25}
+    )
+    wrote = [*payments(CHUNK + 10), balances]
+    path = tmp_path / "payments.parquet"
+
+    write_parquet(path, iter(wrote))
+
+    assert [example.transaction for example in read_payments(path)] == wrote
+
+
+def test_parquet_of_others_may_leave_columns_out_have_more_and_name_time_in_its_own_zone(tmp_path: Path) -> None:
+    noon = datetime(2026, 3, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+    path = written(
+        tmp_path / "some.parquet",
+        card_id=["c"],
+        note=["x"],
+        transaction_id=["t"],
+        currency=pa.array(["EUR"]).dictionary_encode(),
+        amount_minor=pa.array([5], pa.int16()),
+        timestamp=pa.array([noon], pa.timestamp("ns", tz="+02:00")),
+        channel=["chip"],
+    )
+
+    (example,) = read_payments(path)
+
+    assert example.transaction == Transaction(
+        transaction_id="t", card_id="c", amount_minor=5, currency="EUR", timestamp=noon.astimezone(UTC), channel=Channel.CHIP
+    )
+
+
+def test_a_bad_row_is_named_whatever_the_chunk(tmp_path: Path) -> None:
+    rows = CHUNK + 5
+    path = written(
+        tmp_path / "bad.parquet",
+        transaction_id=[f"t{row}" for row in range(rows)],
+        card_id=["c"] * rows,
+        currency=["EUR"] * rows,
+        amount_minor=[5] * (rows - 2) + [-1, 5],
+        timestamp=[START] * rows,
+    )
+
+    with pytest.raises(DatasetError, match=rf"bad\.parquet, row {rows - 1}: .*amount_minor"):
+        list(read_payments(path))
+
+
+def test_the_handbook_becomes_payments_with_labels_and_the_scenario_nowhere(tmp_path: Path) -> None:
+    read = list(read_payments(handbook(tmp_path / "handbook.parquet")))
+
+    assert [example.is_fraud for example in read] == [False, True, False]
+    assert [example.transaction.amount_minor for example in read] == [57_16, 85_65, 146_00]
+    assert read[0].transaction == Transaction(
+        transaction_id="0",
+        card_id="596",
+        amount_minor=57_16,
+        currency="EUR",
+        timestamp=datetime(2018, 4, 1, 0, 0, 31, tzinfo=UTC),
+        merchant_id="3156",
+    )
+    others = read_payments(handbook(tmp_path / "others.parquet", TX_FRAUD_SCENARIO=pa.array([1, 1, 1], pa.int8())))
+    assert list(others) == read
+
+
+def test_the_handbook_without_labels_is_unlabelled(tmp_path: Path) -> None:
+    path = handbook(tmp_path / "handbook.parquet")
+    pq.write_table(pq.read_table(path).drop_columns(["TX_FRAUD", "TX_FRAUD_SCENARIO"]), path)
+
+    assert [example.is_fraud for example in read_payments(path)] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("columns", "row"),
+    [
+        ({"TX_AMOUNT": [1.0, float("nan"), 1.0]}, 2),
+        ({"TX_AMOUNT": [1.0, 1.0, -1.0]}, 3),
+        ({"TX_AMOUNT": [1.005, 1.0, 1.0]}, 1),
+        ({"TX_AMOUNT": [1.0, None, 1.0]}, 2),
+        ({"CUSTOMER_ID": [None, 1, 2]}, 1),
+        ({"TX_DATETIME": pa.array([None, 1_600_000_000_000, None], pa.timestamp("ms"))}, 1),
+    ],
+)
+def test_a_bad_row_of_the_handbook_is_named(tmp_path: Path, columns: dict[str, Any], row: int) -> None:
+    with pytest.raises(DatasetError, match=rf"handbook\.parquet, row {row}: "):
+        list(read_payments(handbook(tmp_path / "handbook.parquet", **columns)))
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "minor"),
+    [
+        (57.16, "EUR", 5716),
+        (1.15, "EUR", 115),
+        (8.2, "EUR", 820),
+        (0.29, "EUR", 29),
+        (85.64999999999999, "EUR", 8565),
+        (Decimal("90071992547409.91"), "EUR", 9007199254740991),
+        (146.0, "JPY", 146),
+        (1.234, "KWD", 1234),
+        (0.0, "EUR", 0),
+    ],
+)
+def test_amounts_become_minor_units_without_float_error(amount: float | Decimal, currency: str, minor: int) -> None:
+    assert minor_units(amount, currency) == minor
+
+
+@pytest.mark.parametrize(("amount", "currency"), [(57.16, "JPY"), (1.005, "EUR"), (float("inf"), "EUR"), (float("nan"), "EUR")])
+def test_an_amount_that_minor_units_cannot_hold_is_refused(amount: float, currency: str) -> None:
+    with pytest.raises(ValueError, match=str(amount)):
+        minor_units(amount, currency)
+
+
+def test_columns_of_no_known_data_set_are_refused_with_those_that_are_known(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"what\.parquet: .*card_id.*TX_DATETIME"):
+        list(read_payments(written(tmp_path / "what.parquet", amount=[1])))
+
+
+def test_a_suffix_that_tells_nothing_is_refused() -> None:
+    with pytest.raises(DatasetError, match=r"payments\.xls: .*\.jsonl.*\.parquet"):
+        read_payments(Path("payments.xls"))
+
+
+def test_a_file_that_only_claims_to_be_parquet_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "claims.parquet"
+    path.write_bytes(lines(payments(1)))
+
+    with pytest.raises(DatasetError, match=r"^\S+claims\.parquet: .+$"):
+        list(read_payments(path))
+
+
+def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
+    for name in ("none.parquet", "none.jsonl"):
+        with pytest.raises(FileNotFoundError):
+            list(read_payments(tmp_path / name))
+
+
+def test_without_pyarrow_json_lines_are_read_and_parquet_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_bytes(lines(payments(1)))
+    (tmp_path / "one.parquet").touch()
+    program = """
+import sys
+sys.modules["pyarrow"] = None
+from pathlib import Path
+from models.datasets import DatasetError, read_payments
+print(len(list(read_payments(Path(sys.argv[1]) / "one.jsonl"))))
+try:
+    list(read_payments(Path(sys.argv[1]) / "one.parquet"))
+except DatasetError as error:
+    print(error)
+"""
+
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True, cwd=root)
+
+    assert done.stdout.splitlines() == ["1", "parquet needs pyarrow: pip install 'aegis-fraud[data]'"]
+
+
+@pytest.mark.skipif(not HANDBOOK.exists(), reason=f"the handbook's data is not here: {HANDBOOK}")
+def test_the_published_handbook_is_read_whole() -> None:
+    number, frauds, cards, last = 0, 0, set(), datetime(2018, 4, 1, tzinfo=UTC)
+    for example in read_payments(HANDBOOK):
+        number += 1
+        frauds += example.is_fraud is True
+        cards.add(example.transaction.card_id)
+        assert example.transaction.timestamp >= last
+        last = example.transaction.timestamp
+
+    assert (number, frauds, len(cards)) == (1_466_282, 12_134, 4_989)  # as pyarrow counts the columns
