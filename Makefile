@@ -50,7 +50,7 @@ clean: ## remove what make and the tools made here; data in var/ stays
 		exec "$$python" -m venv --clear .venv; \
 	done; \
 	if [ -n "$$found" ]; then \
-		echo "Aegis needs Python's venv module, which $$found lacks: on Debian and Ubuntu, apt install $$found-venv" >&2; \
+		echo "Aegis needs Python's venv module, which $$found lacks: on Debian and Ubuntu, apt install $$(basename "$$found")-venv" >&2; \
 	else \
 		echo "Aegis needs Python 3.11, 3.12 or 3.13, and none runs here: install one, or name it: make PYTHON=/path/to/python" >&2; \
 	fi; exit 2

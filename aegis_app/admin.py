@@ -7,17 +7,18 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from aegis_app.settings import Settings
-from aegis_app.topics import TOPICS, changelog, full_name
+from aegis_app.topics import TOPICS, Name, changelog, full_name
 
 TABLES: Final = ("cards",)
 
 
-def wanted(settings: Settings) -> list[NewTopic]:
-    """Every topic that a deployment needs, the changelogs of its tables included."""
+def wanted(settings: Settings, partitions: int | None = None) -> list[NewTopic]:
+    """Every topic that a deployment needs, the changelogs of its tables included; `AEGIS_PARTITIONS` of each if not said."""
+    partitions = settings.partitions if partitions is None else partitions
     topics = [
         NewTopic(
             full_name(topic.name, settings),
-            topic.partitions or settings.partitions,
+            topic.partitions or partitions,
             settings.replication,
             topic_configs=topic.config(settings.replication),
         )
@@ -26,7 +27,7 @@ def wanted(settings: Settings) -> list[NewTopic]:
     changelogs = [
         NewTopic(
             changelog(table, settings),
-            settings.partitions,
+            partitions,
             settings.replication,
             topic_configs={
                 "cleanup.policy": "compact",
@@ -41,10 +42,10 @@ def wanted(settings: Settings) -> list[NewTopic]:
 
 
 async def create(settings: Settings) -> list[str]:
-    """Make the topics that are missing; returns their names. Raises `KafkaError`."""
+    """Make the topics that are missing, with as many partitions as `transactions` has; returns their names. Raises `KafkaError`."""
     async with _client(settings) as client:
-        there = set(await client.list_topics())
-        missing = [topic for topic in wanted(settings) if topic.name not in there]
+        there = await _described(client, settings)
+        missing = [topic for topic in wanted(settings, _partitions(there, settings)) if topic.name not in there]
         if not missing:
             return []
         answer = await client.create_topics(missing)
@@ -55,23 +56,38 @@ async def create(settings: Settings) -> list[str]:
         return [topic.name for topic in missing]
 
 
+async def _described(client: AIOKafkaAdminClient, settings: Settings) -> dict[str, list[Any]]:
+    """Those of our topics that exist, with their partitions."""
+    names = [topic.name for topic in wanted(settings)]
+    topics = await client.describe_topics(names)
+    return {topic["topic"]: topic["partitions"] for topic in topics if not topic["error_code"]}
+
+
+def _partitions(there: dict[str, list[Any]], settings: Settings) -> int:
+    return len(there.get(full_name(Name.TRANSACTIONS, settings), ())) or settings.partitions
+
+
+async def partitions(settings: Settings) -> int:
+    """How many partitions `transactions` has. Raises `KafkaError`."""
+    async with _client(settings) as client:
+        return _partitions(await _described(client, settings), settings)
+
+
 async def check(settings: Settings) -> list[str]:
     """What does not fit, a sentence each; empty where all is well. Raises `KafkaError`."""
     async with _client(settings) as client:
-        names = [topic.name for topic in wanted(settings)]
-        described = {topic["topic"]: topic for topic in await client.describe_topics(names)}
-        configured = await _configs(client, [name for name in names if not described[name]["error_code"]])
-    partitions = len(described[full_name(TOPICS[0].name, settings)]["partitions"]) or settings.partitions
+        there = await _described(client, settings)
+        configured = await _configs(client, list(there))
+    count = _partitions(there, settings)
     problems = []
-    for topic in wanted(settings):
-        found = described[topic.name]
-        if found["error_code"]:
+    for topic in wanted(settings, count):
+        found = there.get(topic.name)
+        if found is None:
             problems.append(f"{topic.name} is missing; `aegis topics create` makes it")
             continue
-        count = len(found["partitions"])
-        if count != partitions:
-            problems.append(f"{topic.name} has {count} partitions, {TOPICS[0].name} has {partitions}: they must be equal")
-        replicas = min(len(partition["replicas"]) for partition in found["partitions"])
+        if len(found) != count:
+            problems.append(f"{topic.name} has {len(found)} partitions, {Name.TRANSACTIONS} has {count}: they must be equal")
+        replicas = min(len(partition["replicas"]) for partition in found)
         if replicas < settings.replication:
             problems.append(f"{topic.name} has {replicas} copies, AEGIS_REPLICATION asks for {settings.replication}")
         for name, value in topic.topic_configs.items():

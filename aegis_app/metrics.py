@@ -12,7 +12,6 @@ DUPLICATES: Final = Counter("aegis_duplicates_total", "Payments whose transactio
 CONFLICTS: Final = Counter("aegis_conflicts_total", "Repeated transaction_ids that came with other content.")
 DEGRADED: Final = Counter("aegis_degraded_total", "Decisions for which a rule or layer failed.")
 STALE: Final = Counter("aegis_stale_total", "Payments decided over 5 minutes after their record was written.")
-AHEAD: Final = Counter("aegis_ahead_total", "Payments over 5 minutes ahead of their record; the card's clock stood still.")
 LEARNT_HISTORY: Final = Counter("aegis_history_learnt_total", "Payments learnt without a decision.")
 ADOPTED: Final = Counter("aegis_adopted_total", "Payments learnt from a decision that an earlier owner had published.")
 SKIPPED: Final = Counter("aegis_skipped_total", "Records read again that were learnt already.")
@@ -41,7 +40,7 @@ class Tally:
         self._rules: Tallied[tuple[str, str]] = Tallied()
         self._flags: Tallied[Counter] = Tallied()
 
-    def add(self, ruling: Ruling, *, conflict: bool, ahead: bool) -> None:
+    def add(self, ruling: Ruling, *, conflict: bool) -> None:
         self._outcomes[ruling.outcome, ruling.verdict] += 1
         if ruling.rules and not ruling.duplicate:
             self._rules.update((rule, "on") for rule in ruling.rules)
@@ -55,8 +54,6 @@ class Tally:
             self._flags[DEGRADED] += 1
         if ruling.stale:
             self._flags[STALE] += 1
-        if ahead:
-            self._flags[AHEAD] += 1
 
     def count(self) -> None:
         """Add the chunk to the counters."""

@@ -20,8 +20,9 @@ class WorkerError(RuntimeError):
 class Worker:
     """`faust -A aegis_app worker` in a session of its own, so that a Ctrl-C reaches its parent alone."""
 
-    def __init__(self, directory: Path, port: int, environment: dict[str, str]) -> None:
+    def __init__(self, directory: Path, port: int, environment: dict[str, str], application: str = "aegis_app") -> None:
         """`directory` holds its data and its log; `environment` is added to the present one."""
+        self._application = application
         self.directory = directory
         self.port = port
         self.log = directory / "worker.log"
@@ -45,7 +46,7 @@ class Worker:
         self.directory.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "faust", "-A", "aegis_app", "worker", *arguments],
+                [sys.executable, "-m", "faust", "-A", self._application, "worker", *arguments],
                 env=self._environment | environment,
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,

@@ -67,7 +67,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.security_protocol.startswith("SASL") and (self.sasl_username is None or self.sasl_password is None):
             raise ValueError(f"security_protocol {self.security_protocol} needs AEGIS_SASL_USERNAME and AEGIS_SASL_PASSWORD")
-        if self.web_host not in {"127.0.0.1", "::1", "localhost"} and self.web_token is None:
+        if not is_loopback(self.web_host) and self.web_token is None:
             raise ValueError(f"web_host {self.web_host} is reachable from outside: set AEGIS_WEB_TOKEN as well")
 
     @property
@@ -98,6 +98,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 "sasl_plain_password": self.sasl_password,
             }
         return arguments
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`."""
+    return host in {"127.0.0.1", "::1", "localhost"}
 
 
 def read(environment: Mapping[str, str]) -> Settings:

@@ -8,8 +8,8 @@ from aiokafka.structs import ConsumerRecord
 
 from aegis_app import metrics
 from aegis_app.application import app, dead_letters, decisions, history, payments, settings, terms, transactions
-from aegis_app.core.card import AHEAD_MS, BLANK, Card, Settled, learn, recall
-from aegis_app.core.decision import Receipt, Ruling, decode_ruling, encode_decision
+from aegis_app.core.card import BLANK, Card, Settled, learn, recall
+from aegis_app.core.decision import STALE_MS, Receipt, Ruling, decode_ruling, encode_decision
 from aegis_app.core.intake import Reason, Refused, read_past, read_payment
 from aegis_app.core.payment import Transaction
 from aegis_app.core.screen import HISTORY, TRANSACTIONS, adopt, screen
@@ -35,6 +35,7 @@ async def screening(stream: Any) -> None:
 def screen_payments(work: Work[Card]) -> None:
     """Decide and learn a chunk of payments; what was learnt before is skipped, what was decided before is adopted."""
     now = datetime.now(UTC)
+    now_ms = now.timestamp() * 1000
     tally = metrics.Tally()
     letters: list[Letter] = []
     for record in work.records:
@@ -56,10 +57,11 @@ def screen_payments(work: Work[Card]) -> None:
             tally.adopted += 1
             continue
         redriven = bool(record.headers) and any(name == REDRIVEN for name, _ in record.headers)
-        screened = screen(card, txn, terms, Receipt(record.timestamp, now, redriven), record.offset)
+        receipt = Receipt(record.timestamp, now, now_ms - record.timestamp > STALE_MS, redriven)
+        screened = screen(card, txn, terms, receipt, record.offset)
         work.learn(txn.card_id, screened.card)
         publish(work, record, txn, screened.ruling)
-        tally.add(screened.ruling, conflict=screened.conflict, ahead=txn.at - record.timestamp > AHEAD_MS)
+        tally.add(screened.ruling, conflict=screened.conflict)
     if work.owner.latch.trips(len(work.records), len(letters)):
         owners.latch(work, work.owner.latch.sentence)
         return
@@ -92,17 +94,12 @@ def learn_history(work: Work[Card]) -> None:
 
 def check_partition(record: ConsumerRecord) -> None:
     """Refuse a card that is not at home in this partition. Asked only about cards not remembered here: it is slow."""
-    home = (murmur2(record.key) & 0x7FFFFFFF) % settings_partitions()
+    home = (murmur2(record.key) & 0x7FFFFFFF) % app.partitions
     if record.partition != home:
         raise Refused(
             Reason.PARTITION,
             f"the key belongs into partition {home}, not {record.partition}; with librdkafka set partitioner=murmur2_random",
         )
-
-
-def settings_partitions() -> int:
-    """Partitions of `transactions`, as Kafka has them."""
-    return app.consumer.topic_partitions(transactions) or settings.partitions
 
 
 def publish(work: Work[Card], record: ConsumerRecord, txn: Transaction, ruling: Ruling) -> None:

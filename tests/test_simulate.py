@@ -64,9 +64,7 @@ def test_payments_come_in_order_of_time_within_the_asked_days_at_whole_milliseco
 
 
 def test_every_payment_is_valid_on_the_wire_and_comes_back_the_same(month: list[Labelled]) -> None:
-    assert [decode_transaction(encode_transaction(payment.transaction)) for payment in month] == [
-        payment.transaction for payment in month
-    ]
+    assert [decode_transaction(encode_transaction(payment.transaction)) for payment in month] == [payment.transaction for payment in month]
 
 
 def test_ids_are_unique_and_so_are_those_of_a_run_that_follows(month: list[Labelled]) -> None:
@@ -197,9 +195,7 @@ def test_no_genuine_holder_travels_faster_than_an_airliner(month: list[Labelled]
 
 
 def test_terminals_say_where_they_stand_in_nine_of_ten_cases_and_nothing_else_does(month: list[Labelled]) -> None:
-    placed = Counter(
-        (payment.transaction.channel in CARD_PRESENT, payment.transaction.latitude is not None) for payment in month
-    )
+    placed = Counter((payment.transaction.channel in CARD_PRESENT, payment.transaction.latitude is not None) for payment in month)
 
     assert placed[True, False] / (placed[True, True] + placed[True, False]) == pytest.approx(0.1, abs=0.01)
     assert placed[False, True] == 0

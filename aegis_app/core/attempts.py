@@ -3,12 +3,14 @@
 `Attempts` reaches 25 hours back from the card's clock, so that a 24-hour window is whole for payments up to an hour late.
 The newest `MOST_EXACT` are kept to the millisecond; older ones fall into buckets of a minute, which become buckets of an hour
 once they are two hours old. A window that touches a bucket counts all of it: never below the truth, and marked as saturated.
+Packed columns: `times` are sorted int64 milliseconds, `marks` a byte for each, `buckets` sorted by start.
 """
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from struct import Struct as Packed
-from typing import Final, NamedTuple
+from typing import Final
 
 from aegis_app.core.payment import Millis
 
@@ -26,49 +28,46 @@ _BUCKET: Final = Packed("<IHI")
 """Start in seconds since the epoch, width in seconds, attempts."""
 
 
-class Count(NamedTuple):
-    """Attempts in a window; `saturated`: at least the truth, and perhaps more."""
-
-    attempts: int
-    saturated: bool
-
-
-class Attempts(NamedTuple):
-    """Packed columns: `times` are sorted int64 milliseconds, `marks` a byte for each, `buckets` sorted by start."""
-
-    times: bytes = b""
-    marks: bytes = b""
-    buckets: bytes = b""
-
-
 def timeline(times: bytes) -> Sequence[Millis]:
-    """A packed column of times, readable without copying it."""
-    return memoryview(times).cast("q")
+    """A packed column of times, unpacked."""
+    return array("q", times)
 
 
-def count(attempts: Attempts, times: Sequence[Millis], clock: Millis, at: Millis, window: Millis) -> Count | None:
-    """Attempts in `(at - window, at]`, or `None` where the window begins before memory does (`times` unpacks `attempts`)."""
-    since = at - window
-    if since < clock - REACH_MS:
-        return None
-    exact = bisect_right(times, at) - bisect_right(times, since)
-    if not attempts.buckets:
-        return Count(exact, False)
-    bucketed = sum(
-        number for start, width, number in _BUCKET.iter_unpack(attempts.buckets) if start * 1000 <= at and (start + width) * 1000 > since
-    )
-    return Count(exact + bucketed, bucketed > 0)
+def counts(times: Sequence[Millis], buckets: bytes, clock: Millis, at: Millis, windows: Sequence[Millis]) -> tuple[list[int | None], bool]:
+    """Attempts in `(at - window, at]` for each of the ascending `windows`, and whether one may exceed the truth.
+
+    `None` where the window begins before memory does.
+    """
+    upto = first = bisect_right(times, at)
+    found: list[int | None] = []
+    saturated = False
+    for window in windows:
+        since = at - window
+        if since < clock - REACH_MS:
+            found.append(None)
+            continue
+        first = bisect_right(times, since, 0, first)
+        if buckets:
+            bucketed = _bucketed(buckets, since, at)
+            saturated = saturated or bucketed > 0
+            found.append(upto - first + bucketed)
+        else:
+            found.append(upto - first)
+    return found, saturated
 
 
-def count_small(attempts: Attempts, times: Sequence[Millis], at: Millis, window: Millis) -> int:
+def _bucketed(buckets: bytes, since: Millis, at: Millis) -> int:
+    return sum(number for start, width, number in _BUCKET.iter_unpack(buckets) if start * 1000 <= at and (start + width) * 1000 > since)
+
+
+def count_small(times: Sequence[Millis], marks: bytes, at: Millis, window: Millis) -> int:
     """Small attempts in `(at - window, at]`, among those kept exactly."""
-    marks = attempts.marks[bisect_right(times, at - window) : bisect_right(times, at)]
-    return sum(mark & SMALL for mark in marks)
+    marks = marks[bisect_right(times, at - window) : bisect_right(times, at)]
+    return marks.count(SMALL) + marks.count(SMALL | REFUSED)
 
 
-def add(attempts: Attempts, clock: Millis, at: Millis, mark: int) -> Attempts:
+def add(times: bytes, marks: bytes, buckets: bytes, clock: Millis, at: Millis, mark: int) -> tuple[bytes, bytes, bytes]:
     """Add an attempt and forget what lies beyond the reach of `clock`, which has already advanced."""
-    times, marks, buckets = attempts
     column = timeline(times)
     horizon = clock - REACH_MS
     if column and column[0] <= horizon:
@@ -85,7 +84,7 @@ def add(attempts: Attempts, clock: Millis, at: Millis, mark: int) -> Attempts:
         buckets = _pour(buckets, clock, oldest)
     elif buckets:
         buckets = _pour(buckets, clock, None)
-    return Attempts(times, marks, buckets)
+    return times, marks, buckets
 
 
 def _pour(buckets: bytes, clock: Millis, at: Millis | None) -> bytes:

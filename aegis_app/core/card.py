@@ -5,6 +5,9 @@ second are read and written; sums are fixed-point integers, so that they can be 
 8 KiB. Layout: a MessagePack array that only ever grows at its end, so every older layout reads with defaults.
 """
 
+from array import array
+from bisect import bisect_left
+from functools import cache
 from math import log
 from struct import Struct as Packed
 from typing import Final
@@ -13,7 +16,7 @@ import msgspec
 from msgspec import Struct
 from xxhash import xxh3_64_digest, xxh32_digest, xxh32_intdigest
 
-from aegis_app.core.attempts import REFUSED, SMALL, Attempts, add
+from aegis_app.core.attempts import REFUSED, SMALL, add
 from aegis_app.core.payment import GIVES_BACK, Kind, Millis, Outcome, Transaction, encode_transaction, exponent
 
 LAYOUT: Final = 1
@@ -30,8 +33,6 @@ MOST_DEVICES: Final = 8
 MOST_COUNTRIES: Final = 12
 RING: Final = 32
 
-DAY: Final = Packed("<HI")
-"""UTC day since the epoch, attempts on it."""
 PLACE: Final = Packed("<qii")
 """Time in milliseconds, latitude and longitude in millionths of a degree."""
 RULING: Final = Packed("<IBdQ")
@@ -59,6 +60,8 @@ class Card(Struct, frozen=True, array_like=True, gc=False):
     marks: bytes = b""
     buckets: bytes = b""
     days: bytes = b""
+    """UTC days since the epoch, sorted uint16; `day_counts` holds the attempts on each, uint32."""
+    day_counts: bytes = b""
     places: bytes = b""
     habit: int = 0
     """Payments that habit was learnt from."""
@@ -166,11 +169,20 @@ def learn(card: Card, txn: Transaction, settled: Settled, written: Millis, sourc
         return msgspec.structs.replace(card, seen=seen, clock=clock, ring_ids=ring_ids, ring=ring)
     allowed = settled.verdict is Outcome.ALLOW
     mark = (SMALL if is_small(txn) else 0) | (0 if allowed else REFUSED)
-    times, marks, buckets = add(Attempts(card.times, card.marks, card.buckets), clock, at, mark)
-    days = _add_day(card.days, clock, at)
+    times, marks, buckets = add(card.times, card.marks, card.buckets, clock, at, mark)
+    days, day_counts = _add_day(card.days, card.day_counts, clock // DAY_MS, at // DAY_MS)
     if not allowed:
         return msgspec.structs.replace(
-            card, seen=seen, clock=clock, times=times, marks=marks, buckets=buckets, days=days, ring_ids=ring_ids, ring=ring
+            card,
+            seen=seen,
+            clock=clock,
+            times=times,
+            marks=marks,
+            buckets=buckets,
+            days=days,
+            day_counts=day_counts,
+            ring_ids=ring_ids,
+            ring=ring,
         )
     places = card.places
     if txn.latitude is not None and txn.longitude is not None and txn.is_card_present:
@@ -191,6 +203,7 @@ def learn(card: Card, txn: Transaction, settled: Settled, written: Millis, sourc
         marks,
         buckets,
         days,
+        day_counts,
         places,
         card.habit + 1,
         currency,
@@ -208,7 +221,12 @@ def learn(card: Card, txn: Transaction, settled: Settled, written: Millis, sourc
 
 def is_small(txn: Transaction) -> bool:
     """Whether `txn` looks like a test of the card: a verification, or at most two whole units of its currency."""
-    return txn.kind is Kind.VERIFICATION or txn.amount_minor <= 2 * 10 ** exponent(txn.currency)
+    return txn.amount_minor <= _small(txn.currency) or txn.kind is Kind.VERIFICATION
+
+
+@cache
+def _small(currency: str) -> int:
+    return 2 * int(10 ** exponent(currency))
 
 
 def _advance(seen: tuple[int, int, int], source: int, offset: int) -> tuple[int, int, int]:
@@ -232,15 +250,20 @@ def _move_last(column: bytes, item: bytes, most: int) -> bytes:
     return (column + item)[-most * width :]
 
 
-def _add_day(days: bytes, clock: Millis, at: Millis) -> bytes:
-    day, earliest = at // DAY_MS, clock // DAY_MS - MOST_DAYS + 1
-    if day < earliest:
-        return days
-    if days and DAY.unpack_from(days, len(days) - DAY.size)[0] == day:
-        return days[: -DAY.size] + DAY.pack(day, DAY.unpack_from(days, len(days) - DAY.size)[1] + 1)
-    counted = {kept: number for kept, number in DAY.iter_unpack(days) if kept >= earliest}
-    counted[day] = counted.get(day, 0) + 1
-    return b"".join(DAY.pack(kept, number) for kept, number in sorted(counted.items())[-MOST_DAYS:])
+def _add_day(days: bytes, counted: bytes, today: int, day: int) -> tuple[bytes, bytes]:
+    if day <= today - MOST_DAYS:
+        return days, counted
+    if days.endswith(day.to_bytes(2, "little")):
+        return days, counted[:-4] + (int.from_bytes(counted[-4:], "little") + 1).to_bytes(4, "little")
+    column, numbers = array("H", days), array("I", counted)
+    place = bisect_left(column, day)
+    if place < len(column) and column[place] == day:
+        numbers[place] += 1
+    else:
+        column.insert(place, day)
+        numbers.insert(place, 1)
+    gone = max(bisect_left(column, max(0, today - MOST_DAYS + 1)), len(column) - MOST_DAYS)
+    return column[gone:].tobytes(), numbers[gone:].tobytes()
 
 
 def _add_place(places: bytes, at: Millis, latitude: float, longitude: float) -> bytes:

@@ -58,19 +58,17 @@ class Ruling(Struct, frozen=True, kw_only=True, gc=False):
 
     def settled(self) -> Settled:
         """The part that memory keeps."""
-        return Settled(self.outcome, self.verdict, self.score, sum({_BIT.get(reason.code, 0) for reason in self.reasons}))
+        codes = sum({_BIT.get(reason.code, 0) for reason in self.reasons}) if self.reasons else 0
+        return Settled(self.outcome, self.verdict, self.score, codes)
 
 
 class Receipt(Struct, frozen=True, gc=False):
-    """How a payment came in. Times are recorded, and decide nothing but what "in the future" means."""
+    """How a payment came in: noted, but deciding nothing save what "in the future" means."""
 
     written: Millis
     decided_at: datetime
+    stale: bool = False
     redriven: bool = False
-
-    @property
-    def stale(self) -> bool:
-        return self.decided_at.timestamp() * 1000 - self.written > STALE_MS
 
 
 def decide(txn: Transaction, seen: Features, policy: Policy, receipt: Receipt, show_features: bool = False) -> Ruling:

@@ -1,17 +1,19 @@
 """A payment described by what was known before it."""
 
-from bisect import bisect_right
+from array import array
+from bisect import bisect_left, bisect_right
 from math import asin, cos, exp, log, radians, sin, sqrt
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from aegis_app.core.attempts import HOUR_MS, MINUTE_MS, Attempts, count, count_small, timeline
-from aegis_app.core.card import DAY, DAY_MS, LOG_UNIT, PLACE, Card, find, fingerprint
+from aegis_app.core.attempts import HOUR_MS, MINUTE_MS, count_small, counts, timeline
+from aegis_app.core.card import DAY_MS, LOG_UNIT, PLACE, Card, find, fingerprint
 from aegis_app.core.payment import Millis, Transaction
 
 EARTH_KM: Final = 6371.0088
 """Mean radius (IUGG)."""
+WINDOWS: Final = (MINUTE_MS, 10 * MINUTE_MS, HOUR_MS, DAY_MS)
 NEAREST_MINUTES: Final = 1.0
 """Speeds are taken over at least this long: clocks of terminals differ."""
 
@@ -42,22 +44,18 @@ class Features(Struct, frozen=True, gc=False):
 def describe(card: Card, txn: Transaction) -> Features:
     """Describe `txn` using only what `card` held before it."""
     at = txn.at
-    attempts = Attempts(card.times, card.marks, card.buckets)
     times = timeline(card.times)
-    minute = count(attempts, times, card.clock, at, MINUTE_MS)
-    ten_minutes = count(attempts, times, card.clock, at, 10 * MINUTE_MS)
-    hour = count(attempts, times, card.clock, at, HOUR_MS)
-    day = count(attempts, times, card.clock, at, DAY_MS)
+    (minute, ten_minutes, hour, day), saturated = counts(times, card.buckets, card.clock, at, WINDOWS)
     before = bisect_right(times, at)
     typical, ratio, z, to_largest = _amounts(card, txn)
     km, kmh = _travel(card, txn, at)
     return Features(
-        None if minute is None else minute.attempts,
-        None if ten_minutes is None else ten_minutes.attempts,
-        None if hour is None else hour.attempts,
-        None if day is None else day.attempts,
-        count_small(attempts, times, at, HOUR_MS) if before else 0,
-        day is not None and day.saturated,
+        minute,
+        ten_minutes,
+        hour,
+        day,
+        count_small(times, card.marks, at, HOUR_MS) if hour else 0,
+        saturated,
         _per_active_day(card, at),
         (at - times[before - 1]) / 1000 if before else None,
         card.habit,
@@ -97,12 +95,12 @@ def geometric_mean(card: Card) -> float | None:
 def _travel(card: Card, txn: Transaction, at: Millis) -> tuple[float | None, float | None]:
     if txn.latitude is None or txn.longitude is None or not card.places or not txn.is_card_present:
         return None, None
-    there = None
-    for place in PLACE.iter_unpack(card.places):
-        if place[0] <= at:
-            there = place
-    if there is None:
-        return None, None
+    there = PLACE.unpack_from(card.places, len(card.places) - PLACE.size)
+    if there[0] > at:
+        earlier = [place for place in PLACE.iter_unpack(card.places) if place[0] <= at]
+        if not earlier:
+            return None, None
+        there = earlier[-1]
     km = kilometres(there[1] / 1e6, there[2] / 1e6, txn.latitude, txn.longitude)
     return km, km / (max((at - there[0]) / MINUTE_MS, NEAREST_MINUTES) / 60)
 
@@ -115,6 +113,7 @@ def kilometres(latitude: float, longitude: float, to_latitude: float, to_longitu
 
 
 def _per_active_day(card: Card, at: Millis) -> float | None:
+    days = array("H", card.days)
     today = at // DAY_MS
-    earlier = [number for day, number in DAY.iter_unpack(card.days) if today - 30 <= day < today]
-    return sum(earlier) / len(earlier) if earlier else None
+    first, upto = bisect_left(days, max(0, today - 30)), bisect_left(days, today)
+    return sum(array("I", card.day_counts)[first:upto]) / (upto - first) if upto > first else None

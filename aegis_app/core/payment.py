@@ -49,8 +49,9 @@ class Channel(StrEnum):
     ATM = "atm"
 
 
-CARD_PRESENT: Final = frozenset({Channel.CHIP, Channel.CONTACTLESS, Channel.MAGSTRIPE, Channel.ATM})
-GIVES_BACK: Final = frozenset({Kind.REFUND, Kind.REVERSAL})
+# Tuples, because an enum member hashes in Python code, and compares by identity.
+CARD_PRESENT: Final = (Channel.CHIP, Channel.CONTACTLESS, Channel.MAGSTRIPE, Channel.ATM)
+GIVES_BACK: Final = (Kind.REFUND, Kind.REVERSAL)
 
 
 class Outcome(StrEnum):
@@ -103,7 +104,7 @@ class Transaction(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     @property
     def at(self) -> Millis:
         """The payment's own time."""
-        return round(self.timestamp.timestamp() * 1000)
+        return int(self.timestamp.timestamp() * 1000 + 0.5)
 
     @property
     def is_card_present(self) -> bool:

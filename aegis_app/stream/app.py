@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 from typing import IO, Any, Final, NoReturn
 
 import faust
@@ -16,7 +17,8 @@ from aiokafka.structs import TopicPartition
 from faust.exceptions import ConsistencyError
 from faust.types import TP
 
-from aegis_app.settings import Settings
+from aegis_app import admin
+from aegis_app.settings import Settings, is_loopback
 from aegis_app.stream.memory import Codec, Memory
 from aegis_app.stream.outbox import Outbox
 from aegis_app.stream.owner import Owners, Stop
@@ -24,6 +26,8 @@ from aegis_app.stream.transport import ChunkTopic, ChunkTransport
 
 SOFTWARE_ERROR: Final = 70
 """Exit status (sysexits.h) when the process stops because going on could break a guarantee."""
+KAFKA_SECONDS: Final = 60.0
+"""How long a start waits for the broker."""
 STOP_SECONDS: Final = 15.0
 """From SIGTERM to the end, whatever Faust and Kafka are doing; the work in hand is settled long before."""
 
@@ -42,6 +46,8 @@ class StreamApp(faust.App):
 
     def __init__(self, settings: Settings, waiting_topics: Sequence[str], **options: Any) -> None:
         self.settings = settings
+        self.partitions = settings.partitions
+        """Of the sources, as Kafka has them once this has started."""
         self.waiting_topics = frozenset(waiting_topics)
         """Subscribed, so that partitions come together, but not read yet by this version."""
         self.lease_seconds = settings.session_timeout_seconds * 0.8
@@ -52,6 +58,7 @@ class StreamApp(faust.App):
         self.owners: Owners[Any]
         self._datadir_lock: IO[str] | None = None
         self._stopping = False
+        host = settings.web_host
         super().__init__(
             settings.app_id,
             broker=[f"kafka://{server}" for server in settings.brokers],
@@ -77,7 +84,7 @@ class StreamApp(faust.App):
             Worker=StreamWorker,
             web_host=settings.web_host,
             web_port=settings.web_port,
-            canonical_url=settings.canonical_url,
+            canonical_url=settings.canonical_url or (f"http://{host}:{settings.web_port}" if is_loopback(host) else None),
             **options,
         )
 
@@ -95,12 +102,34 @@ class StreamApp(faust.App):
     async def on_first_start(self) -> None:
         self._claim_datadir(Path(self.conf.datadir))
         await super().on_first_start()
+        await self._await_kafka()
         connection = self.settings.connection()
         self.outputs, self.changes = Outbox(connection), Outbox(connection)
         self.reader = AIOKafkaConsumer(**connection, enable_auto_commit=False, isolation_level="read_committed")
         for client in (self.outputs, self.changes, self.reader):
             await client.start()
         self.add_future(self._tick())
+
+    async def _await_kafka(self) -> None:
+        """Wait for the broker, make the topics that are missing, and say what does not fit."""
+        deadline = monotonic() + KAFKA_SECONDS
+        while True:
+            try:
+                made = await admin.create(self.settings)
+                problems = await admin.check(self.settings)
+                self.partitions = await admin.partitions(self.settings)
+                break
+            except admin.KafkaError as error:
+                if monotonic() > deadline:
+                    self._refuse(f"no Kafka at {self.settings.broker}: {error or type(error).__name__}; is AEGIS_BROKER right?")
+                self.log.warning("No Kafka at %s yet (%s); trying again", self.settings.broker, type(error).__name__)
+                await asyncio.sleep(2)
+        if made:
+            self.log.info("Made the topics %s", ", ".join(made))
+        for problem in problems:
+            self.log.warning("%s", problem)
+        if any("partitions" in problem for problem in problems):
+            self._refuse("; ".join(problems))
 
     async def _tick(self) -> None:
         while not self.should_stop:
@@ -113,8 +142,7 @@ class StreamApp(faust.App):
         try:
             fcntl.flock(self._datadir_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            sys.stderr.write(f"aegis: {directory} is used by another worker; give each its own AEGIS_DATADIR\n")
-            self._exit(1)
+            self._refuse(f"{directory} is used by another worker; give each its own AEGIS_DATADIR")
 
     def check_assignment(self, assigned: set[TP]) -> None:
         """Stop where a partition of one source comes without those of the others and of the changelog."""
@@ -171,6 +199,11 @@ class StreamApp(faust.App):
             for partition in self.owners.memory.data.partitions():
                 self.owners.memory.data.wipe(partition)
         self._exit(SOFTWARE_ERROR)
+
+    def _refuse(self, why: str) -> NoReturn:
+        """End a start that cannot go well, in one line."""
+        os.write(2, f"aegis: {why}\n".encode())  # past Faust, which turns what is printed into log records
+        self._exit(1)
 
     def _exit(self, status: int) -> NoReturn:
         logging.shutdown()

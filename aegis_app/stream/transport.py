@@ -114,6 +114,10 @@ class ChunkTransport(driver.Transport):
 class ChunkTopic(faust.Topic):
     """A topic whose events hold a chunk: bytes are decoded by us, so that bad input is our dead letter."""
 
+    def get_topic_name(self) -> str:
+        """The first of its topics, for commands that want one name."""
+        return str(self.topics[0])
+
     def _compile_decode(self) -> None:
         async def decode(message: Any, *, propagate: bool = False) -> Any:
             return self._create_event(message.key, message.value, headers=message.headers, message=message)

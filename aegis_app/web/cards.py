@@ -1,5 +1,6 @@
 """What is remembered about a card, from whichever worker holds it."""
 
+from array import array
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -7,9 +8,9 @@ import aiohttp
 from aiokafka.partitioner import murmur2
 from faust.types import TP
 
-from aegis_app.application import app, settings, transactions
+from aegis_app.application import app, settings
 from aegis_app.core.attempts import REFUSED, SMALL, timeline
-from aegis_app.core.card import DAY, DAY_MS, PLACE, RING, RULING, Card
+from aegis_app.core.card import DAY_MS, PLACE, RING, RULING, Card
 from aegis_app.core.features import geometric_mean
 from aegis_app.core.payment import Millis
 from aegis_app.web.pages import Answer, page
@@ -22,10 +23,7 @@ PROXY_SECONDS: Final = 2.0
 @page("/cards/{card_id}")
 async def card(request: Any, card_id: str) -> Answer:
     """The memory of one card, readable; 404 for one never seen, 503 while it is changing hands."""
-    count = app.consumer.topic_partitions(transactions)
-    if not count:
-        return 503, {"error": "partitions are being assigned"}
-    partition = (murmur2(card_id.encode()) & 0x7FFFFFFF) % count
+    partition = (murmur2(card_id.encode()) & 0x7FFFFFFF) % app.partitions
     changelog = TP(cards.changelog_topic.get_topic_name(), partition)
     if changelog in app.assignor.assigned_actives() and cards.data.holds(partition):
         remembered = cards.read(partition, card_id)
@@ -61,7 +59,10 @@ def readable(card_id: str, card: Card) -> dict[str, Any]:
             {"at": _time(at), "small": bool(mark & SMALL), "refused": bool(mark & REFUSED)}
             for at, mark in zip(times, card.marks, strict=True)
         ],
-        "attempts_per_day": {f"{_time(day * DAY_MS):%Y-%m-%d}": number for day, number in DAY.iter_unpack(card.days)},
+        "attempts_per_day": {
+            f"{_time(day * DAY_MS):%Y-%m-%d}": number
+            for day, number in zip(array("H", card.days), array("I", card.day_counts), strict=True)
+        },
         "places": [
             {"at": _time(at), "latitude": latitude / 1e6, "longitude": longitude / 1e6}
             for at, latitude, longitude in PLACE.iter_unpack(card.places)

@@ -29,29 +29,33 @@ class Velocity24h(Limits, frozen=True):
 
 def velocity_1m(txn: Transaction, seen: Features, limit: Velocity1m) -> Check:
     """Many payments within a minute."""
-    return _velocity(seen.attempts_1m, seen, limit.most, "a minute")
+    if seen.attempts_1m is None:
+        return UNKNOWN
+    return CLEAR if seen.attempts_1m < limit.most else _hit(seen.attempts_1m + 1, seen, "a minute")
 
 
 def velocity_10m(txn: Transaction, seen: Features, limit: Velocity10m) -> Check:
     """Many payments within 10 minutes."""
-    return _velocity(seen.attempts_10m, seen, limit.most, "10 minutes")
+    if seen.attempts_10m is None:
+        return UNKNOWN
+    return CLEAR if seen.attempts_10m < limit.most else _hit(seen.attempts_10m + 1, seen, "10 minutes")
 
 
 def velocity_1h(txn: Transaction, seen: Features, limit: Velocity1h) -> Check:
     """Many payments within an hour."""
-    return _velocity(seen.attempts_1h, seen, limit.most, "an hour")
+    if seen.attempts_1h is None:
+        return UNKNOWN
+    return CLEAR if seen.attempts_1h < limit.most else _hit(seen.attempts_1h + 1, seen, "an hour")
 
 
 def velocity_24h(txn: Transaction, seen: Features, limit: Velocity24h) -> Check:
     """Many payments within 24 hours."""
-    return _velocity(seen.attempts_24h, seen, limit.most, "24 hours")
-
-
-def _velocity(before: int | None, seen: Features, most: int, window: str) -> Check:
-    if before is None:
+    if seen.attempts_24h is None:
         return UNKNOWN
-    if before + 1 <= most:
-        return CLEAR
+    return CLEAR if seen.attempts_24h < limit.most else _hit(seen.attempts_24h + 1, seen, "24 hours")
+
+
+def _hit(payments: int, seen: Features, window: str) -> Hit:
     usual = "its first day" if seen.per_active_day is None else f"this card's usual is {seen.per_active_day:.3g} a day"
     least = "at least " if seen.saturated else ""
-    return Hit(f"{least}{before + 1} payments in {window}; {usual}")
+    return Hit(f"{least}{payments} payments in {window}; {usual}")

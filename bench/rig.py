@@ -1,0 +1,116 @@
+"""A broker, a prefilled topic, and workers that read it from the start: what the measurements share."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiokafka.partitioner import murmur2
+
+from aegis_app import admin
+from aegis_app.core.payment import Transaction, encode_transaction
+from aegis_app.kafka import Kafka
+from aegis_app.kafka.ports import free_port
+from aegis_app.process import Worker
+from aegis_app.settings import Settings
+from aegis_app.simulate import simulate
+from aegis_app.stream.outbox import Outbox, Outgoing
+from aegis_app.topics import Name, full_name
+from bench.logs import Logs
+
+PARTITIONS = 4
+
+
+def payments(number: int, cards: int) -> Iterator[Transaction]:
+    """Simulated payments in order of event time, ending a while ago; the same every time."""
+    days = max(1.0, number / (cards * 1.5) * 1.1)
+    start = datetime(2026, 1, 1, tzinfo=UTC) - timedelta(days=days)
+    return islice((each.transaction for each in simulate(cards, days, 1, start)), number)
+
+
+class Rig:
+    """One broker; every run reads its own topics with a group of its own."""
+
+    def __init__(self, kafka: Kafka, directory: Path) -> None:
+        self._kafka = kafka
+        self._directory = directory
+        self._runs = 0
+
+    def settings(self, prefix: str) -> Settings:
+        self._runs += 1
+        settings = Settings(
+            broker=self._kafka.address, partitions=PARTITIONS, topic_prefix=f"{prefix}-", app_id=f"{prefix}-{self._runs}"
+        )
+        asyncio.run(admin.create(settings))
+        return settings
+
+    def prefill(self, settings: Settings, stream: Iterable[Transaction]) -> int:
+        """Put payments on `transactions`, each into its card's partition; returns how many."""
+        records: list[list[Outgoing]] = [[] for _ in range(PARTITIONS)]
+        homes: dict[str, int] = {}
+        for txn in stream:
+            key = txn.card_id.encode()
+            home = homes.get(txn.card_id)
+            if home is None:
+                home = homes[txn.card_id] = (murmur2(key) & 0x7FFFFFFF) % PARTITIONS
+            records[home].append(Outgoing(key, encode_transaction(txn)))
+        asyncio.run(_publish(settings, records))
+        return sum(map(len, records))
+
+    def worker(self, settings: Settings, application: str = "aegis_app", **environment: str) -> Worker:
+        """Not started yet."""
+        self._runs += 1
+        given = {
+            f"AEGIS_{name.upper()}": str(value)
+            for name, value in msgspec.structs.asdict(settings).items()
+            if name in {"broker", "partitions", "topic_prefix", "app_id"}
+        }
+        return Worker(self._directory / f"run{self._runs}", free_port(), given | environment, application=application)
+
+    @contextmanager
+    def running(self, *workers: Worker) -> Iterator[None]:
+        try:
+            for worker in workers:
+                worker.start("-l", "info")
+            yield
+        finally:
+            for worker in workers:
+                worker.kill()
+
+    def drain(self, settings: Settings, number: int, workers: list[Worker], seconds: float = 300) -> dict[str, Any]:
+        """Watch `number` decisions appear, from the first tenth on; returns payments per second and CPU per payment."""
+        logs = Logs(settings)
+        decisions = full_name(Name.DECISIONS, settings)
+        deadline = time.monotonic() + seconds
+        begun: tuple[float, int, float] | None = None
+        while time.monotonic() < deadline:
+            done = sum(logs.ends(decisions).values())
+            now = time.monotonic()
+            if begun is None and done > number // 10:
+                begun = (now, done, sum(map(cpu_seconds, workers)))
+            if done >= number and begun is not None:
+                elapsed, counted = now - begun[0], done - begun[1]
+                cpu = sum(map(cpu_seconds, workers)) - begun[2]
+                return {"payments_per_second": round(counted / elapsed), "cpu_microseconds": round(cpu / counted * 1e6, 1)}
+            time.sleep(0.1)
+        raise TimeoutError(f"{done} of {number} decided: {workers[0].last_words()}")
+
+
+def cpu_seconds(worker: Worker) -> float:
+    """User and system time of a worker so far."""
+    fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def _publish(settings: Settings, records: list[list[Outgoing]]) -> None:
+    outbox = Outbox(settings.connection())
+    await outbox.start()
+    topic = full_name(Name.TRANSACTIONS, settings)
+    await asyncio.gather(*(outbox.publish(topic, partition, batch) for partition, batch in enumerate(records)))
+    await outbox.stop()

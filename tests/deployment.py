@@ -1,0 +1,107 @@
+"""A worker on a real Kafka, what is sent to it, and what it says: for tests that go the whole way."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from aiokafka.partitioner import murmur2
+from aiokafka.structs import ConsumerRecord
+
+from aegis_app import admin
+from aegis_app.core.payment import Transaction, encode_transaction
+from aegis_app.kafka.ports import free_port
+from aegis_app.process import Worker
+from aegis_app.settings import Settings
+from aegis_app.stream.outbox import Outbox, Outgoing
+from aegis_app.topics import Name, full_name
+from bench.logs import Logs
+
+PARTITIONS = 2
+
+
+class Deployment:
+    """Topics of its own on a shared broker, and workers that read them."""
+
+    def __init__(self, broker: str, directory: Path, prefix: str, **environment: str) -> None:
+        self.settings = Settings(broker=broker, topic_prefix=f"{prefix}-", app_id=prefix, partitions=PARTITIONS)
+        self.logs = Logs(self.settings)
+        self.workers: list[Worker] = []
+        self._directory = directory
+        self._started = 0
+        self._environment = {
+            "AEGIS_BROKER": broker,
+            "AEGIS_TOPIC_PREFIX": self.settings.topic_prefix,
+            "AEGIS_APP_ID": prefix,
+            "AEGIS_PARTITIONS": str(PARTITIONS),
+            "AEGIS_SESSION_TIMEOUT_SECONDS": "8",
+        } | environment
+
+    def __enter__(self) -> Self:
+        asyncio.run(admin.create(self.settings))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.kill()
+
+    def worker(self, **environment: str) -> Worker:
+        """One more worker, started; not ready yet."""
+        self._started += 1
+        worker = Worker(self._directory / f"worker{self._started}", free_port(), self._environment)
+        self.workers.append(worker)
+        return worker.start("-l", "info", **environment)
+
+    def topic(self, name: Name) -> str:
+        return full_name(name, self.settings)
+
+    def pay(self, *payments: Transaction) -> list[tuple[int, int]]:
+        """Send payments as they should be; returns where each landed: partition and offset."""
+        return [self.send(encode_transaction(txn), txn.card_id.encode()) for txn in payments]
+
+    def send(
+        self, value: bytes | None, key: bytes | None, *, partition: int | None = None, name: Name = Name.TRANSACTIONS
+    ) -> tuple[int, int]:
+        """Send whatever it is, into the key's own partition if none is named; returns partition and offset."""
+        home = murmur2(key or b"") % 2**31 % PARTITIONS if partition is None else partition
+        return home, asyncio.run(self._send(name, home, [Outgoing(key, value)]))[0][0]
+
+    def send_many(self, values: list[tuple[bytes, bytes]], name: Name = Name.TRANSACTIONS) -> None:
+        """Send (key, value) pairs, each into its key's partition."""
+        for partition in range(PARTITIONS):
+            batch = [Outgoing(key, value) for key, value in values if murmur2(key) % 2**31 % PARTITIONS == partition]
+            asyncio.run(self._send(name, partition, batch))
+
+    async def _send(self, name: Name, partition: int, records: list[Outgoing]) -> list[tuple[int, int]]:
+        outbox = Outbox(self.settings.connection())
+        await outbox.start()
+        try:
+            return await outbox.publish(self.topic(name), partition, records)
+        finally:
+            await outbox.stop()
+
+    def records(self, name: Name) -> list[ConsumerRecord]:
+        return self.logs.read(self.topic(name))
+
+    def decisions(self) -> list[dict[str, Any]]:
+        return [msgspec.json.decode(record.value) for record in self.records(Name.DECISIONS)]
+
+    def decided(self) -> int:
+        """How many decisions there are."""
+        return sum(self.logs.ends(self.topic(Name.DECISIONS)).values())
+
+    def await_settled(self, seconds: float = 60) -> None:
+        """Return once everything sent is committed."""
+        topic = self.topic(Name.TRANSACTIONS)
+        wait_until(lambda: self.logs.committed(topic) == {p: end for p, end in self.logs.ends(topic).items() if end}, seconds, self)
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float, deployment: Deployment | None = None) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            words = "" if deployment is None else "\n".join(worker.last_words() for worker in deployment.workers)
+            raise TimeoutError(f"not so within {seconds:.0f} s: {words}")
+        time.sleep(0.2)

@@ -1,0 +1,42 @@
+"""Faults on a real Kafka under load: short here, long in `make chaos`."""
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from aegis_app.kafka import Kafka, jars
+from aegis_app.settings import Settings
+from aegis_app.topics import changelog
+from bench.chaos import Chaos, differences, script, stored
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(420)]
+
+
+def test_nothing_is_lost_doubled_or_mislearnt_through_five_kills_and_a_lost_disk(tmp_path: Path) -> None:
+    with Kafka(tmp_path / "kafka", jars(Settings())) as kafka:
+        chaos = Chaos(kafka, tmp_path, rate=2000, seed=5)
+        try:
+            finding = chaos.run(script(5, seed=5, freeze=False))
+            assert finding.faultless, msgspec.json.encode(finding).decode()
+            assert finding.payments == finding.sent > 50_000
+            assert finding.dead_letters > 0
+            assert all(fault.in_flight for fault in chaos.faults if fault.name == "kill")
+            assert_a_lost_disk_comes_back(chaos)
+        finally:
+            for worker in chaos.workers:
+                worker.kill()
+
+
+def assert_a_lost_disk_comes_back(chaos: Chaos) -> None:
+    memory = chaos.on_changelog()
+    one = chaos.workers[0]
+    for worker in chaos.workers:
+        shutil.rmtree(worker.directory / "data")
+    one.start("-l", "info")
+    one.wait_until_ready(60)
+    one.stop()
+    ends = chaos.logs.ends(changelog("cards", chaos.settings))
+
+    assert differences(dict(stored(one.directory, ends)), memory) == 0

@@ -1,0 +1,111 @@
+"""What the stream layer leans on inside Faust 0.15. When one of these fails after an upgrade, read docs/decisions/0001 first."""
+
+import ast
+import inspect
+import subprocess
+import sys
+import textwrap
+
+import faust
+import pytest
+from faust.cli import agents as agents_command
+from faust.tables import recovery
+from faust.transport import conductor, consumer
+from faust.transport.drivers import aiokafka as driver
+
+
+def source(thing: object) -> str:
+    return textwrap.dedent(inspect.getsource(thing))  # type: ignore[arg-type]  # any function or class
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (consumer.Consumer, "getmany"),
+        (consumer.Consumer, "_wait_next_records"),
+        (consumer.Consumer, "_filter_tps_with_pending_acks"),
+        (consumer.Consumer, "_new_offset"),
+        (consumer.Consumer, "_add_gap"),
+        (consumer.Consumer, "perform_seek"),
+        (consumer.Consumer, "on_partitions_revoked"),
+        (driver.Consumer, "_new_consumer_thread"),
+        (driver.Consumer, "_to_message"),
+        (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
+        (faust.Topic, "_compile_decode"),
+        (faust.Topic, "_create_event"),
+        (faust.App, "_new_transport"),
+        (faust.App, "_on_agent_error"),
+        (faust.App, "_crash"),
+        (faust.Table, "_new_store_by_url"),
+        (faust.Worker, "_setup_spinner_handler"),
+    ],
+)
+def test_what_we_override_or_call_is_there(owner: type, name: str) -> None:
+    assert callable(getattr(owner, name))
+
+
+def test_records_below_the_read_offset_are_dropped_by_the_loop_that_we_feed() -> None:
+    loop = source(consumer.Consumer._drain_messages)
+
+    assert "get_read_offset = self._read_offset.__getitem__" in loop
+    assert "if r_offset is None or offset >= r_offset:" in loop
+
+
+def test_a_commit_asks_for_new_offsets_of_partitions_with_pending_acks() -> None:
+    assert "_filter_tps_with_pending_acks(topics)" in source(consumer.Consumer.force_commit)
+    assert "self._new_offset(tp)" in source(consumer.Consumer._filter_committable_offsets)
+
+
+def test_the_isolation_level_is_read_when_the_consumer_starts() -> None:
+    import aiokafka
+
+    assert "self._isolation_level = isolation_level" in source(aiokafka.AIOKafkaConsumer.__init__)
+    assert "isolation_level=self._isolation_level" in source(aiokafka.AIOKafkaConsumer.start)
+
+
+def test_a_topics_decoder_is_compiled_into_an_attribute() -> None:
+    assert "self.decode = self.schema.compile(" in source(faust.Topic._compile_decode)
+    assert "chan.decode(message, propagate=True)" in source(conductor.ConductorCompiler.build)
+
+
+def test_recovery_counts_by_the_offset_of_the_last_record_of_a_chunk() -> None:
+    slurp = source(recovery.Recovery._slurp_changelogs.fun)
+
+    assert "offset > seen_offset" in slurp
+    assert "offsets[tp] = offset" in slurp
+    assert "table.apply_changelog_batch(buf)" in slurp
+
+
+def test_a_tables_changelog_is_a_topic_of_the_apps_own_class() -> None:
+    assert "self.app.topic(" in source(faust.Table._new_changelog_topic)
+    assert "conf.Topic(" in source(faust.App.topic)
+
+
+def test_the_agents_command_asks_a_topic_for_its_name() -> None:
+    assert "get_topic_name()" in source(agents_command.agents)
+
+
+PURE = """
+import sys
+sys.modules["faust"] = sys.modules["aiokafka"] = sys.modules["aiohttp"] = sys.modules["tensorflow"] = None
+import aegis_app, aegis_app.core, aegis_app.core.screen, aegis_app.core.replay, aegis_app.core.intake
+loaded = [name for name in ("faust", "mode", "aiokafka", "aiohttp", "tensorflow", "prometheus_client") if sys.modules.get(name)]
+sys.exit(f"the core loads {loaded}" if loaded else 0)
+"""
+
+
+def test_the_core_loads_neither_faust_nor_kafka_nor_http() -> None:
+    answer = subprocess.run([sys.executable, "-c", PURE], capture_output=True, text=True, check=False)
+
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_the_core_asks_no_clock_and_no_dice() -> None:
+    from pathlib import Path
+
+    import aegis_app.core
+
+    forbidden = {"now", "utcnow", "today", "random", "time", "monotonic", "environ"}
+    for path in Path(aegis_app.core.__file__).parent.rglob("*.py"):
+        names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+        assert not names & forbidden, path

@@ -1,0 +1,300 @@
+"""A running worker on a real Kafka: what strangers send, and what people ask of it."""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from aegis_app.core.intake import HIDDEN, Past, encode_past
+from aegis_app.core.payment import encode_transaction
+from aegis_app.topics import Name
+from tests.deployment import PARTITIONS, Deployment, wait_until
+from tests.make import payment
+
+pytestmark = pytest.mark.kafka
+
+CARD_NUMBER = "4111111111111111"
+GOOD = msgspec.json.decode(encode_transaction(payment()))
+
+
+@pytest.fixture(scope="module")
+def deployment(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    directory = tmp_path_factory.mktemp("deployment")
+    policy = directory / "policy.toml"
+    policy.write_text('mode = "enforce"\n[rules.velocity_1m]\nstate = "on"\nasks = "block"\nmost = 3\n')
+    with Deployment(kafka, directory, "strangers", AEGIS_POLICY=str(policy), AEGIS_DEAD_LETTER_SHARE="1") as made:
+        made.worker().wait_until_ready()
+        yield made
+
+
+def changed(**fields: Any) -> bytes:
+    return msgspec.json.encode(GOOD | fields)
+
+
+def without(name: str) -> bytes:
+    return msgspec.json.encode({field: value for field, value in GOOD.items() if field != name})
+
+
+KEY = b"card-1"
+BAD: dict[str, tuple[bytes | None, bytes | None, str]] = {
+    "not JSON": (b"hello", KEY, "malformed"),
+    "half of it": (encode_transaction(payment())[:40], KEY, "malformed"),
+    "not UTF-8": (b'{"transaction_id": "\xff\xfe"}', KEY, "malformed"),
+    "nothing": (None, KEY, "empty"),
+    "an empty value": (b"", KEY, "empty"),
+    "a list": (b"[]", KEY, "invalid"),
+    "no amount": (without("amount_minor"), KEY, "invalid"),
+    "amount as text": (changed(amount_minor="12"), KEY, "invalid"),
+    "amount with a fraction": (changed(amount_minor=12.5), KEY, "invalid"),
+    "a negative amount": (changed(amount_minor=-1), KEY, "invalid"),
+    "an amount beyond 2^53": (changed(amount_minor=2**53 + 1), KEY, "invalid"),
+    "NaN": (changed(amount_minor=0).replace(b'"amount_minor":0', b'"amount_minor":NaN'), KEY, "malformed"),
+    "infinity": (changed(latitude=1).replace(b'"latitude":1,', b'"latitude":1e999,'), KEY, "invalid"),
+    "minus infinity": (changed(latitude=1).replace(b'"latitude":1,', b'"latitude":-Infinity,'), KEY, "malformed"),
+    "half a position": (without("longitude"), KEY, "invalid"),
+    "a position beyond the pole": (changed(latitude=90.1), KEY, "invalid"),
+    "a time without offset": (changed(timestamp="2026-03-04T12:00:00"), KEY, "invalid"),
+    "a time before 2000": (changed(timestamp="1999-12-31T23:59:59Z"), KEY, "invalid"),
+    "a time in the far future": (changed(timestamp="2126-03-04T12:00:00Z"), KEY, "future"),
+    "an unknown kind": (changed(kind="gift"), KEY, "invalid"),
+    "a currency in words": (changed(currency="euro"), KEY, "invalid"),
+    "an id too long": (changed(transaction_id="x" * 65), KEY, "invalid"),
+    "a line break in an id": (changed(transaction_id="a\nb"), KEY, "invalid"),
+    "no key": (encode_transaction(payment()), None, "key"),
+    "an empty key": (encode_transaction(payment()), b"", "key"),
+    "another's key": (encode_transaction(payment()), b"card-2", "key"),
+    "deep nesting": (b'{"deep":' + b"[" * 50_000 + b"]" * 50_000 + b"}", KEY, "malformed"),
+    "too many attributes": (changed(attributes={f"a{n}": n for n in range(300)}), KEY, "invalid"),
+    "almost a record's size": (b'{"padding":"' + b"x" * 990_000, KEY, "malformed"),
+}
+
+
+def test_bad_input_becomes_a_dead_letter_and_the_stream_goes_on(deployment: Deployment) -> None:
+    sent = {name: deployment.send(value, key) for name, (value, key, _) in BAD.items()}
+    wrong_home = deployment.send(encode_transaction(payment(card_id="stray")), b"stray", partition=1 - home(b"stray"))
+    after = deployment.pay(payment(card_id="after", transaction_id="after"))
+    deployment.await_settled()
+
+    letters = {source(record.headers): record for record in deployment.records(Name.DEAD_LETTERS)}
+
+    for name, (value, key, reason) in BAD.items():
+        letter = letters[sent[name]]
+        assert dict(letter.headers)["reason"].decode() == reason, name
+        assert letter.value == value, name
+        assert letter.key == key, name
+    assert b"partitioner=murmur2_random" in dict(letters[wrong_home].headers)["error"]
+    assert after[0] not in letters
+    assert any(decision["transaction_id"] == "after" for decision in deployment.decisions())
+
+
+def test_a_card_number_is_found_nowhere(deployment: Deployment) -> None:
+    spaced = "4111 1111 1111 1111"
+    escaped = changed(card_id="X").replace(b'"X"', b'"\\u0034111111111111111"')
+    sent = [
+        deployment.send(changed(card_id=CARD_NUMBER), CARD_NUMBER.encode()),
+        deployment.send(changed(card_id=spaced), spaced.encode()),
+        deployment.send(escaped, KEY),
+        deployment.send(b'{"oops": "card ' + CARD_NUMBER.encode(), KEY),
+        deployment.send(changed(kind=CARD_NUMBER), KEY),
+    ]
+    deployment.await_settled()
+
+    letters = {source(record.headers): record for record in deployment.records(Name.DEAD_LETTERS)}
+    text = b"".join(part for record in letters.values() for part in (record.key or b"", record.value or b"", str(record.headers).encode()))
+    logged = deployment.workers[0].log.read_bytes()
+
+    for place in sent:
+        assert dict(letters[place].headers)["redacted"] == b"true"
+    assert HIDDEN in text
+    for form in (CARD_NUMBER.encode(), spaced.encode(), b"\\u0034"):
+        assert form not in text
+        assert form not in logged
+
+
+def test_a_record_at_kafkas_limit_is_cut_and_says_so(deployment: Deployment) -> None:
+    place = deployment.send(b"y" * (1_000_000 - 200), KEY)
+    deployment.await_settled()
+
+    letter = next(record for record in deployment.records(Name.DEAD_LETTERS) if source(record.headers) == place)
+
+    assert letter.value == b"y" * len(letter.value)
+    assert dict(letter.headers)["cut"].startswith(b"999800 bytes, sha256 ")
+
+
+def test_each_payment_is_decided_once_and_a_repeat_is_answered_as_before(deployment: Deployment) -> None:
+    burst = [payment(card_id="burst", transaction_id=f"burst-{n}", seconds=n) for n in range(4)]
+    deployment.pay(*burst, burst[3], payment(card_id="burst", transaction_id="burst-3", seconds=3, amount_minor=1))
+    deployment.await_settled()
+
+    found = [decision for decision in deployment.decisions() if decision["card_id"] == "burst"]
+    first, again, conflict = found[3:]
+
+    assert [decision["outcome"] for decision in found[:4]] == ["allow", "allow", "allow", "block"]
+    assert first["reasons"][0]["text"].startswith("4 payments in a minute")
+    assert first["features"]["attempts_1m"] == 3
+    for repeat in (again, conflict):
+        assert repeat["duplicate"]
+        assert (repeat["outcome"], repeat["score"]) == ("block", first["score"])
+        assert [reason["code"] for reason in repeat["reasons"]] == ["velocity_1m"]
+    metrics = deployment.workers[0].get("/metrics")[1]
+    assert value(metrics, "aegis_conflicts_total") == 1
+
+
+def test_aborted_transactions_are_never_decided_and_hold_nothing_up(deployment: Deployment) -> None:
+    import asyncio
+
+    async def produce() -> None:
+        producer = AIOKafkaProducer(**deployment.settings.connection(), transactional_id="upstream")
+        await producer.start()
+        for number in range(10):
+            txn = payment(card_id="exact", transaction_id=f"{'abort' if number % 2 else 'keep'}-{number}", minute=number)
+            await producer.begin_transaction()
+            await producer.send(deployment.topic(Name.TRANSACTIONS), encode_transaction(txn), b"exact")
+            await (producer.abort_transaction() if number % 2 else producer.commit_transaction())
+        await producer.stop()
+
+    asyncio.run(produce())
+    deployment.pay(payment(card_id="exact", transaction_id="plain", minute=60))
+    deployment.await_settled()
+
+    ids = [decision["transaction_id"] for decision in deployment.decisions() if decision["card_id"] == "exact"]
+    assert ids == ["keep-0", "keep-2", "keep-4", "keep-6", "keep-8", "plain"]
+
+
+def test_history_is_learnt_without_a_decision(deployment: Deployment) -> None:
+    past = [Past(payment(card_id="warm", transaction_id=f"warm-{n}", minute=-60 * n)) for n in range(6)]
+    deployment.send_many([(b"warm", encode_past(each)) for each in past], Name.HISTORY)
+    wait_until(lambda: deployment.workers[0].get("/cards/warm")[0] == 200, 20, deployment)
+    wait_until(lambda: deployment.workers[0].get("/cards/warm")[1]["habit"]["payments"] == 6, 20, deployment)
+
+    assert not any(decision["card_id"] == "warm" for decision in deployment.decisions())
+
+
+def test_the_views_say_what_is_known(deployment: Deployment) -> None:
+    worker = deployment.workers[0]
+    deployment.pay(payment(card_id="seen", transaction_id="seen-1"))
+    deployment.await_settled()
+
+    status, card = worker.get("/cards/seen")
+
+    assert status == 200
+    assert card["habit"]["countries"] == ["FR"]
+    assert card["attempts"] == [{"at": "2026-03-04T12:00:00Z", "small": False, "refused": False}]
+    assert worker.get("/cards/never")[0] == 404
+    assert worker.get("/health")[0] == 200
+    assert worker.get("/ready") == (200, {"ready": True, "waits_for": []})
+    assert {rule["rule"]: rule["state"] for rule in worker.get("/rules")[1]["rules"]}["velocity_1m"] == "on"
+    assert value(worker.get("/metrics")[1], "aegis_partitions_owned") == PARTITIONS
+    for hidden in ("/table", "/table/cards/seen", "/router", "/stats", "/graph"):
+        assert worker.get(hidden)[0] == 404
+
+
+def test_two_workers_share_the_partitions_and_answer_for_each_other(kafka: str, tmp_path: Path) -> None:
+    with Deployment(kafka, tmp_path, "pair") as pair:
+        pair.worker().wait_until_ready()
+        pair.worker().wait_until_ready()
+        wait_until(lambda: all(value(worker.get("/metrics")[1], "aegis_lag_payments") is not None for worker in pair.workers), 20, pair)
+        pair.pay(*(payment(card_id=f"c{n}", transaction_id=f"t{n}") for n in range(8)))
+        pair.await_settled()
+
+        answers = [[worker.get(f"/cards/c{n}") for worker in pair.workers] for n in range(8)]
+
+        assert {home(f"c{n}".encode()) for n in range(8)} == {0, 1}
+        for one, other in answers:
+            assert one[0] == 200, one
+            assert one == other
+
+
+def test_a_second_worker_on_one_data_directory_is_refused(deployment: Deployment) -> None:
+    second = deployment.worker(AEGIS_DATADIR=str(deployment.workers[0].directory / "data"))
+    wait_until(lambda: second.pid is None, 20, deployment)
+
+    assert second.returncode == 1
+    assert "is used by another worker; give each its own AEGIS_DATADIR" in second.last_words(2)
+    deployment.workers.remove(second)
+
+
+def test_too_many_dead_letters_latch_the_worker_until_an_operator_says_otherwise(kafka: str, tmp_path: Path) -> None:
+    with Deployment(kafka, tmp_path, "latch", AEGIS_DEAD_LETTER_WINDOW="100") as made:
+        worker = made.worker().wait_until_ready()
+        made.send_many([(KEY, encode_transaction(payment(transaction_id=f"good-{n}", minute=n))) for n in range(200)])
+        made.await_settled()
+        committed = made.logs.committed(made.topic(Name.TRANSACTIONS))
+        made.send_many([(KEY, b"from a bad deploy")] * 300)
+
+        wait_until(lambda: worker.get("/ready")[0] == 503, 20, made)
+        assert "dead letters" in worker.get("/ready")[1]["waits_for"][0]
+        assert worker.get("/health")[0] == 200
+        time.sleep(2.5)
+        assert made.logs.committed(made.topic(Name.TRANSACTIONS)) == committed
+        assert made.records(Name.DEAD_LETTERS) == []
+
+        worker.stop()
+        worker.start("-l", "info", AEGIS_DEAD_LETTER_SHARE="1").wait_until_ready()
+        made.await_settled()
+        assert len(made.records(Name.DEAD_LETTERS)) == 300
+
+
+def test_sigterm_ends_within_15_seconds_with_everything_in_hand_committed(kafka: str, tmp_path: Path) -> None:
+    with Deployment(kafka, tmp_path, "term") as made:
+        worker = made.worker().wait_until_ready()
+        payments = [payment(card_id=f"c{number % 50}", transaction_id=f"t{number}") for number in range(20_000)]
+        made.send_many([(txn.card_id.encode(), encode_transaction(txn)) for txn in payments])
+        wait_until(lambda: made.decided() > 500, 30, made)
+        begun = time.monotonic()
+        worker.signal(signal.SIGTERM)
+        wait_until(lambda: worker.pid is None, 20, made)
+
+        assert time.monotonic() - begun < 16
+        assert worker.returncode == 0
+        assert made.decided() < 20_000
+        assert sum(made.logs.committed(made.topic(Name.TRANSACTIONS)).values()) == made.decided()
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        ({"AEGIS_PARTITION": "4"}, "aegis: AEGIS_PARTITION is not a setting; did you mean AEGIS_PARTITIONS?"),
+        ({"AEGIS_WEB_HOST": "0.0.0.0"}, "aegis: web_host 0.0.0.0 is reachable from outside: set AEGIS_WEB_TOKEN as well"),
+        ({"AEGIS_POLICY": "/nowhere/policy.toml"}, "aegis: AEGIS_POLICY: [Errno 2] No such file or directory: '/nowhere/policy.toml'"),
+    ],
+)
+def test_a_bad_setting_stops_the_start_in_one_line(deployment: Deployment, environment: dict[str, str], line: str) -> None:
+    worker = deployment.worker(**environment)
+    deployment.workers.remove(worker)
+    wait_until(lambda: worker.pid is None, 20, deployment)
+
+    assert worker.returncode == 1
+    assert worker.log.read_text().strip() == line
+
+
+def test_views_beyond_loopback_want_the_token(kafka: str, tmp_path: Path) -> None:
+    with Deployment(kafka, tmp_path, "token", AEGIS_WEB_TOKEN="open sesame 1234567") as made:
+        worker = made.worker().wait_until_ready()
+
+        assert worker.get("/cards/anyone")[0] == 401
+        assert worker.get("/metrics")[0] == 401
+        assert worker.get("/health")[0] == 200
+
+
+def home(key: bytes) -> int:
+    from aiokafka.partitioner import murmur2
+
+    number: int = murmur2(key) % 2**31 % PARTITIONS
+    return number
+
+
+def source(headers: Any) -> tuple[int, int]:
+    found = dict(headers)
+    return int(found["partition"]), int(found["offset"])
+
+
+def value(metrics: Any, name: str) -> float | None:
+    """The sum of a series over its labels; `None` where it is absent."""
+    found = [float(line.rsplit(" ", 1)[1]) for line in str(metrics).splitlines() if line.startswith((name + " ", name + "{"))]
+    return sum(found) if found else None
