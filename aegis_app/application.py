@@ -1,11 +1,11 @@
 """The one Faust application: its settings, its topics, its policy."""
 
-from time import monotonic
 from typing import Final
 
-from aegis_app.core.policy import Policy, PolicyError, parse_policy
+from aegis_app.core.policy import PolicyError
 from aegis_app.core.screen import Terms
-from aegis_app.settings import Settings, SettingsError
+from aegis_app.policies import load_policy
+from aegis_app.settings import SettingsError
 from aegis_app.settings import settings as read_settings
 from aegis_app.stream.app import StreamApp
 from aegis_app.topics import SOURCES, Name, full_name
@@ -14,25 +14,12 @@ WAITING: Final = (Name.LABELS,)
 """Topics that come with the cards' partitions, but are not read yet by this version."""
 
 
-def load_policy(settings: Settings) -> Policy:
-    """The policy of `AEGIS_POLICY`, or the packaged one. Raises `PolicyError`."""
-    from importlib.resources import files
-
-    if settings.policy is None:
-        return parse_policy(files("aegis_app").joinpath("default_policy.toml").read_text(), "default_policy.toml")
-    try:
-        return parse_policy(settings.policy.read_text(), str(settings.policy))
-    except OSError as error:
-        raise PolicyError(f"AEGIS_POLICY: {error}") from None
-
-
 try:
     settings = read_settings()
     policy = load_policy(settings)
 except (SettingsError, PolicyError) as error:
     raise SystemExit(f"aegis: {error}") from None
 
-started = monotonic()
 terms = Terms(policy=policy, ttl=settings.card_ttl_days * 86_400_000, feature_share=settings.feature_share)
 sources = tuple(full_name(name, settings) for name in SOURCES)
 transactions, labels, history = sources

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from aiokafka.partitioner import murmur2
 from aiokafka.structs import ConsumerRecord
 
 from aegis_app import metrics
@@ -15,6 +14,7 @@ from aegis_app.core.payment import Transaction
 from aegis_app.core.screen import HISTORY, TRANSACTIONS, adopt, screen
 from aegis_app.stream.letters import Letter, dead_letter
 from aegis_app.stream.owner import SOURCE, Work
+from aegis_app.topics import home
 from tables.cards import owners
 
 REDRIVEN = "redriven"
@@ -94,11 +94,11 @@ def learn_history(work: Work[Card]) -> None:
 
 def check_partition(record: ConsumerRecord) -> None:
     """Refuse a card that is not at home in this partition. Asked only about cards not remembered here: it is slow."""
-    home = (murmur2(record.key) & 0x7FFFFFFF) % app.partitions
-    if record.partition != home:
+    right = home(record.key, app.partitions)
+    if record.partition != right:
         raise Refused(
             Reason.PARTITION,
-            f"the key belongs into partition {home}, not {record.partition}; with librdkafka set partitioner=murmur2_random",
+            f"the key belongs into partition {right}, not {record.partition}; with librdkafka set partitioner=murmur2_random",
         )
 
 

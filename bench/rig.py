@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from aiokafka.partitioner import murmur2
 
 from aegis_app import admin
-from aegis_app.core.payment import Transaction, encode_transaction
+from aegis_app.core.card import BLANK, Settled, encode_card, learn
+from aegis_app.core.payment import Outcome, Transaction, encode_transaction
 from aegis_app.kafka import Kafka
 from aegis_app.kafka.ports import free_port
 from aegis_app.process import Worker
 from aegis_app.settings import Settings
 from aegis_app.simulate import simulate
 from aegis_app.stream.outbox import Outbox, Outgoing
-from aegis_app.topics import Name, full_name
+from aegis_app.topics import Name, changelog, full_name, home
 from bench.logs import Logs
 
 PARTITIONS = 4
@@ -44,24 +44,30 @@ class Rig:
 
     def settings(self, prefix: str) -> Settings:
         self._runs += 1
-        settings = Settings(
-            broker=self._kafka.address, partitions=PARTITIONS, topic_prefix=f"{prefix}-", app_id=f"{prefix}-{self._runs}"
-        )
+        settings = Settings(broker=self._kafka.address, partitions=PARTITIONS, topic_prefix=f"{prefix}-", app_id=f"{prefix}-{self._runs}")
         asyncio.run(admin.create(settings))
         return settings
 
     def prefill(self, settings: Settings, stream: Iterable[Transaction]) -> int:
         """Put payments on `transactions`, each into its card's partition; returns how many."""
         records: list[list[Outgoing]] = [[] for _ in range(PARTITIONS)]
-        homes: dict[str, int] = {}
         for txn in stream:
             key = txn.card_id.encode()
-            home = homes.get(txn.card_id)
-            if home is None:
-                home = homes[txn.card_id] = (murmur2(key) & 0x7FFFFFFF) % PARTITIONS
-            records[home].append(Outgoing(key, encode_transaction(txn)))
-        asyncio.run(_publish(settings, records))
+            records[home(key, PARTITIONS)].append(Outgoing(key, encode_transaction(txn)))
+        asyncio.run(_publish(settings, records, full_name(Name.TRANSACTIONS, settings)))
         return sum(map(len, records))
+
+    def prefill_changelog(self, settings: Settings, cards: int) -> None:
+        """Put as many cards on the changelog, each with four payments to remember."""
+        card = BLANK
+        for offset, txn in enumerate(payments(4, 1)):
+            card = learn(card, txn, Settled(Outcome.ALLOW, Outcome.ALLOW, 0.0, 0), txn.at, 0, offset)
+        value = encode_card(card)
+        records: list[list[Outgoing]] = [[] for _ in range(PARTITIONS)]
+        for number in range(cards):
+            key = b"card-%07d" % number
+            records[number % PARTITIONS].append(Outgoing(key, value))
+        asyncio.run(_publish(settings, records, changelog("cards", settings)))
 
     def worker(self, settings: Settings, application: str = "aegis_app", **environment: str) -> Worker:
         """Not started yet."""
@@ -102,15 +108,20 @@ class Rig:
         raise TimeoutError(f"{done} of {number} decided: {workers[0].last_words()}")
 
 
+def cpu_model() -> str:
+    """What the machine calls its processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
+
+
 def cpu_seconds(worker: Worker) -> float:
     """User and system time of a worker so far."""
     fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def _publish(settings: Settings, records: list[list[Outgoing]]) -> None:
+async def _publish(settings: Settings, records: list[list[Outgoing]], topic: str) -> None:
     outbox = Outbox(settings.connection())
     await outbox.start()
-    topic = full_name(Name.TRANSACTIONS, settings)
     await asyncio.gather(*(outbox.publish(topic, partition, batch) for partition, batch in enumerate(records)))
     await outbox.stop()

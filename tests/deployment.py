@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import msgspec
-from aiokafka.partitioner import murmur2
 from aiokafka.structs import ConsumerRecord
 
 from aegis_app import admin
@@ -16,7 +15,7 @@ from aegis_app.kafka.ports import free_port
 from aegis_app.process import Worker
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outbox, Outgoing
-from aegis_app.topics import Name, full_name
+from aegis_app.topics import Name, full_name, home
 from bench.logs import Logs
 
 PARTITIONS = 2
@@ -65,13 +64,13 @@ class Deployment:
         self, value: bytes | None, key: bytes | None, *, partition: int | None = None, name: Name = Name.TRANSACTIONS
     ) -> tuple[int, int]:
         """Send whatever it is, into the key's own partition if none is named; returns partition and offset."""
-        home = murmur2(key or b"") % 2**31 % PARTITIONS if partition is None else partition
-        return home, asyncio.run(self._send(name, home, [Outgoing(key, value)]))[0][0]
+        partition = home(key or b"", PARTITIONS) if partition is None else partition
+        return partition, asyncio.run(self._send(name, partition, [Outgoing(key, value)]))[0][0]
 
     def send_many(self, values: list[tuple[bytes, bytes]], name: Name = Name.TRANSACTIONS) -> None:
         """Send (key, value) pairs, each into its key's partition."""
         for partition in range(PARTITIONS):
-            batch = [Outgoing(key, value) for key, value in values if murmur2(key) % 2**31 % PARTITIONS == partition]
+            batch = [Outgoing(key, value) for key, value in values if home(key, PARTITIONS) == partition]
             asyncio.run(self._send(name, partition, batch))
 
     async def _send(self, name: Name, partition: int, records: list[Outgoing]) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 
 from aegis_app.core.intake import HIDDEN, Past, encode_past
 from aegis_app.core.payment import encode_transaction
-from aegis_app.topics import Name
+from aegis_app.topics import Name, home
 from tests.deployment import PARTITIONS, Deployment, wait_until
 from tests.make import payment
 
@@ -76,7 +76,7 @@ BAD: dict[str, tuple[bytes | None, bytes | None, str]] = {
 
 def test_bad_input_becomes_a_dead_letter_and_the_stream_goes_on(deployment: Deployment) -> None:
     sent = {name: deployment.send(value, key) for name, (value, key, _) in BAD.items()}
-    wrong_home = deployment.send(encode_transaction(payment(card_id="stray")), b"stray", partition=1 - home(b"stray"))
+    wrong_home = deployment.send(encode_transaction(payment(card_id="stray")), b"stray", partition=1 - home(b"stray", PARTITIONS))
     after = deployment.pay(payment(card_id="after", transaction_id="after"))
     deployment.await_settled()
 
@@ -204,7 +204,7 @@ def test_two_workers_share_the_partitions_and_answer_for_each_other(kafka: str, 
 
         answers = [[worker.get(f"/cards/c{n}") for worker in pair.workers] for n in range(8)]
 
-        assert {home(f"c{n}".encode()) for n in range(8)} == {0, 1}
+        assert {home(f"c{n}".encode(), PARTITIONS) for n in range(8)} == {0, 1}
         for one, other in answers:
             assert one[0] == 200, one
             assert one == other
@@ -280,13 +280,6 @@ def test_views_beyond_loopback_want_the_token(kafka: str, tmp_path: Path) -> Non
         assert worker.get("/cards/anyone")[0] == 401
         assert worker.get("/metrics")[0] == 401
         assert worker.get("/health")[0] == 200
-
-
-def home(key: bytes) -> int:
-    from aiokafka.partitioner import murmur2
-
-    number: int = murmur2(key) % 2**31 % PARTITIONS
-    return number
 
 
 def source(headers: Any) -> tuple[int, int]:

@@ -53,8 +53,8 @@ def read_payment(value: bytes | None, key: bytes | None, written: Millis, *, tok
 
     `token`: card_ids may look like card numbers, because they are none.
     """
-    txn = _decode(decode_transaction, value)
-    _check(txn, key, token=token)
+    txn = read_value(value, token=token)
+    _check_key(txn, key)
     if txn.at - written > FUTURE_MS:
         raise Refused(Reason.FUTURE, f"timestamp lies {(txn.at - written) / 3_600_000:.1f} h ahead of the record's")
     return txn
@@ -63,8 +63,16 @@ def read_payment(value: bytes | None, key: bytes | None, written: Millis, *, tok
 def read_past(value: bytes | None, key: bytes | None, *, token: bool) -> Past:
     """Read a record of `history`. Raises `Refused`."""
     past = _decode(_decode_past, value)
-    _check(past.transaction, key, token=token)
+    _check_card(past.transaction, token=token)
+    _check_key(past.transaction, key)
     return past
+
+
+def read_value(value: bytes | None, *, token: bool) -> Transaction:
+    """Read a payment by its value alone. Raises `Refused`."""
+    txn = _decode(decode_transaction, value)
+    _check_card(txn, token=token)
+    return txn
 
 
 def _decode(decode: Callable[[bytes], T], value: bytes | None) -> T:
@@ -78,9 +86,12 @@ def _decode(decode: Callable[[bytes], T], value: bytes | None) -> T:
         raise Refused(Reason.MALFORMED, hide(str(error).encode()).decode()) from None
 
 
-def _check(txn: Transaction, key: bytes | None, *, token: bool) -> None:
+def _check_card(txn: Transaction, *, token: bool) -> None:
     if not token and looks_like_card_number(txn.card_id):
         raise Refused(Reason.CARD_NUMBER, "card_id looks like a card number; send a token (or set AEGIS_CARD_ID_IS_TOKEN=true)")
+
+
+def _check_key(txn: Transaction, key: bytes | None) -> None:
     if not key:
         raise Refused(Reason.KEY, "the record has no key; it must be the card_id")
     if key != txn.card_id.encode():

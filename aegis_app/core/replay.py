@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-import msgspec
-
 from aegis_app.core.card import Card
 from aegis_app.core.decision import Receipt, Ruling
-from aegis_app.core.intake import Reason, Refused, hide
-from aegis_app.core.payment import Transaction, decode_transaction, looks_like_card_number
+from aegis_app.core.intake import Refused, read_value
+from aegis_app.core.payment import Transaction
 from aegis_app.core.screen import Terms, screen
 
 
@@ -26,18 +24,6 @@ def read_lines(lines: Iterable[bytes], refuse: Callable[[int, Refused], None], *
         if line.isspace():
             continue
         try:
-            yield _read(line, token=token)
+            yield read_value(line, token=token)
         except Refused as refused:
             refuse(number, refused)
-
-
-def _read(line: bytes, *, token: bool) -> Transaction:
-    try:
-        txn = decode_transaction(line)
-    except msgspec.ValidationError as error:
-        raise Refused(Reason.INVALID, hide(str(error).encode()).decode()) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(Reason.MALFORMED, hide(str(error).encode()).decode()) from None
-    if not token and looks_like_card_number(txn.card_id):
-        raise Refused(Reason.CARD_NUMBER, "card_id looks like a card number; send a token (or set AEGIS_CARD_ID_IS_TOKEN=true)")
-    return txn

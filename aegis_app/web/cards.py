@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import aiohttp
-from aiokafka.partitioner import murmur2
 from faust.types import TP
 
 from aegis_app.application import app, settings
@@ -13,6 +12,7 @@ from aegis_app.core.attempts import REFUSED, SMALL, timeline
 from aegis_app.core.card import DAY_MS, PLACE, RING, RULING, Card
 from aegis_app.core.features import geometric_mean
 from aegis_app.core.payment import Millis
+from aegis_app.topics import home
 from aegis_app.web.pages import Answer, page
 from tables.cards import cards
 
@@ -23,7 +23,7 @@ PROXY_SECONDS: Final = 2.0
 @page("/cards/{card_id}")
 async def card(request: Any, card_id: str) -> Answer:
     """The memory of one card, readable; 404 for one never seen, 503 while it is changing hands."""
-    partition = (murmur2(card_id.encode()) & 0x7FFFFFFF) % app.partitions
+    partition = home(card_id.encode(), app.partitions)
     changelog = TP(cards.changelog_topic.get_topic_name(), partition)
     if changelog in app.assignor.assigned_actives() and cards.data.holds(partition):
         remembered = cards.read(partition, card_id)

@@ -1,0 +1,51 @@
+"""The commands. A command parses, calls one function and prints; what is heavy is imported inside it."""
+
+from typing import Any
+
+import click
+
+from aegis_app.cli import dead_letters, local, offline, policies, sending, topics
+from aegis_app.cli.errors import Failure, explain
+from aegis_app.version import VERSION
+
+
+class Commands(click.Group):
+    """A failure that can be expected is one line on stderr; any other shows where it happened."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            sentence = explain(error, ctx.obj)
+            if sentence is None:
+                raise
+            raise Failure(sentence) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="aegis")
+def main() -> None:
+    """Aegis decides card payments: payments in, decisions out, on Faust and Kafka.
+
+    Settings come from AEGIS_* variables. A worker is started with `faust -A aegis_app worker`.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage.
+
+    Example: aegis demo
+    """
+
+
+for command in (
+    local.demo,
+    local.kafka,
+    topics.topics,
+    policies.policies,
+    dead_letters.dead_letters,
+    offline.simulate,
+    sending.send,
+    sending.warm,
+    offline.decide,
+):
+    main.add_command(command)

@@ -1,0 +1,134 @@
+"""`aegis dead-letters`."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aegis_app.cli import options
+
+if TYPE_CHECKING:
+    from aegis_app.dead_letters import Filed
+
+
+def _reason(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    from aegis_app.core.intake import Reason
+
+    if value is not None and value not in set(Reason):
+        raise click.BadParameter(f"{value!r} is none; reasons are {', '.join(Reason)}")
+    return value
+
+
+reason_option = click.option("--reason", callback=_reason, help="Only letters of this reason, for instance partition.")
+
+
+@click.group(name="dead-letters")
+def dead_letters() -> None:
+    """Records that could not be taken.
+
+    Example: aegis dead-letters list
+    """
+
+
+@dead_letters.command(name="list")
+@reason_option
+@options.broker
+@options.as_json
+def list_(reason: str | None, broker: str | None, as_json: bool) -> None:
+    """Print a line for each letter: its id, when it was filed, where its record lies, why, how often it was tried.
+
+    Example: aegis dead-letters list --reason partition
+    """
+    settings = options.settings_with(broker=broker)
+    from aegis_app.dead_letters import read
+
+    letters = asyncio.run(read(settings, reason))
+    for letter in letters:
+        if as_json:
+            options.print_json(_described(letter))
+        else:
+            state = "".join(f" ({word})" for word, is_so in _states(letter) if is_so)
+            click.echo(
+                f"{letter.id}  {_time(letter.at)}  {letter.origin}  {letter.reason}  attempt {letter.attempts}  {letter.error}{state}"
+            )
+    if not letters and not as_json:
+        click.echo("no dead letters")
+
+
+@dead_letters.command()
+@click.argument("letter", metavar="ID")
+@click.option("--raw", is_flag=True, help="Only the record's value, byte for byte.")
+@options.broker
+@options.as_json
+def show(letter: str, raw: bool, broker: str | None, as_json: bool) -> None:
+    """Print one letter with the record in it.
+
+    Example: aegis dead-letters show 3:17
+    """
+    settings = options.settings_with(broker=broker)
+    from aegis_app.dead_letters import Id
+    from aegis_app.dead_letters import show as fetch
+
+    envelope, key, value = asyncio.run(fetch(settings, Id.parse(letter)))
+    described = _described(envelope) | {"key": _text(key), "value": _text(value)}
+    if raw:
+        click.get_binary_stream("stdout").write(value or b"")
+    elif as_json:
+        options.print_json(described)
+    else:
+        click.echo("\n".join(f"{name}: {text}" for name, text in described.items()))
+
+
+@dead_letters.command()
+@click.argument("letters", metavar="[ID]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every letter that can be sent back and was not yet.")
+@reason_option
+@options.broker
+@options.as_json
+def redrive(letters: tuple[str, ...], everything: bool, reason: str | None, broker: str | None, as_json: bool) -> None:
+    """Send records back to the topics that they came from, each into its card's own partition, to be tried again.
+
+    A payment that was decided since is answered as before. Letters that were redacted or cut cannot be sent back.
+
+    Example: aegis dead-letters redrive --all --reason partition
+    """
+    if bool(letters) is everything:
+        raise click.UsageError("name letters, or give --all")
+    settings = options.settings_with(broker=broker)
+    from aegis_app import dead_letters
+
+    ids = [dead_letters.Id.parse(letter) for letter in letters]
+    filed = asyncio.run(dead_letters.read(settings, reason))
+    wanted = dead_letters.pending(filed) if everything else dead_letters.chosen(filed, ids)
+    with options.counting("redriving", len(wanted)) as sent:
+        done = asyncio.run(dead_letters.redrive(settings, wanted, sent)) if wanted else 0
+    kept = sum(letter.obstacle is not None for letter in filed) if everything else 0
+    if as_json:
+        options.print_json({"redriven": done, "redacted_or_cut": kept})
+    else:
+        click.echo(f"redrove {done:,} letters" + (f"; {kept:,} were redacted or cut and cannot be" if kept else ""))
+
+
+def _states(letter: "Filed") -> list[tuple[str, bool]]:
+    return [("redacted", letter.redacted), ("cut", letter.cut is not None), ("redriven", letter.redriven)]
+
+
+def _described(letter: "Filed") -> dict[str, Any]:
+    return {
+        "id": str(letter.id),
+        "at": _time(letter.at),
+        "origin": str(letter.origin),
+        "reason": letter.reason,
+        "attempts": letter.attempts,
+        "error": letter.error,
+        **{word: is_so for word, is_so in _states(letter)},
+    }
+
+
+def _time(at: int) -> str:
+    return datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _text(content: bytes | None) -> str | None:
+    return None if content is None else content.decode(errors="backslashreplace")

@@ -1,0 +1,64 @@
+"""Failures that can be expected, each as one line that says what to do next."""
+
+import errno
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from aegis_app.settings import Settings
+
+
+class Failure(click.ClickException):
+    """Ends the command with exit code 1."""
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"aegis: {self.message}", err=True)
+
+
+def explain(error: Exception, settings: "Settings | None") -> str | None:
+    """The line for `error`, or `None` if nobody expected it. `settings` are those of the command, where it has any."""
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+        return None if error.errno == errno.EPIPE else _of_system(error)
+    if isinstance(error, _ours()):
+        return str(error)
+    return None if settings is None or "aiokafka" not in sys.modules else _of_kafka(error, settings)
+
+
+def _of_system(error: OSError) -> str:
+    return str(error) if error.filename is None else f"{error.filename}: {error.strerror}"
+
+
+def _ours() -> tuple[type[Exception], ...]:
+    """Errors whose message is such a line already; of a module that was not loaded, none can have come."""
+    places = {
+        "aegis_app.settings": "SettingsError",
+        "aegis_app.core.policy": "PolicyError",
+        "aegis_app.kafka": "KafkaError",
+        "aegis_app.send": "MissingTopicError",
+        "aegis_app.dead_letters": "LetterError",
+        "aegis_app.process": "WorkerError",
+        "aegis_app.demo": "DemoError",
+        "aegis_app.stream.outbox": "TooLargeError",
+        "models.datasets": "DatasetError",
+    }
+    return tuple(getattr(sys.modules[module], name) for module, name in places.items() if module in sys.modules)
+
+
+def _of_kafka(error: Exception, settings: "Settings") -> str | None:
+    from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, KafkaError, KafkaTimeoutError
+
+    broker, protocol = settings.broker, settings.security_protocol
+    match error:
+        case AuthenticationFailedError():
+            return f"Kafka at {broker} does not know {settings.sasl_username} ({error}); check AEGIS_SASL_*"
+        case KafkaConnectionError() if protocol == "PLAINTEXT":
+            return f"no Kafka at {broker}; start one with `aegis kafka` or set AEGIS_BROKER"
+        case KafkaConnectionError():
+            return f"no Kafka at {broker} that speaks {protocol}; check AEGIS_BROKER, AEGIS_SECURITY_PROTOCOL, AEGIS_SASL_* and AEGIS_SSL_*"
+        case KafkaTimeoutError() | TimeoutError():
+            return f"Kafka at {broker} does not answer; is it up?"
+        case KafkaError():
+            return f"Kafka at {broker} refused: {error}; see `aegis topics check`"
+    return None

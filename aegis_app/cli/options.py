@@ -1,0 +1,79 @@
+"""What several commands share: their options, their files, and the count that a terminal shows."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import click
+
+if TYPE_CHECKING:
+    from aegis_app.settings import Settings
+
+DASH: Final = Path("-")
+
+
+def _address(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and value.split() != [value]:
+        raise click.BadParameter("an address is host:port; several are separated by commas, without spaces")
+    return value
+
+
+broker = click.option("--broker", metavar="HOST:PORT", callback=_address, help="Kafka to talk to; AEGIS_BROKER where not given.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+source = click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+
+
+def settings_with(**given: Any) -> "Settings":
+    """The settings of the environment, those that the command line gives in their place."""
+    import msgspec
+
+    from aegis_app.settings import settings
+
+    # What aiokafka has to say about a broker that is away is ours to tell, in one line.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+    chosen = msgspec.structs.replace(settings(), **{name: value for name, value in given.items() if value is not None})
+    click.get_current_context().find_root().obj = chosen
+    return chosen
+
+
+def opened(path: Path) -> Path | BinaryIO:
+    """`path`, or stdin for `-`."""
+    return click.get_binary_stream("stdin") if path == DASH else path
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """`path` anew, or stdout for `-`."""
+    if path == DASH:
+        out = click.get_binary_stream("stdout")
+        yield out
+        out.flush()
+    else:
+        with path.open("wb", buffering=1 << 20) as file:
+            yield file
+
+
+@contextmanager
+def counting(doing: str, total: int | None = None) -> Iterator[Callable[[int], object]]:
+    """A line on stderr, on a terminal alone, that counts payments; call what it yields with each further number."""
+    if not sys.stderr.isatty():
+        yield lambda number: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+
+    console = Console(stderr=True)
+    ahead = (SpinnerColumn(), TextColumn("{task.completed:,.0f}")) if total is None else (BarColumn(), MofNCompleteColumn())
+    with Progress(TextColumn(doing), *ahead, TaskProgressColumn(show_speed=True), console=console, transient=True) as progress:
+        task = progress.add_task(doing, total=total)
+        yield lambda number: progress.advance(task, number)
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON."""
+    import msgspec
+
+    click.echo(msgspec.json.encode(value))

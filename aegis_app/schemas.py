@@ -1,0 +1,55 @@
+"""What others rely on, described from the types: records and settings. The committed copies are in `docs`."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from aegis_app.core.decision import Decision
+from aegis_app.core.intake import Past
+from aegis_app.core.payment import Transaction
+from aegis_app.settings import PREFIX, Settings
+from aegis_app.topics import Name
+
+RECORDS: Final[Mapping[Name, type]] = {Name.TRANSACTIONS: Transaction, Name.DECISIONS: Decision, Name.HISTORY: Past}
+"""What is on each topic that holds JSON of ours."""
+
+
+def schema(name: Name) -> dict[str, Any]:
+    """JSON Schema (2020-12) of a record's value."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(RECORDS[name])}
+
+
+def settings_page() -> str:
+    """Every setting as a table in Markdown."""
+    info = msgspec.inspect.type_info(Settings)
+    assert isinstance(info, msgspec.inspect.StructType)
+    rows = [f"| `{PREFIX}{field.name.upper()}` | {_default(field.default)} | {_meaning(field.type)} |" for field in info.fields]
+    return "\n".join(
+        [
+            "# Settings",
+            "",
+            "Environment variables, one set for workers and commands. A misspelt or bad one stops the start and names itself.",
+            "Limits of rules are not settings: they stand in the policy file, see `aegis policies show`.",
+            "",
+            "| setting | default | meaning |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _default(value: Any) -> str:
+    if value is None or value == "":
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _meaning(kind: msgspec.inspect.Type) -> str:
+    """What is said of a type, and its choices where it has some."""
+    parts = list(kind.types) if isinstance(kind, msgspec.inspect.UnionType) else [kind]
+    said = next(part.extra_json_schema for part in parts if isinstance(part, msgspec.inspect.Metadata)) or {}
+    inner = kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind
+    choices = ": " + ", ".join(map(str, inner.values)) if isinstance(inner, msgspec.inspect.LiteralType) else ""
+    return f"{said['description']}{choices}"

@@ -1,0 +1,130 @@
+"""Throughput, latency and recovery, side by side in one run: `make bench`."""
+
+import asyncio
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+
+from aegis_app.kafka import Kafka, jars
+from aegis_app.settings import Settings
+from bench.latency import measure
+from bench.rig import Rig, cpu_model, payments
+
+POLICY = Path(__file__).parent.parent / "aegis_app" / "default_policy.toml"
+
+
+@click.command()
+@click.option("--payments", "number", default=300_000, show_default=True, help="payments on the prefilled topic")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("docs/benchmarks.json"), show_default=True)
+@click.option("--only", multiple=True, help="throughput, workers, latency, cards, recovery; all if none is named")
+def main(number: int, out: Path, only: tuple[str, ...]) -> None:
+    """Example: python -m bench --only throughput --payments 100000 --out -"""
+    results: dict[str, Any] = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"cpu": cpu_model(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()},
+    }
+    parts = {"throughput": throughput, "workers": workers, "latency": latency, "cards": many_cards, "recovery": recovery}
+    with TemporaryDirectory(prefix="aegis-bench-") as name:
+        directory = Path(name)
+        with Kafka(directory / "kafka", jars(Settings())) as kafka:
+            rig = Rig(kafka, directory)
+            for part, run in parts.items():
+                if not only or part in only:
+                    results[part] = run(rig, number)
+                    say(f"{part}: {json.dumps(results[part])}")
+    text = json.dumps(results, indent=2) + "\n"
+    sys.stdout.write(text) if str(out) == "-" else out.write_text(text)
+
+
+def throughput(rig: Rig, number: int) -> dict[str, Any]:
+    """Aegis beside the stock agent and its take_events variant: same payments, same policy, same core functions."""
+    found: dict[str, Any] = {}
+    stream = list(payments(number, 20_000))
+    for way, application, share in (("aegis", "aegis_app", 1.0), ("event", "bench.stock", 0.2), ("take", "bench.stock", 0.2)):
+        settings = rig.settings(f"through-{way}")
+        sent = rig.prefill(settings, stream[: int(number * share)])
+        worker = rig.worker(settings, application, BENCH_WAY=way, AEGIS_POLICY=str(POLICY))
+        with rig.running(worker):
+            found[way] = rig.drain(settings, sent, [worker])
+        say(f"  {way}: {found[way]}")
+    found["times_the_stock_agent"] = round(found["aegis"]["payments_per_second"] / found["event"]["payments_per_second"], 1)
+    return found
+
+
+def workers(rig: Rig, number: int) -> dict[str, Any]:
+    """Two workers that share the partitions, on the same two cores as the broker."""
+    settings = rig.settings("pair")
+    sent = rig.prefill(settings, payments(number, 20_000))
+    pair = [rig.worker(settings) for _ in range(2)]
+    with rig.running(*pair):
+        return {"two": rig.drain(settings, sent, pair)}
+
+
+def latency(rig: Rig, number: int) -> dict[str, Any]:
+    """From handing a payment to the producer to reading its decision, at steady rates."""
+    found = {}
+    for rate in (2000, 5000):
+        settings = rig.settings(f"latency-{rate}")
+        worker = rig.worker(settings)
+        with rig.running(worker):
+            worker.wait_until_ready()
+            seconds = asyncio.run(measure(settings, payments(rate * 20, 20_000), rate))
+        spread = statistics.quantiles(seconds, n=1000)
+        found[f"{rate}/s"] = {
+            "p50_ms": round(spread[499] * 1000, 1),
+            "p99_ms": round(spread[989] * 1000, 1),
+            "p99_9_ms": round(spread[998] * 1000, 1),
+            "payments": len(seconds),
+        }
+    return found
+
+
+def many_cards(rig: Rig, number: int) -> dict[str, Any]:
+    """The cost of a payment when cards are many: most are met for the first time, and RocksDB is cold."""
+    found = {}
+    for cards in (10_000, 1_000_000):
+        settings = rig.settings(f"cards-{cards}")
+        sent = rig.prefill(settings, payments(number, cards))
+        worker = rig.worker(settings)
+        with rig.running(worker):
+            found[f"{cards}"] = rig.drain(settings, sent, [worker])
+    return found
+
+
+def recovery(rig: Rig, number: int) -> dict[str, Any]:
+    """A million cards learnt, the disk lost, and the time until the worker is ready again."""
+    cards = 1_000_000
+    settings = rig.settings("recovery")
+    rig.prefill_changelog(settings, cards)
+    worker = rig.worker(settings)
+    with rig.running(worker):
+        begun = time.monotonic()
+        worker.wait_until_ready(300)
+        seconds = time.monotonic() - begun
+    return {"cards": cards, "seconds_until_ready": round(seconds, 1), "start_without_memory": round(start_alone(rig), 1)}
+
+
+def start_alone(rig: Rig) -> float:
+    settings = rig.settings("alone")
+    worker = rig.worker(settings)
+    with rig.running(worker):
+        begun = time.monotonic()
+        worker.wait_until_ready(60)
+        return time.monotonic() - begun
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,295 @@
+"""The commands as their users meet them: help, output, exit codes, and one clear line when something is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from aegis_app.cli import main
+from aegis_app.cli.errors import explain
+from aegis_app.core.payment import Transaction, decode_transaction, encode_transaction
+from aegis_app.core.rules import RULES
+from aegis_app.schemas import RECORDS, settings_page
+from aegis_app.settings import settings
+from models.datasets import read_payments
+from tests.make import payment
+
+SCHEMAS = Path(__file__).parent.parent / "docs/schemas"
+NOBODY = "127.0.0.1:1"
+
+
+@pytest.fixture(autouse=True)
+def _settings_are_read_anew() -> Iterator[None]:
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def run(*arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> Result:
+    return CliRunner().invoke(main, arguments, input=stdin, env=environment)
+
+
+def succeed(*arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> Result:
+    result = run(*arguments, stdin=stdin, environment=environment)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def aegis(*arguments: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run([sys.executable, "-m", "aegis_app.cli", *arguments], input=stdin, capture_output=True, timeout=60, check=False)
+
+
+def commands(command: click.Command = main, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, each in command.commands.items():
+            yield from commands(each, *path, name)
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+PATHS = [path for path, _ in commands()]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=" ".join)
+def test_every_command_has_help_with_an_example_of_itself(path: tuple[str, ...]) -> None:
+    text = " ".join(succeed(*path, "--help").stdout.split())
+
+    assert "aegis " + " ".join(path) in text.partition("Example: ")[2]
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = ["faust", "aiokafka", "aiohttp", "pyarrow", "numpy", "pandas", "msgspec", "rich", "rocksdict", "prometheus_client"]
+    program = f"""
+import sys
+from aegis_app.cli import main
+for path in {PATHS}:
+    main([*path, "--help"], standalone_mode=False)
+print([name for name in {heavy} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    from importlib.metadata import version
+
+    assert succeed("--version").stdout == f"aegis, version {version('aegis-fraud')}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nothing",),
+        ("topics", "schema", "cheques"),
+        ("topics", "check", "--broker", "one, two"),
+        ("topics", "check", "--broker", ""),
+        ("send", "payments", "missing.jsonl"),
+        ("send", "payments", "-", "--rate", "5", "--speed", "5"),
+        ("send", "payments", "-", "--rate", "0"),
+        ("warm", "-", "--outcome", "perhaps"),
+        ("simulate", "--cards", "0"),
+        ("simulate", "--fraud-rate", "1"),
+        ("decide", "-", "--policy", "missing.toml"),
+        ("dead-letters", "redrive"),
+        ("dead-letters", "redrive", "3:17", "--all"),
+        ("dead-letters", "list", "--reason", "spite"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("topics", "create"),
+        ("topics", "check"),
+        ("send", "payments", "-"),
+        ("warm", "-"),
+        ("dead-letters", "list"),
+        ("dead-letters", "show", "3:17"),
+        ("dead-letters", "redrive", "--all"),
+    ],
+    ids=" ".join,
+)
+def test_without_kafka_one_line_says_what_to_do(arguments: tuple[str, ...]) -> None:
+    done = aegis(*arguments, "--broker", NOBODY)
+
+    assert done.returncode == 1
+    assert done.stdout == b""
+    assert done.stderr.decode() == f"aegis: no Kafka at {NOBODY}; start one with `aegis kafka` or set AEGIS_BROKER\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (("policies", "show"), {"AEGIS_POLICE": "x"}, "AEGIS_POLICE is not a setting; did you mean AEGIS_POLICY?"),
+        (("policies", "show"), {"AEGIS_POLICY": "missing.toml"}, "missing.toml"),
+        (("topics", "check", "--broker", NOBODY), {"AEGIS_PARTITIONS": "none"}, "AEGIS_PARTITIONS='none'"),
+        (("topics", "check", "--broker", NOBODY), {"AEGIS_SECURITY_PROTOCOL": "SSL"}, "speaks SSL"),
+        (("decide", "-", "--out", "no/such/directory"), {}, "no/such/directory: No such file or directory"),
+        (("dead-letters", "show", "seventeen"), {}, "'seventeen' is not a letter's id"),
+    ],
+)
+def test_what_can_go_wrong_is_one_line_on_stderr(arguments: tuple[str, ...], environment: dict[str, str], message: str) -> None:
+    result = run(*arguments, environment=environment)
+
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert result.stderr.startswith("aegis: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_error_that_nobody_expected_is_not_hidden() -> None:
+    assert explain(ZeroDivisionError("a bug"), None) is None
+    assert explain(ValueError("a bug"), settings()) is None
+
+
+@pytest.mark.parametrize("name", RECORDS, ids=str)
+def test_the_committed_schemas_are_those_of_the_records(name: str) -> None:
+    """A change shows here: it may add what is optional; what is gone or newly required breaks those who read or send."""
+    assert (SCHEMAS / f"{name}.json").read_text() == succeed("topics", "schema", name).stdout, (
+        f"if it is meant: aegis topics schema {name} > docs/schemas/{name}.json, and read the difference"
+    )
+
+
+def test_no_schema_is_committed_of_what_no_topic_holds() -> None:
+    assert {path.stem for path in SCHEMAS.iterdir()} == set(RECORDS)
+
+
+def test_policies_show_prints_every_rule_with_its_text_and_limits_and_units() -> None:
+    text = succeed("policies", "show").stdout
+
+    assert all(f"{rule.name}: " in text and rule.text in text for rule in RULES)
+    assert "kmh = 1000.0  # speed that no traveller reaches, km/h" in text
+
+
+def test_policies_show_obeys_the_setting_and_prints_json(tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text('mode = "enforce"\n[rules.velocity_1m]\nstate = "on"\nasks = "block"\nmost = 9\n')
+
+    packaged = json.loads(succeed("policies", "show", "--json").stdout)
+    settings.cache_clear()
+    ours = json.loads(succeed("policies", "show", "--json", environment={"AEGIS_POLICY": str(file)}).stdout)
+
+    assert (packaged["mode"], ours["mode"]) == ("observe", "enforce")
+    assert packaged["policy"] != ours["policy"]
+    assert ours["rules"][0] == {"rule": "velocity_1m", "text": RULES[0].text, "state": "on", "asks": "block", "most": 9}
+
+
+def test_policies_check_names_file_line_and_entry() -> None:
+    assert succeed("policies", "check", "-", stdin=b'mode = "observe"').exit_code == 0
+
+    result = run("policies", "check", "-", stdin=b'mode = "observe"\n[rules.velocity_1m]\nmost = 0\n')
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("aegis: stdin, line 3: rules.velocity_1m.most: ")
+
+
+def test_a_simulation_is_the_same_for_the_same_seed_and_its_labels_say_what_is_fraud(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.jsonl"
+    arguments = ("simulate", "--cards", "50", "--days", "5", "--fraud-rate", "0.05")
+
+    first = succeed(*arguments, "--seed", "3", "--labels", str(labels))
+    again, other = succeed(*arguments, "--seed", "3"), succeed(*arguments, "--seed", "4")
+
+    assert first.stdout_bytes == again.stdout_bytes != other.stdout_bytes
+    payments = [decode_transaction(line) for line in first.stdout_bytes.splitlines()]
+    labelled = json_lines(labels.read_text())
+    assert [label["transaction_id"] for label in labelled] == [txn.transaction_id for txn in payments]
+    assert {label["is_fraud"] for label in labelled} == {True, False}
+    assert all((label["fraud_type"] is not None) is label["is_fraud"] for label in labelled)
+
+
+def test_simulated_payments_are_written_as_parquet_by_the_suffix(tmp_path: Path) -> None:
+    arguments = ("simulate", "--cards", "20", "--days", "3", "--out")
+    succeed(*arguments, str(tmp_path / "payments.parquet"))
+    succeed(*arguments, str(tmp_path / "payments.jsonl"))
+
+    columns, lines = (list(read_payments(tmp_path / f"payments.{suffix}")) for suffix in ("parquet", "jsonl"))
+
+    assert columns == lines
+    assert len(lines) > 20
+
+
+def burst(number: int) -> list[Transaction]:
+    return [payment(seconds=second, transaction_id=f"t{second}") for second in range(number)]
+
+
+def test_decide_answers_each_payment_in_order_by_the_policy_given(tmp_path: Path) -> None:
+    policy, out = tmp_path / "policy.toml", tmp_path / "decisions.jsonl"
+    policy.write_text('mode = "enforce"\n[rules.velocity_1m]\nstate = "on"\nasks = "block"\nmost = 2\n')
+    lines = b"".join(encode_transaction(txn) + b"\n" for txn in burst(4))
+
+    result = succeed("decide", "-", "--policy", str(policy), "--out", str(out), stdin=lines)
+
+    decisions = json_lines(out.read_text())
+    assert [(each["transaction_id"], each["outcome"]) for each in decisions] == [
+        ("t0", "allow"),
+        ("t1", "allow"),
+        ("t2", "block"),
+        ("t3", "block"),
+    ]
+    assert decisions[2]["decided_at"] == decisions[2]["timestamp"]
+    assert result.stdout == ""
+    assert result.stderr == "4 payments; verdicts: 2 allow, 0 review, 2 block\n"
+
+
+def test_decide_reports_bad_lines_by_number_decides_the_rest_and_ends_with_1(tmp_path: Path) -> None:
+    file = tmp_path / "payments.jsonl"
+    good = [encode_transaction(txn) for txn in burst(3)]
+    file.write_bytes(b"\n".join([good[0], b"no json", good[1], b'{"card_id": "4111111111111111"}', good[2]]))
+
+    result = run("decide", str(file))
+
+    assert result.exit_code == 1
+    assert [each["transaction_id"] for each in json_lines(result.stdout)] == ["t0", "t1", "t2"]
+    first, second, verdicts, last = result.stderr.splitlines()
+    assert first.startswith(f"{file}, line 2: JSON is malformed")
+    assert second.startswith(f"{file}, line 4: Object missing required field")
+    assert verdicts.startswith("3 payments")
+    assert last == "aegis: 2 lines hold no payment that can be taken; the decisions of the others are written"
+
+
+def test_decide_reads_parquet_like_json_lines(tmp_path: Path) -> None:
+    decided = []
+    for suffix in ("parquet", "jsonl"):
+        file = tmp_path / f"payments.{suffix}"
+        succeed("simulate", "--cards", "20", "--days", "3", "--out", str(file))
+        decided.append(succeed("decide", str(file)).stdout)
+
+    assert decided[0] == decided[1] != ""
+
+
+def test_a_pipe_of_commands_works_and_a_reader_that_leaves_early_breaks_nothing(tmp_path: Path) -> None:
+    script = "set -o pipefail; {0} simulate --cards 300 --days 30 | {0} decide - 2> {1} | head -n 1".format(
+        f"{sys.executable} -m aegis_app.cli", tmp_path / "errors"
+    )
+
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False, env=dict(os.environ))
+
+    assert json.loads(done.stdout)["outcome"] == "allow"
+    assert done.stderr == ""
+    assert (tmp_path / "errors").read_text() == ""
+
+
+def test_the_committed_page_of_settings_is_that_of_the_settings() -> None:
+    page = (SCHEMAS.parent / "settings.md").read_text()
+
+    assert page == settings_page(), "write it anew: python -c 'from aegis_app.schemas import *; print(settings_page(), end=\"\")'"

@@ -1,0 +1,98 @@
+"""Decided offline as in a worker: each payment by what came before it, in order, repeats as before."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from aegis_app.core.card import BLANK, Card, learn, recall
+from aegis_app.core.decision import Receipt, decide
+from aegis_app.core.features import describe
+from aegis_app.core.intake import Reason, Refused
+from aegis_app.core.payment import Outcome, Transaction, encode_transaction
+from aegis_app.core.policy import parse_policy
+from aegis_app.core.replay import read_lines, replay
+from aegis_app.core.screen import Terms
+from aegis_app.simulate import simulate
+from tests.make import payment
+
+TERMS = Terms(policy=parse_policy('mode = "enforce"\n[rules.velocity_1m]\nstate = "on"\nasks = "block"\nmost = 2\n'))
+
+
+@pytest.fixture(scope="module")
+def week() -> list[Transaction]:
+    return [each.transaction for each in simulate(50, 7, 4, datetime(2026, 3, 1, tzinfo=UTC), fraud_rate=0.05)]
+
+
+def test_every_payment_is_decided_by_the_fold_of_those_before_it(week: list[Transaction]) -> None:
+    cards: dict[str, Card] = defaultdict(lambda: BLANK)
+    expected = []
+    for offset, txn in enumerate(week):
+        card = recall(cards[txn.card_id], txn.at, TERMS.ttl)
+        ruling = decide(txn, describe(card, txn), TERMS.policy, Receipt(txn.at, txn.timestamp))
+        cards[txn.card_id] = learn(card, txn, ruling.settled(), txn.at, 0, offset)
+        expected.append((txn, ruling))
+
+    assert list(replay(week, TERMS)) == expected
+    assert {ruling.outcome for _, ruling in expected} == {Outcome.ALLOW, Outcome.BLOCK}  # or else this shows little
+
+
+def test_payments_are_decided_as_they_come_without_waiting_for_the_next() -> None:
+    def one_only() -> Iterator[Transaction]:
+        yield payment()
+        raise AssertionError("asked for more before the first was decided")
+
+    txn, _ = next(iter(replay(one_only(), TERMS)))
+
+    assert txn == payment()
+
+
+def test_a_repeated_payment_is_answered_as_before_and_not_learnt_again() -> None:
+    first, second = payment(transaction_id="one"), payment(seconds=1, transaction_id="two")
+
+    rulings = [ruling for _, ruling in replay([first, first, first, second], TERMS)]
+
+    assert [ruling.duplicate for ruling in rulings] == [False, True, True, False]
+    assert rulings[-1].outcome is Outcome.ALLOW  # blocked, had the repeats counted
+
+
+def test_cards_do_not_disturb_each_other() -> None:
+    burst = [payment(seconds=second, card_id="busy") for second in range(4)]
+
+    rulings = {txn.card_id: ruling for txn, ruling in replay([*burst, payment(seconds=5, card_id="quiet")], TERMS)}
+
+    assert (rulings["busy"].outcome, rulings["quiet"].outcome) == (Outcome.BLOCK, Outcome.ALLOW)
+
+
+def test_lines_without_a_payment_are_refused_by_number_and_the_rest_go_on() -> None:
+    good = encode_transaction(payment()) + b"\n"
+    refused: dict[int, Refused] = {}
+    lines = [
+        good,
+        b"\n",
+        b"no json\n",
+        b'{"card_id": 5}\n',
+        b'{"deep": ' + b"[" * 100_000,
+        good.replace(b'"card-1"', b'"4111 1111 1111 1111"'),
+        good,
+    ]
+
+    payments = list(read_lines(lines, refused.__setitem__, token=False))
+
+    assert payments == [payment(), payment()]
+    assert {number: error.reason for number, error in refused.items()} == {
+        3: Reason.MALFORMED,
+        4: Reason.INVALID,
+        5: Reason.MALFORMED,
+        6: Reason.CARD_NUMBER,
+    }
+    assert not [error for error in refused.values() if "4111" in str(error)]
+
+
+def test_tokens_may_look_like_card_numbers_where_it_is_said_that_they_are_none() -> None:
+    line = encode_transaction(payment(card_id="4111111111111111"))
+
+    (txn,) = read_lines([line], lambda number, refused: pytest.fail(str(refused)), token=True)
+
+    assert txn.card_id == "4111111111111111"
