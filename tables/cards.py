@@ -10,6 +10,7 @@ cards = app.memory(
         encode=encode_card,
         decode=decode_card,
         seen=lambda raw: decode_stamp(raw).seen,
+        clock=lambda card: card.clock,
         expired=lambda raw, now: now - decode_stamp(raw).clock > terms.ttl,
     ),
     sources,

@@ -39,6 +39,7 @@ RULING: Final = Packed("<IBdQ")
 """Hash of the content, outcome and verdict, score (NaN: none), reason codes as bits."""
 
 _OUTCOMES: Final = tuple(Outcome)
+_ONE: Final = (1).to_bytes(4, "little")
 
 
 class Settled(Struct, frozen=True, gc=False):
@@ -253,17 +254,23 @@ def _move_last(column: bytes, item: bytes, most: int) -> bytes:
 def _add_day(days: bytes, counted: bytes, today: int, day: int) -> tuple[bytes, bytes]:
     if day <= today - MOST_DAYS:
         return days, counted
-    if days.endswith(day.to_bytes(2, "little")):
+    last = int.from_bytes(days[-2:], "little") if days else -1
+    if day == last:
         return days, counted[:-4] + (int.from_bytes(counted[-4:], "little") + 1).to_bytes(4, "little")
-    column, numbers = array("H", days), array("I", counted)
-    place = bisect_left(column, day)
-    if place < len(column) and column[place] == day:
-        numbers[place] += 1
+    if day > last:
+        days, counted = days + day.to_bytes(2, "little"), counted + _ONE
     else:
-        column.insert(place, day)
-        numbers.insert(place, 1)
-    gone = max(bisect_left(column, max(0, today - MOST_DAYS + 1)), len(column) - MOST_DAYS)
-    return column[gone:].tobytes(), numbers[gone:].tobytes()
+        column, numbers = array("H", days), array("I", counted)
+        place = bisect_left(column, day)
+        if column[place] == day:
+            numbers[place] += 1
+        else:
+            column.insert(place, day)
+            numbers.insert(place, 1)
+        days, counted = column.tobytes(), numbers.tobytes()
+    while int.from_bytes(days[:2], "little") <= today - MOST_DAYS or len(days) > 2 * MOST_DAYS:
+        days, counted = days[2:], counted[4:]
+    return days, counted
 
 
 def _add_place(places: bytes, at: Millis, latitude: float, longitude: float) -> bytes:

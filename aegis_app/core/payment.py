@@ -112,12 +112,13 @@ class Transaction(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
         return self.channel in CARD_PRESENT
 
 
-_LIKE_A_CARD_NUMBER = re.compile(r"\d(?:[ -]?\d){11,18}", re.ASCII)
+_LIKE_A_CARD_NUMBER: Final = re.compile(r"[ -]*\d(?:[ -]*\d){11,18}[ -]*", re.ASCII)
+_FIRST: Final = frozenset("0123456789 -")
 
 
 def looks_like_card_number(card_id: str) -> bool:
     """Whether `card_id` is 12 to 19 digits, spaces and hyphens aside: a card number rather than a token."""
-    return _LIKE_A_CARD_NUMBER.fullmatch(card_id) is not None
+    return card_id[:1] in _FIRST and _LIKE_A_CARD_NUMBER.fullmatch(card_id) is not None
 
 
 @cache

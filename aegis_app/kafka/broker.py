@@ -202,7 +202,9 @@ class Kafka:
 
 def run(settings: Settings, data: Path, port: int | None = None) -> None:
     """Serve until SIGINT or SIGTERM; on 9092 if that is free and no port is given. Raises `KafkaError`."""
-    port = free_port(prefer=USUAL_PORT) if port is None else port
+    if port is None:
+        port = free_port(prefer=USUAL_PORT)
+    require_free(port)  # before anything is downloaded
     try:
         with _terminable(), Kafka(data, jars(settings), port=port) as kafka:
             print(f"Kafka serves on {kafka.address}, its data in {kafka.directory}; Ctrl-C stops it", flush=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import gc
 import logging
 import os
 import sys
@@ -108,6 +109,9 @@ class StreamApp(faust.App):
         self.reader = AIOKafkaConsumer(**connection, enable_auto_commit=False, isolation_level="read_committed")
         for client in (self.outputs, self.changes, self.reader):
             await client.start()
+        # What is there now stays; what comes is short-lived and free of cycles: look for garbage rarely.
+        gc.freeze()
+        gc.set_threshold(100_000, 20, 50)
         self.add_future(self._tick())
 
     async def _await_kafka(self) -> None:
@@ -132,6 +136,7 @@ class StreamApp(faust.App):
             self._refuse("; ".join(problems))
 
     async def _tick(self) -> None:
+        self.owners.revive()
         while not self.should_stop:
             self.owners.tick()
             await asyncio.sleep(0.25)

@@ -29,8 +29,10 @@ class Codec(Struct, Generic[V], frozen=True):
     encode: Callable[[V], bytes]
     decode: Callable[[bytes], V]
     seen: Callable[[bytes], tuple[int, ...]]
+    clock: Callable[[V], int]
+    """The latest event time that a value knows of, in milliseconds."""
     expired: Callable[[bytes, int], bool]
-    """Whether an encoded value idled for too long at a time in milliseconds."""
+    """Whether an encoded value idled for too long at such a time."""
 
 
 class Store(rocksdb.Store):

@@ -80,7 +80,7 @@ class Owner(Generic[V]):
         self.learnt: dict[str, int] = {}
         self.latch = Latch(app.settings.dead_letter_share, app.settings.dead_letter_window)
         self.newest = 0
-        """The latest time of a record settled here, in milliseconds."""
+        """The latest event time learnt here since it was taken over, in milliseconds."""
         self._expected: dict[str, int | None] = {}
         self._jump: tuple[str, int] | None = None
         self._next_change: int = 0
@@ -168,7 +168,7 @@ class Owner(Generic[V]):
         self.app.owners.check_lease()
         await asyncio.gather(*(self.app.outputs.publish(topic, self.partition, records) for topic, records in work.outputs.items()))
         topic, last = work.records[-1].topic, work.records[-1]
-        self.newest = max(self.newest, last.timestamp)
+        self.newest = max(self.newest, *map(self.memory.codec.clock, work.changed.values()), 0)
         self.learnt = {**self.learnt, topic: max(last.offset, self.learnt.get(topic, -1))}
         write = rocksdict.WriteBatch(raw_mode=True)
         changes = self._sweep(write, work)
@@ -248,7 +248,12 @@ class Owners(Generic[V]):
         metrics.LATENCY.observe(max(0.0, time() - work.records[0].timestamp / 1000))
 
     def tick(self) -> None:
-        """Say that this process runs. Called at least every second."""
+        """Say that this process runs, at least every second. Raises `Stop` where it did not for too long."""
+        self.check_lease()
+        self._alive = monotonic()
+
+    def revive(self) -> None:
+        """Begin to count: the process has only just started."""
         self._alive = monotonic()
 
     def check_lease(self) -> None:

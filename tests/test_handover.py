@@ -1,0 +1,117 @@
+"""What happens when a partition's past is not what its owner believes: recreated topics, second writers, standstills."""
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+
+from aegis_app import admin
+from aegis_app.core.card import encode_card
+from aegis_app.core.payment import Transaction
+from aegis_app.stream.outbox import Outbox, Outgoing
+from aegis_app.topics import Name, changelog
+from tests.deployment import PARTITIONS, Deployment, wait_until
+from tests.make import payment, remember
+
+pytestmark = pytest.mark.kafka
+
+
+def some(first: int, number: int, card_id: str = "card-1") -> list[Transaction]:
+    return [payment(card_id=card_id, transaction_id=f"t{n}", minute=n) for n in range(first, first + number)]
+
+
+def test_a_recreated_topic_stops_the_worker_instead_of_losing_its_payments(kafka: str, tmp_path: Path) -> None:
+    with Deployment(kafka, tmp_path, "anew") as made:
+        worker = made.worker().wait_until_ready()
+        made.pay(*some(0, 5))
+        made.await_settled()
+        worker.stop()
+        asyncio.run(recreate(made))
+        made.pay(*some(5, 1))
+
+        worker.start("-l", "info")
+        wait_until(lambda: worker.pid is None, 30, made)
+
+        assert worker.returncode == 70
+        assert "the topic was made anew" in worker.last_words(3)
+
+
+async def recreate(made: Deployment) -> None:
+    client = AIOKafkaAdminClient(**made.settings.connection())
+    await client.start()
+    await client.delete_topics([made.topic(Name.TRANSACTIONS)])
+    await client.close()
+    for _ in range(50):
+        if await admin.create(made.settings):
+            return
+        await asyncio.sleep(0.1)
+
+
+def test_a_second_writer_is_noticed_and_its_older_value_does_not_win(kafka: str, tmp_path: Path) -> None:
+    with Deployment(kafka, tmp_path, "second") as made:
+        worker = made.worker().wait_until_ready()
+        partition = made.pay(*some(0, 5))[0][0]
+        made.await_settled()
+        stale = encode_card(remember(*some(0, 2)))
+        asyncio.run(write_changelog(made, partition, stale))
+        made.pay(*some(5, 1))
+        wait_until(lambda: worker.pid is None, 30, made)
+        assert worker.returncode == 70
+        assert "another worker writes" in worker.last_words(3)
+
+        worker.start("-l", "info").wait_until_ready()
+        made.pay(*some(6, 1))
+        made.await_settled()
+
+        assert len(worker.get("/cards/card-1")[1]["attempts"]) == 7
+        last = [record for record in made.logs.read(changelog("cards", made.settings)) if record.key == b"card-1"][-1]
+        assert last.value != stale
+        assert [decision["transaction_id"] for decision in made.decisions()] == [f"t{n}" for n in range(7)]
+
+
+async def write_changelog(made: Deployment, partition: int, value: bytes) -> None:
+    outbox = Outbox(made.settings.connection())
+    await outbox.start()
+    await outbox.publish(changelog("cards", made.settings), partition, [Outgoing(b"card-1", value)])
+    await outbox.stop()
+
+
+def test_a_process_that_stood_still_beyond_its_session_ends_before_it_writes(kafka: str, tmp_path: Path) -> None:
+    with Deployment(kafka, tmp_path, "still") as made:
+        frozen, other = made.worker().wait_until_ready(), made.worker().wait_until_ready()
+        made.pay(*some(0, 5), *some(100, 5, "card-2"), *some(200, 5, "card-3"))
+        made.await_settled()
+        frozen.signal(signal.SIGSTOP)
+        made.pay(*some(5, 5), *some(105, 5, "card-2"), *some(205, 5, "card-3"))
+        time.sleep(1)
+        made.await_settled(40)
+        frozen.signal(signal.SIGCONT)
+        wait_until(lambda: frozen.pid is None, 20, made)
+
+        assert frozen.returncode == 70
+        assert "stood still for" in frozen.last_words(3)
+        assert other.get("/ready")[0] == 200
+        ids = [decision["transaction_id"] for decision in made.decisions()]
+        assert len(ids) == len(set(ids)) == 30
+
+
+def test_cards_that_idled_too_long_are_forgotten(kafka: str, tmp_path: Path) -> None:
+    with Deployment(kafka, tmp_path, "idle", AEGIS_CARD_TTL_DAYS="31") as made:
+        worker = made.worker().wait_until_ready()
+        made.pay(*(payment(card_id=f"old-{n}", transaction_id=f"old-{n}") for n in range(20)))
+        made.await_settled()
+        days = 32 * 24 * 60
+        for n in range(30):
+            made.pay(*(payment(card_id=f"new-{p}-{n}", transaction_id=f"new-{p}-{n}", minute=days + n) for p in range(PARTITIONS)))
+        made.await_settled()
+
+        gone = [worker.get(f"/cards/old-{n}")[0] for n in range(20)]
+        tombstones = [record.key for record in made.logs.read(changelog("cards", made.settings)) if record.value is None]
+
+        assert gone.count(404) >= 15
+        assert {key.decode() for key in tombstones} <= {f"old-{n}" for n in range(20)}
+        assert len(tombstones) == gone.count(404)
+        assert worker.get("/cards/new-0-29")[0] == 200
