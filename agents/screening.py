@@ -25,10 +25,9 @@ REDRIVEN = "redriven"
 async def screening(stream: Any) -> None:
     """Decide each payment, publish the decision, learn the payment; settled when Kafka holds all of it."""
     async for work in owners.chunks(stream):
-        topic = work.records[0].topic
-        if topic == transactions:
+        if work.topic == transactions:
             screen_payments(work)
-        elif topic == history:
+        elif work.topic == history:
             learn_history(work)
 
 

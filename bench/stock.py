@@ -34,8 +34,9 @@ app = faust.App(
     consumer_auto_offset_reset="earliest",
     web_port=settings.web_port,
 )
-payments = app.topic(full_name(Name.TRANSACTIONS, settings), key_type=bytes, value_type=bytes)
-decisions = app.topic(full_name(Name.DECISIONS, settings), key_type=bytes, value_type=bytes)
+RAW: Any = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
+payments = app.topic(full_name(Name.TRANSACTIONS, settings), **RAW)
+decisions = app.topic(full_name(Name.DECISIONS, settings), **RAW)
 cards = app.Table("stock", key_type=bytes, value_type=bytes, options={"driver": "rocksdict"})
 
 

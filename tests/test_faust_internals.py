@@ -26,6 +26,7 @@ def source(thing: object) -> str:
         (consumer.Consumer, "_filter_tps_with_pending_acks"),
         (consumer.Consumer, "_new_offset"),
         (consumer.Consumer, "_add_gap"),
+        (consumer.Consumer, "on_buffer_full"),
         (consumer.Consumer, "perform_seek"),
         (consumer.Consumer, "on_partitions_revoked"),
         (driver.Consumer, "_new_consumer_thread"),

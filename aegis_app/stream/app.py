@@ -23,7 +23,7 @@ from aegis_app.settings import Settings, is_loopback
 from aegis_app.stream.memory import Codec, Memory
 from aegis_app.stream.outbox import Outbox
 from aegis_app.stream.owner import Owners, Stop
-from aegis_app.stream.transport import ChunkTopic, ChunkTransport
+from aegis_app.stream.transport import CHUNK, ChunkTopic, ChunkTransport
 
 SOFTWARE_ERROR: Final = 70
 """Exit status (sysexits.h) when the process stops because going on could break a guarantee."""
@@ -68,7 +68,7 @@ class StreamApp(faust.App):
             broker_heartbeat_interval=settings.session_timeout_seconds / 8,
             broker_request_timeout=max(90.0, settings.session_timeout_seconds),
             broker_commit_interval=1.0,
-            broker_max_poll_records=4096,
+            broker_max_poll_records=64 * CHUNK,  # whatever has been fetched of all partitions
             consumer_auto_offset_reset="earliest",
             store="rocksdb://",
             datadir=str(settings.datadir),
@@ -112,6 +112,8 @@ class StreamApp(faust.App):
         # What is there now stays; what comes is short-lived and free of cycles: look for garbage rarely.
         gc.freeze()
         gc.set_threshold(100_000, 20, 50)
+        # Faust's consumer has a thread of its own: at Python's 5 ms, a payment waits that long each time it changes threads.
+        sys.setswitchinterval(0.0005)
         self.add_future(self._tick())
 
     async def _await_kafka(self) -> None:

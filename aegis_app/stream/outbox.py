@@ -1,6 +1,6 @@
 """Records on their way to Kafka, a chunk's worth at a time, acknowledged by all replicas."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -10,6 +10,10 @@ from msgspec import Struct
 from aegis_app.topics import LARGEST_RECORD
 
 Headers = list[tuple[str, bytes]]
+Sent = tuple[Awaitable[RecordMetadata], int]
+"""A batch on its way, and its number of records."""
+Landed = tuple[int, int]
+"""A batch that Kafka holds: its first offset, and its number of records."""
 BATCH_BYTES: Final = 900_000
 SUSPICIOUS: Final = LARGEST_RECORD // 2
 """Values below this need no exact look: keys and headers are bounded far below the rest."""
@@ -47,21 +51,26 @@ class Outbox:
     async def stop(self) -> None:
         await self._producer.stop()
 
-    async def publish(self, topic: str, partition: int, records: Iterable[Outgoing]) -> list[tuple[int, int]]:
-        """Send `records` in order and wait until Kafka holds them. Returns (first offset, number) of each batch."""
+    async def publish(self, topic: str, partition: int, records: Iterable[Outgoing]) -> list[Landed]:
+        """Send `records` in order and wait until Kafka holds them."""
+        return await landed(await self.send(topic, partition, records))
+
+    async def send(self, topic: str, partition: int, records: Iterable[Outgoing]) -> list[Sent]:
+        """Send `records` in order; those sent before to this partition come before. Raises `TooLargeError`."""
         sent = []
         batch = self._producer.create_batch()
         for record in records:
             if record.value is not None and len(record.value) > SUSPICIOUS and record.size > LARGEST_RECORD:
                 raise TooLargeError(f"a record of {record.size} bytes for {topic}, where {LARGEST_RECORD} fit")
             if batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers) is None:
-                sent.append((batch.record_count(), await self._producer.send_batch(batch, topic, partition=partition)))
+                sent.append((await self._producer.send_batch(batch, topic, partition=partition), batch.record_count()))
                 batch = self._producer.create_batch()
                 batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
         if batch.record_count():
-            sent.append((batch.record_count(), await self._producer.send_batch(batch, topic, partition=partition)))
-        landed = []
-        for number, future in sent:
-            metadata: RecordMetadata = await future
-            landed.append((metadata.offset, number))
-        return landed
+            sent.append((await self._producer.send_batch(batch, topic, partition=partition), batch.record_count()))
+        return sent
+
+
+async def landed(sent: Iterable[Sent]) -> list[Landed]:
+    """Wait until Kafka holds what was sent; returns the first offset and the number of records of each batch."""
+    return [((await future).offset, number) for future, number in sent]

@@ -1,8 +1,8 @@
 """One owner per partition: everything about its cards goes through here, in order, outputs first.
 
-A chunk is computed on memory plus an overlay of what is in flight. Then, one chunk at a time: its outputs are published and
-acknowledged, then the changelog, then RocksDB is written with the changelog's offset in the same batch, then the chunk is
-settled, and the next commit commits that. So memory that contains a payment implies that everything about it was published.
+A chunk is computed on memory plus an overlay of what is in flight, and its outputs are sent. Then, in order: its outputs are
+acknowledged, the changelog is published and acknowledged, RocksDB is written with the changelog's offset in the same batch,
+the chunk is settled, and the next commit commits that. So memory that contains a payment implies that everything about it was published.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from faust.types import TP
 from aegis_app import metrics
 from aegis_app.stream.letters import Latch
 from aegis_app.stream.memory import LEARNT, PRIVATE, Memory
-from aegis_app.stream.outbox import Headers, Outgoing
+from aegis_app.stream.outbox import Headers, Outgoing, Sent, landed
 from aegis_app.stream.transport import CHUNK
 
 if TYPE_CHECKING:
@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 
-QUEUED: Final = 2
-"""Chunks computed ahead of the one on its way to Kafka."""
-TAIL: Final = 4 * CHUNK
-"""Decisions to search after a crash: one chunk can have been published without being learnt; the rest is for a revived writer's."""
+TOGETHER: Final = 4
+"""Most chunks that are settled as one, where they are computed faster than Kafka answers; and most in each queue before that."""
+TAIL: Final = 4 * TOGETHER * CHUNK
+"""Decisions to search after a crash: over half can have been published without being learnt; the rest is for a revived writer's."""
+CACHED: Final = 8192
+"""Values kept at hand per partition, at one or two kilobytes each; all are dropped when there are more."""
 SWEEP: Final = 8
 """One in so many payments lets one more card be looked at, to forget those that idled too long."""
 SOURCE: Final = "source"
@@ -50,8 +52,11 @@ class Work(Generic[V]):
         self.owner = owner
         self.source = source
         self.records = records
+        self.topic: str = records[-1].topic
+        self.last: int = records[-1].offset
         self.outputs: dict[str, list[Outgoing]] = defaultdict(list)
         self.changed: dict[str, V] = {}
+        self.sent: list[Sent] = []
 
     def recall(self, key: str) -> V | None:
         """Memory as of the last payment before; `None` for none."""
@@ -74,6 +79,9 @@ class Owner(Generic[V]):
         self.partition = partition
         self.changelog = memory.changelog_topic.get_topic_name()
         self.overlay: dict[str, V] = {}
+        """What is in flight, newer than the database."""
+        self.cached: dict[str, V] = {}
+        """What the database holds of late, as values."""
         self.recorded: dict[int, bytes] = {}
         """Decisions that stand on the log and may not be learnt yet, by the offset of their payment."""
         self.settled: dict[str, int] = {}
@@ -85,8 +93,9 @@ class Owner(Generic[V]):
         self._jump: tuple[str, int] | None = None
         self._next_change: int = 0
         self._swept = PRIVATE
-        self._queue: asyncio.Queue[Work[V]] = asyncio.Queue(QUEUED)
-        self._finisher: asyncio.Task[None] | None = None
+        self._computed: asyncio.Queue[Work[V]] = asyncio.Queue(TOGETHER)
+        self._published: asyncio.Queue[Work[V]] = asyncio.Queue(TOGETHER)
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self, reader: AIOKafkaConsumer, sources: Sequence[str], decisions: str) -> None:
         """Take over where the last owner stopped. Raises `Stop` where that cannot be told."""
@@ -109,7 +118,7 @@ class Owner(Generic[V]):
             raise Stop(f"{self.changelog}[{self.partition}] went on to {self._next_change} after recovery had read to {persisted}")
         await self._restore_superseded(store.superseded.pop(self.partition, set()))
         await self._read_recorded(reader, TopicPartition(decisions, self.partition), ends)
-        self._finisher = asyncio.create_task(self._finish_all(), name=f"finish {self.memory.name}[{self.partition}]")
+        self._tasks = [asyncio.create_task(self._publish_all()), asyncio.create_task(self._settle_all())]
 
     async def _restore_superseded(self, keys: set[bytes]) -> None:
         """A revived writer put older values last on the changelog: put the newer ones there again."""
@@ -132,6 +141,8 @@ class Owner(Generic[V]):
 
     def recall(self, key: str) -> V | None:
         value = self.overlay.get(key)
+        if value is None:
+            value = self.cached.get(key)
         return self.memory.read(self.partition, key) if value is None else value
 
     def follows(self, topic: str, records: list[ConsumerRecord]) -> int | None:
@@ -150,44 +161,65 @@ class Owner(Generic[V]):
 
     async def put(self, work: Work[V]) -> None:
         """Hand over a computed chunk; waits while too many are ahead."""
-        await self._queue.put(work)
+        await self._computed.put(work)
 
     async def drained(self) -> None:
         """Wait until every chunk in hand is settled."""
-        await self._queue.join()
+        await self._computed.join()
+        await self._published.join()
 
-    async def _finish_all(self) -> None:
+    async def _publish_all(self) -> None:
+        """Send each chunk's outputs as soon as those before it are on their way: a decision waits for nothing else."""
         try:
             while True:
-                await self._finish(await self._queue.get())
-                self._queue.task_done()
+                work = await self._computed.get()
+                self.app.owners.check_lease()
+                for topic, records in work.outputs.items():
+                    work.sent += await self.app.outputs.send(topic, self.partition, records)
+                await self._published.put(work)
+                self._computed.task_done()
         except Exception as error:
             self.app.die(error)
 
-    async def _finish(self, work: Work[V]) -> None:
-        self.app.owners.check_lease()
-        await asyncio.gather(*(self.app.outputs.publish(topic, self.partition, records) for topic, records in work.outputs.items()))
-        topic, last = work.records[-1].topic, work.records[-1]
-        self.newest = max(self.newest, *map(self.memory.codec.clock, work.changed.values()), 0)
-        self.learnt = {**self.learnt, topic: max(last.offset, self.learnt.get(topic, -1))}
+    async def _settle_all(self) -> None:
+        try:
+            while True:
+                works = [await self._published.get()]
+                while len(works) < TOGETHER and not self._published.empty():
+                    works.append(self._published.get_nowait())
+                await self._settle(works)
+                for _ in works:
+                    self._published.task_done()
+        except Exception as error:
+            self.app.die(error)
+
+    async def _settle(self, works: list[Work[V]]) -> None:
+        """Once Kafka holds the outputs: changelog, then RocksDB, then the offsets."""
+        changed: dict[str, V] = {}
+        learnt = dict(self.learnt)
+        for work in works:
+            await landed(work.sent)
+            changed |= work.changed
+            learnt[work.topic] = max(work.last, learnt.get(work.topic, -1))
+        self.learnt = learnt
+        self.newest = max(self.newest, *map(self.memory.codec.clock, changed.values()), 0)
         write = rocksdict.WriteBatch(raw_mode=True)
-        changes = self._sweep(write, work)
+        changes = self._sweep(write, sum(len(work.records) for work in works))
         encode = self.memory.codec.encode
-        for name, value in work.changed.items():
-            raw = encode(value)
-            key = name.encode()
+        for key, raw in (*((name.encode(), encode(value)) for name, value in changed.items()), (LEARNT, msgspec.msgpack.encode(learnt))):
             write.put(key, raw)
             changes.append(Outgoing(key, raw))
-        learnt = msgspec.msgpack.encode(self.learnt)
-        write.put(LEARNT, learnt)
-        changes.append(Outgoing(LEARNT, learnt))
         self.app.owners.check_lease()
         await self._write(write, changes)
-        for name, value in work.changed.items():
+        if len(self.cached) > CACHED:
+            self.cached.clear()
+        self.cached |= changed
+        for name, value in changed.items():
             if self.overlay.get(name) is value:
                 del self.overlay[name]
-        self.settled[topic] = max(last.offset + 1, self.settled.get(topic, 0))
-        self.app.owners.on_settled(work)
+        for work in works:
+            self.settled[work.topic] = max(work.last + 1, self.settled.get(work.topic, 0))
+            self.app.owners.on_settled(work)
 
     async def _write(self, write: Any, changes: list[Outgoing]) -> None:
         """Publish the changelog, check that nobody else did, then write RocksDB with the offset reached."""
@@ -199,23 +231,24 @@ class Owner(Generic[V]):
         write.put(self.memory.data.offset_key, b"%d" % (self._next_change - 1))
         self.memory.data.partition(self.partition).write(write)
 
-    def _sweep(self, write: Any, work: Work[V]) -> list[Outgoing]:
+    def _sweep(self, write: Any, payments: int) -> list[Outgoing]:
         """Forget some of the values that idled for too long; every value's turn comes."""
         tombstones = []
         items = self.memory.scan(self.partition, self._swept)
         self._swept = PRIVATE
-        for key, raw in islice(items, 1 + len(work.records) // SWEEP):
+        for key, raw in islice(items, 1 + payments // SWEEP):
             self._swept = key
             name = key.decode()
             if self.memory.codec.expired(raw, self.newest) and name not in self.overlay:
                 write.delete(key)
+                self.cached.pop(name, None)
                 tombstones.append(Outgoing(key, None))
         return tombstones
 
     async def close(self) -> None:
-        if self._finisher is not None:
-            self._finisher.cancel()
-            await asyncio.gather(self._finisher, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 class Owners(Generic[V]):
