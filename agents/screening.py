@@ -7,11 +7,11 @@ from aiokafka.structs import ConsumerRecord
 
 from aegis_app import metrics
 from aegis_app.application import app, dead_letters, decisions, history, payments, settings, terms, transactions
-from aegis_app.core.card import BLANK, Card, Settled, learn, recall
-from aegis_app.core.decision import STALE_MS, Receipt, Ruling, decode_ruling, encode_decision
+from aegis_app.core.card import Card
+from aegis_app.core.decision import STALE_MS, Receipt, Ruling, encode_decision, standing
 from aegis_app.core.intake import Reason, Refused, read_past, read_payment
 from aegis_app.core.payment import Transaction
-from aegis_app.core.screen import HISTORY, TRANSACTIONS, adopt, screen
+from aegis_app.core.screen import HISTORY, TRANSACTIONS, adopt, learn_past, screen
 from aegis_app.stream.letters import Letter, dead_letter
 from aegis_app.stream.owner import SOURCE, Work
 from aegis_app.topics import home
@@ -49,9 +49,8 @@ def screen_payments(work: Work[Card]) -> None:
         if card is not None and record.offset <= card.seen[TRANSACTIONS]:
             tally.skipped += 1
             continue
-        standing = work.owner.recorded.pop(record.offset, None)
-        if standing is not None:
-            ruling = decode_ruling(standing)
+        ruling = standing(work.owner.recorded.pop(record.offset, ()), txn)
+        if ruling is not None:
             work.learn(txn.card_id, adopt(card, txn, terms, ruling, record.timestamp, record.offset))
             tally.adopted += 1
             continue
@@ -74,7 +73,7 @@ def learn_history(work: Work[Card]) -> None:
     learnt = 0
     for record in work.records:
         try:
-            past = read_past(record.value, record.key, token=settings.card_id_is_token)
+            past = read_past(record.value, record.key, record.timestamp, token=settings.card_id_is_token)
             card = work.recall(past.transaction.card_id)
             if card is None:
                 check_partition(record)
@@ -83,9 +82,7 @@ def learn_history(work: Work[Card]) -> None:
             continue
         if card is not None and record.offset <= card.seen[HISTORY]:
             continue
-        before = BLANK if card is None else recall(card, past.transaction.at, terms.ttl)
-        settled = Settled(past.outcome, past.outcome, None, 0)
-        work.learn(past.transaction.card_id, learn(before, past.transaction, settled, record.timestamp, HISTORY, record.offset))
+        work.learn(past.transaction.card_id, learn_past(card, past, terms, record.timestamp, record.offset))
         learnt += 1
     bury(work, letters)
     metrics.LEARNT_HISTORY.inc(learnt)

@@ -224,8 +224,10 @@ def test_a_card_idle_for_longer_than_its_time_to_live_is_forgotten_but_for_its_o
     card = remember(payment())
     ttl = 400 * DAY_MS
 
-    assert recall(card, card.clock + ttl, ttl) == card
-    assert recall(card, card.clock + ttl + 1, ttl) == Card(seen=card.seen, clock=card.clock)
+    late = card.clock + ttl + 1
+    assert recall(card, late - 1, late - 1, ttl) == card
+    assert recall(card, late, late, ttl) == Card(seen=card.seen, clock=card.clock)
+    assert recall(card, late + ttl, card.clock, ttl) == card
 
 
 def test_places_of_late_payments_take_their_place_in_time() -> None:

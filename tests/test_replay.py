@@ -29,7 +29,7 @@ def test_every_payment_is_decided_by_the_fold_of_those_before_it(week: list[Tran
     cards: dict[str, Card] = defaultdict(lambda: BLANK)
     expected = []
     for offset, txn in enumerate(week):
-        card = recall(cards[txn.card_id], txn.at, TERMS.ttl)
+        card = recall(cards[txn.card_id], txn.at, txn.at, TERMS.ttl)
         ruling = decide(txn, describe(card, txn), TERMS.policy, Receipt(txn.at, txn.timestamp))
         cards[txn.card_id] = learn(card, txn, ruling.settled(), txn.at, 0, offset)
         expected.append((txn, ruling))

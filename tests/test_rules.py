@@ -57,6 +57,7 @@ BY_NAME = {rule.name: rule for rule in RULES}
         ("new_country_high_amount", {}, {"new_country": True, "amount_ratio": 50.0, "habit": 4}, UNKNOWN),
         ("card_testing", {"amount_minor": 2_00}, {"small_1h": 2}, CLEAR),
         ("card_testing", {"amount_minor": 2_00}, {"small_1h": 3}, "4 verifications or tiny amounts within an hour"),
+        ("card_testing", {"amount_minor": 2_00}, {"small_1h": None}, UNKNOWN),
         ("card_testing", {"amount_minor": 2_01}, {"small_1h": 3}, CLEAR),
         ("card_testing", {"kind": Kind.VERIFICATION, "amount_minor": 0}, {"small_1h": 3}, "4 verifications or tiny amounts within an hour"),
         ("card_testing", {"amount_minor": 200, "currency": "JPY"}, {"small_1h": 3}, CLEAR),

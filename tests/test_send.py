@@ -189,7 +189,7 @@ def test_warm_puts_payments_on_history_with_the_outcome_they_had(settings: Setti
 
     assert result.exit_code == 0, result.output
     (record,) = [record for records in contents(settings, Name.HISTORY) for record in records]
-    assert read_past(record.value, record.key, token=False) == Past(payment(), Outcome.REVIEW)
+    assert read_past(record.value, record.key, record.timestamp, token=False) == Past(payment(), Outcome.REVIEW)
 
 
 @pytest.mark.kafka

@@ -60,10 +60,11 @@ def _bucketed(buckets: bytes, since: Millis, at: Millis) -> int:
     return sum(number for start, width, number in _BUCKET.iter_unpack(buckets) if start * 1000 <= at and (start + width) * 1000 > since)
 
 
-def count_small(times: Sequence[Millis], marks: bytes, at: Millis, window: Millis) -> int:
-    """Small attempts in `(at - window, at]`, among those kept exactly."""
+def count_small(times: Sequence[Millis], marks: bytes, buckets: bytes, at: Millis, window: Millis) -> int:
+    """Small attempts in `(at - window, at]`; those in buckets may all have been small."""
     marks = marks[bisect_right(times, at - window) : bisect_right(times, at)]
-    return marks.count(SMALL) + marks.count(SMALL | REFUSED)
+    exact = marks.count(SMALL) + marks.count(SMALL | REFUSED)
+    return exact + _bucketed(buckets, at - window, at) if buckets else exact
 
 
 def add(times: bytes, marks: bytes, buckets: bytes, clock: Millis, at: Millis, mark: int) -> tuple[bytes, bytes, bytes]:

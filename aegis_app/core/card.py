@@ -108,9 +108,12 @@ def decode_card(raw: bytes) -> Card:
     return card
 
 
-def recall(card: Card, at: Millis, ttl: Millis) -> Card:
-    """The card as it counts for a payment at `at`: what idled for longer than `ttl` is forgotten, but not what was done."""
-    return card if at - card.clock <= ttl or card is BLANK else Card(seen=card.seen, clock=card.clock)
+def recall(card: Card, at: Millis, written: Millis, ttl: Millis) -> Card:
+    """The card as it counts for a payment at `at`: what idled for longer than `ttl` is forgotten, but not what was done.
+
+    A time ahead of `written`, when the payment's record was, makes nothing idle.
+    """
+    return card if min(at, written + AHEAD_MS) - card.clock <= ttl or card is BLANK else Card(seen=card.seen, clock=card.clock)
 
 
 def fingerprint(text: str) -> bytes:

@@ -1,5 +1,6 @@
 """From findings to an outcome: short, pure, and carrying its reasons."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from math import prod
 from typing import Annotated, Any, Final
@@ -139,6 +140,24 @@ def repeat(settled: Settled, policy: Policy, receipt: Receipt) -> Ruling:
 
 _encode = msgspec.json.Encoder().encode
 decode_ruling: Final = msgspec.json.Decoder(Ruling).decode
+
+
+class _Ids(Struct, frozen=True, gc=False):
+    transaction_id: str
+    card_id: str
+
+
+_decode_ids = msgspec.json.Decoder(_Ids).decode
+
+
+def standing(records: Sequence[bytes], txn: Transaction) -> Ruling | None:
+    """The first ruling among records of `decisions` that is about `txn`: an offset alone may be that of a topic made anew since."""
+    for record in records:
+        ids = _decode_ids(record)
+        if (ids.transaction_id, ids.card_id) == (txn.transaction_id, txn.card_id):
+            return decode_ruling(record)
+    return None
+
 
 Decision: Final = msgspec.defstruct(
     "Decision",

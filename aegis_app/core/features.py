@@ -25,7 +25,7 @@ class Features(Struct, frozen=True, gc=False):
     attempts_10m: Annotated[int | None, Meta(description="attempts in the 10 minutes before")]
     attempts_1h: Annotated[int | None, Meta(description="attempts in the hour before")]
     attempts_24h: Annotated[int | None, Meta(description="attempts in the 24 hours before")]
-    small_1h: Annotated[int, Meta(description="verifications and tiny amounts in the hour before")]
+    small_1h: Annotated[int | None, Meta(description="verifications and tiny amounts in the hour before")]
     saturated: Annotated[bool, Meta(description="a count above may exceed the truth")]
     per_active_day: Annotated[float | None, Meta(description="attempts on days with any, over the 30 days before today")]
     seconds_since_last: Annotated[float | None, Meta(description="since the last attempt before this payment")]
@@ -54,7 +54,7 @@ def describe(card: Card, txn: Transaction) -> Features:
         ten_minutes,
         hour,
         day,
-        count_small(times, card.marks, at, HOUR_MS) if hour else 0,
+        count_small(times, card.marks, card.buckets, at, HOUR_MS) if hour else hour,
         saturated,
         _per_active_day(card, at),
         (at - times[before - 1]) / 1000 if before else None,

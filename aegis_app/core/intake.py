@@ -55,16 +55,16 @@ def read_payment(value: bytes | None, key: bytes | None, written: Millis, *, tok
     """
     txn = read_value(value, token=token)
     _check_key(txn, key)
-    if txn.at - written > FUTURE_MS:
-        raise Refused(Reason.FUTURE, f"timestamp lies {(txn.at - written) / 3_600_000:.1f} h ahead of the record's")
+    _check_time(txn, written)
     return txn
 
 
-def read_past(value: bytes | None, key: bytes | None, *, token: bool) -> Past:
-    """Read a record of `history`. Raises `Refused`."""
+def read_past(value: bytes | None, key: bytes | None, written: Millis, *, token: bool) -> Past:
+    """Read a record of `history`, whose Kafka timestamp is `written`. Raises `Refused`."""
     past = _decode(_decode_past, value)
     _check_card(past.transaction, token=token)
     _check_key(past.transaction, key)
+    _check_time(past.transaction, written)
     return past
 
 
@@ -98,26 +98,44 @@ def _check_key(txn: Transaction, key: bytes | None) -> None:
         raise Refused(Reason.KEY, "the record's key is not the card_id")
 
 
-_DIGITS: Final = re.compile(rb"(?<![\d.])\d(?:[ -]?\d){11,18}(?![\d.])")
+def _check_time(txn: Transaction, written: Millis) -> None:
+    if txn.at - written > FUTURE_MS:
+        raise Refused(Reason.FUTURE, f"timestamp lies {(txn.at - written) / 3_600_000:.1f} h ahead of the record's")
+
+
+_DIGITS: Final = re.compile(rb"(?<!\d)(?<!\d\.)(?:\d{4}(?:\.\d{4}){3}|\d(?:[ -]*\d){11,})(?!\d|\.\d)")
+"""Twelve digits and more, in groups or not; but not a number with decimals."""
 
 
 def hide(text: bytes) -> bytes:
-    """`text` without what can be a card number: 12 to 19 digits, spaces and hyphens aside, whose check digit is right."""
-    return _DIGITS.sub(lambda found: HIDDEN if _luhn(found[0]) else found[0], text)
+    """`text` without what can be card numbers: groups of together 12 to 19 digits whose check digit is right."""
+    return _DIGITS.sub(lambda found: HIDDEN if _holds_card_number(found[0]) else found[0], text)
 
 
 def hide_card_id(value: bytes) -> bytes:
     """A payment whose card_id is a card number, without it, however it was written; any other text without card numbers."""
     try:
-        payment = msgspec.json.decode(value)
+        record = msgspec.json.decode(value)
+        payment = record.get("transaction", record)
         payment["card_id"] = HIDDEN.decode()
-        value = msgspec.json.encode(payment)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError):
+        value = msgspec.json.encode(record)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError, AttributeError):
         value = _DIGITS.sub(HIDDEN, value)
     return hide(value)
 
 
+def _holds_card_number(run: bytes) -> bool:
+    groups = re.split(rb"[ .-]+", run)
+    for first in range(len(groups)):
+        digits = b""
+        for group in groups[first:]:
+            digits += group
+            if 12 <= len(digits) <= 19 and _luhn(digits):
+                return True
+    return False
+
+
 def _luhn(digits: bytes) -> bool:
-    numbers = [digit - 48 for digit in digits if 48 <= digit <= 57]
+    numbers = [digit - 48 for digit in digits]
     doubled = [number * 2 - 9 * (number > 4) for number in numbers[-2::-2]]
     return (sum(numbers[-1::-2]) + sum(doubled)) % 10 == 0

@@ -16,13 +16,14 @@ from msgspec import Meta, Struct
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=64)]
 Money = Annotated[int, Meta(ge=0, le=2**53, description="minor units of the currency's own exponent (ISO 4217)")]
-CurrencyCode = Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217")]
-CountryCode = Annotated[str, Meta(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
+CurrencyCode = Annotated[str, Meta(min_length=3, max_length=3, pattern="^[A-Z]{3}$", description="ISO 4217")]
+CountryCode = Annotated[str, Meta(min_length=2, max_length=2, pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
 Millis = int
 """A point in time: whole milliseconds since 1970-01-01T00:00Z."""
 
 MOST_ATTRIBUTES: Final = 256
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 class Kind(StrEnum):
@@ -94,8 +95,8 @@ class Transaction(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     def __post_init__(self) -> None:
         if (self.latitude is None) is not (self.longitude is None):
             raise ValueError("latitude and longitude come together or not at all")
-        if self.timestamp < EARLIEST:
-            raise ValueError("timestamp lies before the year 2000")
+        if not EARLIEST <= self.timestamp < LATEST:
+            raise ValueError("timestamp lies before the year 2000, or after 2099")
         if len(self.attributes) > MOST_ATTRIBUTES:
             raise ValueError(f"more than {MOST_ATTRIBUTES} attributes")
         if not (self.card_id.isprintable() and self.transaction_id.isprintable()):

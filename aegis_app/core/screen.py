@@ -5,9 +5,10 @@ from typing import Final
 from msgspec import Struct
 from xxhash import xxh32_intdigest
 
-from aegis_app.core.card import BLANK, DAY_MS, Card, content_hash, learn, recall, settled, skip
+from aegis_app.core.card import BLANK, DAY_MS, Card, Settled, content_hash, learn, recall, settled, skip
 from aegis_app.core.decision import Receipt, Ruling, decide, repeat
 from aegis_app.core.features import describe
+from aegis_app.core.intake import Past
 from aegis_app.core.payment import Millis, Transaction
 from aegis_app.core.policy import Policy
 
@@ -35,7 +36,7 @@ HISTORY: Final = 2
 
 def screen(card: Card | None, txn: Transaction, terms: Terms, receipt: Receipt, offset: int) -> Screened:
     """Judge `txn` by what `card` remembers, and learn it. A repeated transaction_id is answered as before."""
-    card = BLANK if card is None else recall(card, txn.at, terms.ttl)
+    card = BLANK if card is None else recall(card, txn.at, receipt.written, terms.ttl)
     known = settled(card, txn.transaction_id)
     if known is not None:
         before, content = known
@@ -46,10 +47,19 @@ def screen(card: Card | None, txn: Transaction, terms: Terms, receipt: Receipt, 
 
 def adopt(card: Card | None, txn: Transaction, terms: Terms, ruling: Ruling, written: Millis, offset: int) -> Card:
     """The memory after `txn`, about which `ruling` stands on the log already."""
-    card = BLANK if card is None else recall(card, txn.at, terms.ttl)
+    card = BLANK if card is None else recall(card, txn.at, written, terms.ttl)
     if ruling.duplicate:
         return skip(card, TRANSACTIONS, offset)
     return learn(card, txn, ruling.settled(), written, TRANSACTIONS, offset)
+
+
+def learn_past(card: Card | None, past: Past, terms: Terms, written: Millis, offset: int) -> Card:
+    """The memory after a payment that was decided elsewhere. One among the card's last 32 is known already, and teaches nothing."""
+    txn = past.transaction
+    card = BLANK if card is None else recall(card, txn.at, written, terms.ttl)
+    if settled(card, txn.transaction_id) is not None:
+        return skip(card, HISTORY, offset)
+    return learn(card, txn, Settled(past.outcome, past.outcome, None, 0), written, HISTORY, offset)
 
 
 def _is_sampled(transaction_id: str, share: float) -> bool:

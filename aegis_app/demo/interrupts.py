@@ -60,6 +60,7 @@ class Interrupts:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """`asyncio.run`, in which a signal cancels `work`. Raises `KeyboardInterrupt` then."""
+        came: list[bool] = []
 
         async def cancellable() -> T:
             loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
@@ -69,9 +70,15 @@ class Interrupts:
                 loop.call_later(PATIENCE_SECONDS, task.cancel)
 
             with self.met_by(lambda: loop.call_soon_threadsafe(cancel)):
+                if came:
+                    cancel()
                 return await task
 
         try:
-            return asyncio.run(cancellable())
+            with self.met_by(lambda: came.append(True)):  # a loop half made or half closed can be told nothing
+                done = asyncio.run(cancellable())
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
+        if came:
+            self._meet()
+        return done

@@ -163,11 +163,17 @@ class StreamApp(faust.App):
         """Records not settled yet, per source partition held here, by asking Kafka for the ends of its logs."""
         held = [TopicPartition(tp.topic, tp.partition) for tp in self.consumer.assignment() if tp.topic in self._read_topics]
         ends = await self.reader.end_offsets(held) if held else {}
-        settled = self.owners.settled()
+        begins = await self.reader.beginning_offsets(held) if held else {}
         lag = {}
-        for tp, end in ends.items():
-            at = settled.get(TP(*tp), self.consumer.committed(TP(*tp)))
-            lag[TP(*tp)] = max(0, end - (at or 0))
+        for held_tp, end in ends.items():
+            tp = TP(*held_tp)
+            owner = self.owners.holding(tp.partition)
+            at = self.consumer.committed(tp) if owner is None else owner.settled.get(tp.topic)
+            waiting = max(0, end - max(at or 0, begins[held_tp]))
+            # A log can end in markers of transactions, which are nobody's work.
+            if waiting and (owner is None or owner.is_settled(tp.topic)) and (await self.consumer.position(tp) or 0) >= end:
+                waiting = 0
+            lag[tp] = waiting
         return lag
 
     @property

@@ -35,7 +35,8 @@ def dead_letter(record: ConsumerRecord, refused: Refused) -> Letter:
     is_card_number = refused.reason is Reason.CARD_NUMBER
     safe_key = None if key is None else HIDDEN if _holds_card_number(key) else hide(key)
     safe_value = None if value is None else hide_card_id(value) if is_card_number else hide(value)
-    attempts = next((int(count) for name, count in record.headers if name == ATTEMPTS and count.isdigit()), 0) + 1
+    counted = dict(record.headers).get(ATTEMPTS) or b""
+    attempts = int(counted) + 1 if counted.isdigit() and len(counted) < 10 else 1
     headers = [
         ("topic", record.topic.encode()),
         ("partition", b"%d" % record.partition),

@@ -82,15 +82,15 @@ class Owner(Generic[V]):
         """What is in flight, newer than the database."""
         self.cached: dict[str, V] = {}
         """What the database holds of late, as values."""
-        self.recorded: dict[int, bytes] = {}
+        self.recorded: dict[int, list[bytes]] = {}
         """Decisions that stand on the log and may not be learnt yet, by the offset of their payment."""
         self.settled: dict[str, int] = {}
         self.learnt: dict[str, int] = {}
         self.latch = Latch(app.settings.dead_letter_share, app.settings.dead_letter_window)
         self.newest = 0
         """The latest event time learnt here since it was taken over, in milliseconds."""
-        self._expected: dict[str, int | None] = {}
-        self._jump: tuple[str, int] | None = None
+        self._expected: dict[str, int] = {}
+        self._jumps: dict[str, int] = {}
         self._next_change: int = 0
         self._swept = PRIVATE
         self._computed: asyncio.Queue[Work[V]] = asyncio.Queue(TOGETHER)
@@ -103,6 +103,7 @@ class Owner(Generic[V]):
         database = store.partition(self.partition)
         if (raw := database.get(LEARNT)) is not None:
             self.learnt = msgspec.msgpack.decode(raw, type=dict[str, int])
+        begins = await reader.beginning_offsets([TopicPartition(topic, self.partition) for topic in sources])
         ends = await reader.end_offsets([TopicPartition(topic, self.partition) for topic in (*sources, decisions, self.changelog)])
         for topic in sources:
             end = ends[TopicPartition(topic, self.partition)]
@@ -111,7 +112,10 @@ class Owner(Generic[V]):
                     f"{topic}[{self.partition}] ends at offset {end}, but offset {self.learnt[topic]} is learnt already: the topic was "
                     f"made anew. Give this deployment a new AEGIS_APP_ID, or restore the topic."
                 )
-            self._expected[topic] = self.app.consumer.committed(TP(topic, self.partition))
+            committed = self.app.consumer.committed(TP(topic, self.partition))
+            self._expected[topic] = begins[TopicPartition(topic, self.partition)] if committed is None else committed
+            if topic not in self.app.waiting_topics:
+                self.settled[topic] = self._expected[topic]
         self._next_change = ends[TopicPartition(self.changelog, self.partition)]
         persisted = store.persisted_offset(TP(self.changelog, self.partition))
         if self._next_change != (0 if persisted is None else persisted + 1):
@@ -135,9 +139,9 @@ class Owner(Generic[V]):
         while await reader.position(tp) < ends[tp]:
             for records in (await reader.getmany(tp, timeout_ms=1000)).values():
                 for record in records:
-                    partition, offset = dict(record.headers)[SOURCE].split(b":")
-                    if int(partition) == self.partition:
-                        self.recorded.setdefault(int(offset), record.value)
+                    partition, _, offset = (dict(record.headers).get(SOURCE) or b"").partition(b":")
+                    if partition == b"%d" % self.partition and offset.isdigit():
+                        self.recorded.setdefault(int(offset), []).append(record.value)
 
     def recall(self, key: str) -> V | None:
         value = self.overlay.get(key)
@@ -152,12 +156,16 @@ class Owner(Generic[V]):
         true gap in the log: aborted transactions, or retention.
         """
         first, expected = records[0].offset, self._expected[topic]
-        if expected is not None and first > expected and self._jump != (topic, first):
-            self._jump = (topic, first)
+        if first > expected and self._jumps.get(topic) != first:
+            self._jumps[topic] = first
             return expected
-        self._jump = None
-        self._expected[topic] = max(expected or 0, records[-1].offset + 1)
+        self._jumps.pop(topic, None)
+        self._expected[topic] = max(expected, records[-1].offset + 1)
         return None
+
+    def is_settled(self, topic: str) -> bool:
+        """Whether nothing of `topic` is in hand."""
+        return self.settled[topic] >= self._expected[topic]
 
     async def put(self, work: Work[V]) -> None:
         """Hand over a computed chunk; waits while too many are ahead."""
@@ -202,7 +210,8 @@ class Owner(Generic[V]):
             changed |= work.changed
             learnt[work.topic] = max(work.last, learnt.get(work.topic, -1))
         self.learnt = learnt
-        self.newest = max(self.newest, *map(self.memory.codec.clock, changed.values()), 0)
+        latest = max(map(self.memory.codec.clock, changed.values()), default=0)
+        self.newest = max(self.newest, min(latest, int(time() * 1000)))  # a producer's wrong clock must not make others look idle
         write = rocksdict.WriteBatch(raw_mode=True)
         changes = self._sweep(write, sum(len(work.records) for work in works))
         encode = self.memory.codec.encode
@@ -288,6 +297,10 @@ class Owners(Generic[V]):
     def revive(self) -> None:
         """Begin to count: the process has only just started."""
         self._alive = monotonic()
+
+    def holding(self, partition: int) -> Owner[V] | None:
+        """The owner of a partition, if a chunk of it came since it was assigned."""
+        return self._owners.get(partition)
 
     def check_lease(self) -> None:
         """Raise `Stop` where the process stood still for so long that others may own its partitions by now."""

@@ -3,9 +3,11 @@
 from array import array
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import quote
 
 import aiohttp
 from faust.types import TP
+from yarl import URL
 
 from aegis_app.application import app, settings
 from aegis_app.core.attempts import REFUSED, SMALL, timeline
@@ -25,6 +27,8 @@ async def card(request: Any, card_id: str) -> Answer:
     """The memory of one card, readable; 404 for one never seen, 503 while it is changing hands."""
     partition = home(card_id.encode(), app.partitions)
     changelog = TP(cards.changelog_topic.get_topic_name(), partition)
+    if app.rebalancing or app.in_recovery or not app.tables.actives_ready:
+        return 503, {"error": "memory is being taken over; try again"}
     if changelog in app.assignor.assigned_actives() and cards.data.holds(partition):
         remembered = cards.read(partition, card_id)
         return (404, {"error": "no payment of this card is remembered"}) if remembered is None else (200, readable(card_id, remembered))
@@ -41,7 +45,7 @@ async def _ask(url: str, card_id: str) -> Answer:
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"{str(url).rstrip('/')}/cards/{card_id}", headers=headers) as answer,
+            session.get(URL(f"{str(url).rstrip('/')}/cards/{quote(card_id, safe='')}", encoded=True), headers=headers) as answer,
         ):
             return answer.status, await answer.json()
     except (aiohttp.ClientError, TimeoutError) as error:

@@ -7,7 +7,7 @@ from msgspec import Meta
 from aegis_app.core.card import is_small
 from aegis_app.core.features import Features
 from aegis_app.core.payment import Transaction
-from aegis_app.core.rules.rule import CLEAR, Check, Hit, Limits
+from aegis_app.core.rules.rule import CLEAR, UNKNOWN, Check, Hit, Limits
 
 
 class CardTesting(Limits, frozen=True):
@@ -16,6 +16,8 @@ class CardTesting(Limits, frozen=True):
 
 def card_testing(txn: Transaction, seen: Features, limit: CardTesting) -> Check:
     """Several verifications or tiny amounts within an hour."""
+    if seen.small_1h is None:
+        return UNKNOWN
     tests = seen.small_1h + is_small(txn)
     if tests <= limit.most:
         return CLEAR

@@ -1,0 +1,82 @@
+"""What strangers send: refused with a reason, and never with a card number."""
+
+import msgspec
+import pytest
+
+from aegis_app.core.intake import HIDDEN, Past, Reason, Refused, encode_past, hide, hide_card_id, read_past, read_payment
+from aegis_app.core.payment import encode_transaction, looks_like_card_number
+from tests.make import payment
+
+NUMBER = "4111111111111111"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        NUMBER,
+        f"{NUMBER} 123",
+        f"12 {NUMBER}",
+        f"2026-01-05 {NUMBER}",
+        f"{NUMBER}-12",
+        f"{NUMBER}.",
+        f"merchant.{NUMBER}",
+        "4111.1111.1111.1111",
+        "4111-1111-1111-1111",
+        "4111  1111  1111  1111",
+        '{"oops": "card 4111111111111111"',
+    ],
+)
+def test_a_card_number_is_hidden_however_it_stands(text: str) -> None:
+    hidden = hide(text.encode())
+
+    assert HIDDEN in hidden
+    assert b"1111" not in hidden
+
+
+@pytest.mark.parametrize("text", ["48.8571234567890125", "4111111111111112", "1772625600123", '{"amount_minor":123456,"at":2026}'])
+def test_other_numbers_stay(text: str) -> None:
+    assert hide(text.encode()) == text.encode()
+
+
+@pytest.mark.parametrize("card_id", [NUMBER, "4111 1111 1111 1111", "4111  1111  1111  1111", " 4111-1111-1111-1111", "123456789012"])
+def test_a_card_id_of_12_to_19_digits_is_a_card_number(card_id: str) -> None:
+    assert looks_like_card_number(card_id)
+
+
+@pytest.mark.parametrize("card_id", ["tok_4111111111111111", "12345678901", "12345678901234567890", "a", "-"])
+def test_a_token_is_none(card_id: str) -> None:
+    assert not looks_like_card_number(card_id)
+
+
+def test_a_card_number_in_history_is_hidden_too() -> None:
+    spaced = "4111  1111  1111  1111"
+    value = encode_past(Past(payment(card_id=spaced)))
+
+    with pytest.raises(Refused) as refused:
+        read_past(value, spaced.encode(), payment().at, token=False)
+
+    assert refused.value.reason is Reason.CARD_NUMBER
+    assert b"1111" not in hide_card_id(value)
+
+
+def test_digits_are_welcome_where_they_are_tokens() -> None:
+    txn = payment(card_id=NUMBER)
+
+    assert read_payment(encode_transaction(txn), NUMBER.encode(), txn.at, token=True) == txn
+
+
+@pytest.mark.parametrize(("field", "value"), [("country", "DE\n"), ("currency", "EUR\n"), ("timestamp", "2100-01-01T00:00:00Z")])
+def test_what_almost_fits_is_refused(field: str, value: str) -> None:
+    record = msgspec.json.decode(encode_transaction(payment())) | {field: value}
+
+    with pytest.raises(Refused):
+        read_payment(msgspec.json.encode(record), b"card-1", payment().at, token=False)
+
+
+def test_a_time_is_refused_a_day_ahead_of_its_record_and_not_before() -> None:
+    txn, day = payment(), 24 * 3_600_000
+
+    assert read_payment(encode_transaction(txn), b"card-1", txn.at - day, token=False) == txn
+    for read, value in ((read_payment, encode_transaction(txn)), (read_past, encode_past(Past(txn)))):
+        with pytest.raises(Refused, match="ahead of the record's"):
+            read(value, b"card-1", txn.at - day - 1, token=False)
