@@ -110,6 +110,7 @@ def recovery(rig: Rig, number: int) -> dict[str, Any]:
         begun = time.monotonic()
         worker.wait_until_ready(300)
         seconds = time.monotonic() - begun
+        assert worker.get(f"/cards/card-{cards - 1:07d}")[0] == 200
     return {"cards": cards, "seconds_until_ready": round(seconds, 1), "start_without_memory": round(start_alone(rig), 1)}
 
 

@@ -66,7 +66,7 @@ class Rig:
         records: list[list[Outgoing]] = [[] for _ in range(PARTITIONS)]
         for number in range(cards):
             key = b"card-%07d" % number
-            records[number % PARTITIONS].append(Outgoing(key, value))
+            records[home(key, PARTITIONS)].append(Outgoing(key, value))
         asyncio.run(_publish(settings, records, changelog("cards", settings)))
 
     def worker(self, settings: Settings, application: str = "aegis_app", **environment: str) -> Worker:

@@ -27,6 +27,8 @@ from aegis_app.stream.transport import CHUNK, ChunkTopic, ChunkTransport
 
 SOFTWARE_ERROR: Final = 70
 """Exit status (sysexits.h) when the process stops because going on could break a guarantee."""
+CHANGES_LINGER_MS: Final = 10
+"""Least time between two requests with changes of memory: decisions, which somebody waits for, go in between."""
 KAFKA_SECONDS: Final = 60.0
 """How long a start waits for the broker."""
 STOP_SECONDS: Final = 15.0
@@ -105,7 +107,7 @@ class StreamApp(faust.App):
         await super().on_first_start()
         await self._await_kafka()
         connection = self.settings.connection()
-        self.outputs, self.changes = Outbox(connection), Outbox(connection)
+        self.outputs, self.changes = Outbox(connection), Outbox(connection, CHANGES_LINGER_MS)
         self.reader = AIOKafkaConsumer(**connection, enable_auto_commit=False, isolation_level="read_committed")
         for client in (self.outputs, self.changes, self.reader):
             await client.start()

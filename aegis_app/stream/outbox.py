@@ -39,10 +39,10 @@ class TooLargeError(ValueError):
 class Outbox:
     """An idempotent producer that sends whole batches to named partitions."""
 
-    def __init__(self, connection: dict[str, Any]) -> None:
+    def __init__(self, connection: dict[str, Any], linger_ms: int = 0) -> None:
         # Metadata of a broker that is away is asked for again and again; a batch waits for it as long as a restart takes.
         self._producer = AIOKafkaProducer(
-            **connection, acks="all", enable_idempotence=True, max_batch_size=BATCH_BYTES, request_timeout_ms=60_000
+            **connection, acks="all", enable_idempotence=True, max_batch_size=BATCH_BYTES, request_timeout_ms=60_000, linger_ms=linger_ms
         )
 
     async def start(self) -> None:
