@@ -130,7 +130,6 @@ def worker(settings: Settings, directory: Path, interrupts: Interrupts, children
         "AEGIS_TOPIC_PREFIX": settings.topic_prefix,
         "AEGIS_APP_ID": settings.app_id,
         "AEGIS_POLICY": str(policy.absolute()),
-        # By Kafka's clock, cards that pay in the simulated past have idled for years.
     }
     process = Worker(directory / "worker", free_port(prefer=settings.web_port), environment)
     try:

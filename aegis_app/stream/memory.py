@@ -6,7 +6,6 @@ the same batch), recovery record by record, handles that stay open after a revoc
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 import faust
@@ -162,6 +161,3 @@ class Memory(faust.Table, Generic[V]):  # type: ignore[type-arg]  # generic to m
         while cursor.valid():
             yield cursor.key(), cursor.value()
             cursor.next()
-
-    def path(self, partition: int) -> Path:
-        return self.data.partition_path(partition)

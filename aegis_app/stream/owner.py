@@ -48,9 +48,8 @@ class Stop(RuntimeError):
 class Work(Generic[V]):
     """A chunk in hand: what it reads, what it publishes, what it teaches."""
 
-    def __init__(self, owner: "Owner[V]", source: int, records: list[ConsumerRecord]) -> None:
+    def __init__(self, owner: "Owner[V]", records: list[ConsumerRecord]) -> None:
         self.owner = owner
-        self.source = source
         self.records = records
         self.topic: str = records[-1].topic
         self.last: int = records[-1].offset
@@ -321,7 +320,7 @@ class Owners(Generic[V]):
                     metrics.JUMPS.inc()
                     await self.app.consumer.seek_wait({TP(message.topic, message.partition): back})
                     continue
-                work = Work(owner, self.sources.index(message.topic), event.value)
+                work = Work(owner, event.value)
                 yield work
                 if self.latched is None:
                     await owner.put(work)
