@@ -14,8 +14,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from msgspec import Struct
 
+from aegis_app.admin import partition_count
 from aegis_app.core.payment import Millis
-from aegis_app.send import partition_count
 from aegis_app.settings import Settings
 from aegis_app.stream.letters import ATTEMPTS, CUT, REDACTED
 from aegis_app.stream.outbox import Outbox, Outgoing

@@ -28,6 +28,8 @@ LAG: Final = Gauge("aegis_lag_payments", "Records not settled yet.", ["topic", "
 LATCHED: Final = Gauge("aegis_latched", "1 while too many dead letters keep this worker from consuming.")
 OWNED: Final = Gauge("aegis_partitions_owned", "Partitions whose cards this worker holds.")
 POLICY: Final = Gauge("aegis_policy_info", "The policy in force: always 1.", ["version", "mode"])
+BROADCAST_AGE: Final = Gauge("aegis_broadcast_age_seconds", "Since this worker last knew that it held all of a topic.", ["topic"])
+BROADCAST_REFUSED: Final = Counter("aegis_broadcast_refused_total", "Records of such a topic that were passed over.", ["topic"])
 
 
 class Tally:

@@ -7,11 +7,19 @@ import msgspec
 
 from aegis_app.core.decision import Decision
 from aegis_app.core.intake import Past
+from aegis_app.core.lists import Entry
 from aegis_app.core.payment import Transaction
+from aegis_app.policies import Published
 from aegis_app.settings import PREFIX, Settings
 from aegis_app.topics import Name
 
-RECORDS: Final[Mapping[Name, type]] = {Name.TRANSACTIONS: Transaction, Name.DECISIONS: Decision, Name.HISTORY: Past}
+RECORDS: Final[Mapping[Name, type]] = {
+    Name.TRANSACTIONS: Transaction,
+    Name.DECISIONS: Decision,
+    Name.HISTORY: Past,
+    Name.LISTS: Entry,
+    Name.POLICIES: Published,
+}
 """What is on each topic that holds JSON of ours."""
 
 

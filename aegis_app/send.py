@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from time import monotonic
 from typing import Final, Generic, Self, TypeVar
 
-from aiokafka.admin import AIOKafkaAdminClient
-
+from aegis_app.admin import partition_count
 from aegis_app.core.payment import Millis, Transaction, encode_transaction
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outbox, Outgoing
@@ -18,15 +17,9 @@ T = TypeVar("T")
 
 MOST_AHEAD: Final = 4096
 """Payments read before those ahead of them are sent."""
-VISIBLE_SECONDS: Final = 1.0
-"""A topic that was only just made may take so long to be seen by every broker."""
 
 Pace = Callable[[int, Transaction], float]
 """When the n-th payment is due, in seconds after the start."""
-
-
-class MissingTopicError(RuntimeError):
-    """There is no such topic; the message says how to make it."""
 
 
 def at_once(number: int, txn: Transaction) -> float:
@@ -81,23 +74,6 @@ async def send(
     finally:
         await outbox.stop()
     return total
-
-
-async def partition_count(settings: Settings, topic: str) -> int:
-    """Partitions of `topic`. Raises `MissingTopicError`."""
-    client = AIOKafkaAdminClient(**settings.connection())
-    deadline = monotonic() + VISIBLE_SECONDS
-    try:
-        await client.start()
-        while True:
-            (described,) = await client.describe_topics([topic])
-            if described["partitions"]:
-                return len(described["partitions"])
-            if monotonic() > deadline:
-                raise MissingTopicError(f"there is no topic {topic} on {settings.broker}; make it with `aegis topics create`")
-            await asyncio.sleep(0.05)
-    finally:
-        await client.close()
 
 
 async def _paced(payments: Iterable[Transaction], pace: Pace) -> AsyncIterator[list[Transaction]]:

@@ -5,8 +5,8 @@ from typing import Any
 
 from aiokafka.structs import ConsumerRecord
 
-from aegis_app import metrics
-from aegis_app.application import app, dead_letters, decisions, history, payments, settings, terms, transactions
+from aegis_app import application, metrics
+from aegis_app.application import app, dead_letters, decisions, history, payments, settings, transactions
 from aegis_app.core.card import Card
 from aegis_app.core.decision import STALE_MS, Receipt, Ruling, encode_decision, standing
 from aegis_app.core.intake import Reason, Refused, read_past, read_payment
@@ -33,6 +33,7 @@ async def screening(stream: Any) -> None:
 
 def screen_payments(work: Work[Card]) -> None:
     """Decide and learn a chunk of payments; what was learnt before is skipped, what was decided before is adopted."""
+    terms = application.terms()
     now = datetime.now(UTC)
     now_ms = now.timestamp() * 1000
     tally = metrics.Tally()
@@ -69,6 +70,7 @@ def screen_payments(work: Work[Card]) -> None:
 
 def learn_history(work: Work[Card]) -> None:
     """Learn payments that were decided elsewhere."""
+    terms = application.terms()
     letters: list[Letter] = []
     learnt = 0
     for record in work.records:

@@ -3,9 +3,12 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from aiokafka.structs import ConsumerRecord
+
 from aegis_app.core.card import BLANK, Card, Settled, learn
 from aegis_app.core.decision import Receipt
 from aegis_app.core.features import Features
+from aegis_app.core.lists import Entry, ListName, Of
 from aegis_app.core.payment import Channel, Outcome, Transaction
 
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -69,3 +72,15 @@ def features(**known: Any) -> Features:
         "new_device": False,
     }
     return Features(**usual | known)
+
+
+def entry(name: str = "deny", of: str = "card", value: str = "card-1", **fields: Any) -> Entry:
+    """An entry about the usual payment's card on the deny list."""
+    usual: dict[str, Any] = {"reason": "reported stolen", "by": "ana", "at": NOON}
+    return Entry(list=ListName(name), of=Of(of), value=value, **usual | fields)
+
+
+def record(offset: int, key: bytes | None, value: bytes | None, topic: str = "a-topic") -> ConsumerRecord:
+    """A record as a reader gets it."""
+    size = len(key or b""), len(value or b"")
+    return ConsumerRecord(topic, 0, offset, 0, 0, key, value, None, *size, ())

@@ -18,10 +18,11 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from click.testing import CliRunner
 
 from aegis_app import admin
+from aegis_app.admin import MissingTopicError
 from aegis_app.cli import main
 from aegis_app.core.intake import Past, read_past, read_payment
 from aegis_app.core.payment import Outcome, Transaction, encode_transaction
-from aegis_app.send import MissingTopicError, at_once, at_rate, at_speed, send
+from aegis_app.send import at_once, at_rate, at_speed, send
 from aegis_app.settings import Settings
 from aegis_app.simulate import simulate
 from aegis_app.topics import Name, full_name, home

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from aegis_app.cli import dead_letters, local, offline, policies, sending, topics
+from aegis_app.cli import dead_letters, lists, local, offline, policies, sending, topics
 from aegis_app.cli.errors import Failure, explain
 from aegis_app.version import VERSION
 
@@ -42,6 +42,7 @@ for command in (
     local.kafka,
     topics.topics,
     policies.policies,
+    lists.lists,
     dead_letters.dead_letters,
     offline.simulate,
     sending.send,

@@ -9,6 +9,7 @@ from aegis_app.core.card import BLANK, DAY_MS, Card, Settled, content_hash, lear
 from aegis_app.core.decision import Receipt, Ruling, decide, repeat
 from aegis_app.core.features import describe
 from aegis_app.core.intake import Past
+from aegis_app.core.lists import Lists
 from aegis_app.core.payment import Millis, Transaction
 from aegis_app.core.policy import Policy
 
@@ -19,6 +20,7 @@ class Terms(Struct, frozen=True):
     policy: Policy
     ttl: Millis = 400 * DAY_MS
     feature_share: float = 0.0
+    lists: Lists = Lists()
 
 
 class Screened(Struct, frozen=True, gc=False):
