@@ -3,11 +3,13 @@
 from typing import Final
 
 from aegis_app.broadcast import Broadcast
-from aegis_app.core.card import DAY_MS
+from aegis_app.core.payment import DAY_MS
 from aegis_app.core.policy import PolicyError
-from aegis_app.core.screen import Terms
+from aegis_app.core.rates import RatesError
+from aegis_app.core.terms import Terms
 from aegis_app.lists import Listed
 from aegis_app.policies import InForce, Policies, local_policy
+from aegis_app.rates import load_rates
 from aegis_app.settings import SettingsError
 from aegis_app.settings import settings as read_settings
 from aegis_app.stream.app import StreamApp
@@ -20,7 +22,8 @@ WAITING: Final = (Name.LABELS,)
 try:
     settings = read_settings()
     otherwise = local_policy(settings)
-except (SettingsError, PolicyError) as error:
+    rates = load_rates(settings)
+except (SettingsError, PolicyError, RatesError) as error:
     raise SystemExit(f"aegis: {error}") from None
 
 ttl = settings.card_ttl_days * DAY_MS
@@ -44,4 +47,4 @@ def in_force() -> InForce:
 
 def terms() -> Terms:
     """What payments are judged by now. Ask once for each chunk: within one, nothing changes."""
-    return Terms(policy=in_force().policy, ttl=ttl, feature_share=settings.feature_share, lists=lists.held.lists)
+    return Terms(in_force().policy, lists.held.lists, rates, ttl, settings.feature_share)

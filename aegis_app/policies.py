@@ -12,7 +12,10 @@ from aiokafka.structs import ConsumerRecord
 from msgspec import Meta, Struct
 
 from aegis_app.broadcast import UnreadableError, read_once, readable
+from aegis_app.core.payment import DAY_MS
 from aegis_app.core.policy import Mode, Policy, PolicyError, parse_policy
+from aegis_app.core.terms import Terms
+from aegis_app.rates import load_rates
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outbox, Outgoing
 from aegis_app.topics import Name, full_name
@@ -108,9 +111,11 @@ def local_policy(settings: Settings) -> InForce:
     return InForce(parse_policy(text, str(settings.policy)), text, "AEGIS_POLICY")
 
 
-def load_policy(settings: Settings) -> Policy:
-    """The local policy. Raises `PolicyError`."""
-    return local_policy(settings).policy
+def local_terms(settings: Settings) -> Terms:
+    """What payments are judged by without a broker: local policy and rates, no lists. Raises `PolicyError`, `RatesError`."""
+    return Terms(
+        local_policy(settings).policy, rates=load_rates(settings), ttl=settings.card_ttl_days * DAY_MS, feature_share=settings.feature_share
+    )
 
 
 async def read(settings: Settings) -> Policies:

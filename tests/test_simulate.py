@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 
 import pytest
 
-from aegis_app.core.features import kilometres
+from aegis_app.core.earth import kilometres
 from aegis_app.core.payment import CARD_PRESENT, Channel, Kind, Transaction, decode_transaction, encode_transaction
 from aegis_app.simulate import FRAUDS, Labelled, simulate
 

@@ -35,6 +35,7 @@ def _ours() -> tuple[type[Exception], ...]:
     places = {
         "aegis_app.settings": "SettingsError",
         "aegis_app.core.policy": "PolicyError",
+        "aegis_app.core.rates": "RatesError",
         "aegis_app.kafka": "KafkaError",
         "aegis_app.core.lists": "ListError",
         "aegis_app.admin": "MissingTopicError",

@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from aegis_app.core.features import kilometres
+from aegis_app.core.earth import kilometres
 
 HOUR_MS: Final = 3_600_000
 KM_PER_DEGREE: Final = 111.2
