@@ -133,16 +133,14 @@ async def publish(settings: Settings, published: Published) -> InForce:
 
 
 _MODE: Final = re.compile(r"""(?m)^(\s*(?:mode|"mode"|'mode')\s*=\s*)(?:"[^"\n]*"|'[^'\n]*')""")
-_TABLE: Final = re.compile(r"(?m)^\s*\[")
 
 
 def with_mode(text: str, mode: Mode) -> str:
     """The policy file `text` with this mode, and everything else as it is, comments included. Raises `PolicyError`."""
-    table = _TABLE.search(text)
-    head = len(text) if table is None else table.start()
     line = f'"{mode}"'
-    changed, found = _MODE.subn(lambda match: match[1] + line, text[:head], count=1)
-    changed = changed + text[head:] if found else f"mode = {line}\n{text}"
+    changed, found = _MODE.subn(lambda match: match[1] + line, text, count=1)
+    if not found:
+        changed = f"mode = {line}\n{text}"
     wanted = parse_policy(text).described() | {"mode": mode.value}
     try:
         if parse_policy(changed).described() == wanted:

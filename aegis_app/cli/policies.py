@@ -93,8 +93,8 @@ def rollback(version: str | None, note: str | None, by: str, broker: str | None,
     published, now = _in_force(settings)
     earlier = published.before_latest() if version is None else published.find(version)
     if earlier is None:
-        wanted = "an earlier policy" if version is None else f"a policy {version}"
-        raise PolicyError(f"there is not {wanted} on {settings.topic_prefix}policies; see `aegis policies history`")
+        wanted = "earlier policy" if version is None else f"policy {version}"
+        raise PolicyError(f"there is no {wanted} on {settings.topic_prefix}policies; see `aegis policies history`")
     _publish(settings, now, earlier.text, note or f"rolled back from {now.policy.version}", by, as_json)
 
 
