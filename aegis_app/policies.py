@@ -120,8 +120,17 @@ async def read(settings: Settings) -> Policies:
     return policies
 
 
+def signed(text: str, *, author: str, note: str, at: datetime) -> Published:
+    """What is to be published. Raises `PolicyError` where a worker could not read it."""
+    parse_policy(text)
+    try:
+        return msgspec.convert({"text": text, "author": author, "note": note, "at": at}, Published)
+    except msgspec.ValidationError as error:
+        raise PolicyError(f"{error}: author and note are some words, at most 100 and 500 characters") from None
+
+
 async def publish(settings: Settings, published: Published) -> InForce:
-    """Put a policy in force for every worker. Raises `PolicyError`, `KafkaError`."""
+    """Put a policy in force for every worker. Raises `KafkaError`."""
     policy = parse_policy(published.text)
     topic, outbox = full_name(Name.POLICIES, settings), Outbox(settings.connection())
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from click.testing import CliRunner
 
 from aegis_app import admin, settings
@@ -214,6 +214,20 @@ def test_a_topic_made_anew_is_read_anew(kafka: str, tmp_path: Path) -> None:
 
     with Deployment(kafka, tmp_path, "anew-lists") as made:
         asyncio.run(go(made))
+
+
+def test_a_topic_that_must_have_one_partition_and_has_more_is_found(kafka: str, tmp_path: Path) -> None:
+    async def go(made: Deployment) -> list[str]:
+        client = AIOKafkaAdminClient(**made.settings.connection())
+        await client.start()
+        await client.create_topics([NewTopic(made.topic(Name.LISTS), 3, 1)])
+        await client.close()
+        await admin.create(made.settings)
+        return await admin.check(made.settings)
+
+    made = Deployment(kafka, tmp_path, "three-parts")
+
+    assert "three-parts-lists has 3 partitions, it must have 1" in asyncio.run(go(made))
 
 
 def test_while_kafka_is_away_the_age_grows_and_what_is_held_stays(tmp_path: Path) -> None:

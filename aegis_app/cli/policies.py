@@ -166,15 +166,16 @@ def _in_force(settings: "Settings") -> "tuple[Policies, InForce]":
 def _publish(settings: "Settings", now: "InForce", text: str, note: str, by: str, as_json: bool, *, dry_run: bool = False) -> None:
     """Publish `text` unless it is in force already, and say what that changes about `now`."""
     from aegis_app.core.policy import parse_policy
-    from aegis_app.policies import Published, difference
+    from aegis_app.policies import difference, signed
     from aegis_app.policies import publish as put
 
     policy = parse_policy(text)
+    published = signed(text, author=by, note=note, at=datetime.now(UTC))
     differences = difference(now.policy, policy)
     is_news = now.published is None or now.text != text
     offset = None
     if is_news and not dry_run:
-        offset = asyncio.run(put(settings, Published(text=text, author=by, note=note, at=datetime.now(UTC)))).offset
+        offset = asyncio.run(put(settings, published)).offset
     if as_json:
         changes = [{"entry": name, "was": was, "is": is_now} for name, was, is_now in differences]
         options.print_json({"policy": policy.version, "was": now.policy.version, "changes": changes, "offset": offset})
