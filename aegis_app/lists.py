@@ -34,23 +34,27 @@ class Listed:
 
 
 def _read(record: ConsumerRecord, *, token: bool) -> Change:
-    try:
-        key = Key.parse(record.key.decode())
-    except ValueError:
-        raise UnreadableError("its key is not list:of:value") from None
     if record.value is None:
-        return key, None
+        return _key(record), None
     try:
         entry = decode_entry(record.value)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise UnreadableError("it is no entry of a list") from None
-    if entry.key != key:
-        raise UnreadableError("its key is another entry's")
+    key = entry.key
+    if str(key).encode() != record.key:
+        raise UnreadableError("its key is not that of its entry, list:of:value")
     try:
         entry.check(token=token)
     except ListError as error:
         raise UnreadableError(str(error)) from None
     return key, entry
+
+
+def _key(record: ConsumerRecord) -> Key:
+    try:
+        return Key.parse(record.key.decode())
+    except ValueError:
+        raise UnreadableError("its key is not list:of:value") from None
 
 
 async def read(settings: Settings) -> dict[Key, Entry]:

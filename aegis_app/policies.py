@@ -125,8 +125,17 @@ async def read(settings: Settings) -> Policies:
     return policies
 
 
+def signed(text: str, *, author: str, note: str, at: datetime) -> Published:
+    """What is to be published. Raises `PolicyError` where a worker could not read it."""
+    parse_policy(text)
+    try:
+        return msgspec.convert({"text": text, "author": author, "note": note, "at": at}, Published)
+    except msgspec.ValidationError as error:
+        raise PolicyError(f"{error}: author and note are some words, at most 100 and 500 characters") from None
+
+
 async def publish(settings: Settings, published: Published) -> InForce:
-    """Put a policy in force for every worker. Raises `PolicyError`, `KafkaError`."""
+    """Put a policy in force for every worker. Raises `KafkaError`."""
     policy = parse_policy(published.text)
     topic, outbox = full_name(Name.POLICIES, settings), Outbox(settings.connection())
     try:
@@ -138,16 +147,14 @@ async def publish(settings: Settings, published: Published) -> InForce:
 
 
 _MODE: Final = re.compile(r"""(?m)^(\s*(?:mode|"mode"|'mode')\s*=\s*)(?:"[^"\n]*"|'[^'\n]*')""")
-_TABLE: Final = re.compile(r"(?m)^\s*\[")
 
 
 def with_mode(text: str, mode: Mode) -> str:
     """The policy file `text` with this mode, and everything else as it is, comments included. Raises `PolicyError`."""
-    table = _TABLE.search(text)
-    head = len(text) if table is None else table.start()
     line = f'"{mode}"'
-    changed, found = _MODE.subn(lambda match: match[1] + line, text[:head], count=1)
-    changed = changed + text[head:] if found else f"mode = {line}\n{text}"
+    changed, found = _MODE.subn(lambda match: match[1] + line, text, count=1)
+    if not found:
+        changed = f"mode = {line}\n{text}"
     wanted = parse_policy(text).described() | {"mode": mode.value}
     try:
         if parse_policy(changed).described() == wanted:

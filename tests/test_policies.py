@@ -5,7 +5,7 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 
 from aegis_app.core.policy import Mode, PolicyError, parse_policy
-from aegis_app.policies import Policies, Published, difference, local_policy, with_mode
+from aegis_app.policies import Policies, Published, difference, local_policy, signed, with_mode
 from aegis_app.settings import Settings
 from tests.make import NOON, record
 
@@ -95,6 +95,12 @@ def test_a_record_that_cannot_be_read_leaves_the_policy_before_in_force_and_says
     assert in_force(policies) == version(3)
     assert "policies, offset 1 is passed over, what was in force stays: " in caplog.text
     assert why in caplog.text
+
+
+@pytest.mark.parametrize(("author", "note"), [("", "because"), ("ana", ""), ("ana", "x" * 501), ("a" * 101, "because")])
+def test_what_workers_could_not_read_is_not_published(author: str, note: str) -> None:
+    with pytest.raises(PolicyError, match="author and note are some words"):
+        signed(limit(3), author=author, note=note, at=NOON)
 
 
 HEADS = ('mode = "observe"', "mode='observe'", ' "mode"   =  "observe"   # since Tuesday', "# mode = 'observe'", 'on_failure = "block"')

@@ -122,9 +122,8 @@ def import_(source: Path, is_csv: bool, by: str, broker: str | None, as_json: bo
     from aegis_app.lists import read_file
 
     entries, wrong = [], 0
-    with click.open_file(str(source), "rb") as file, options.counting("reading") as count:
+    with click.open_file(str(source), "rb") as file:
         for number, found in read_file(file, _maker(settings, by), is_csv=is_csv or source.suffix.lower() == ".csv"):
-            count(1)
             if isinstance(found, ListError):
                 wrong += 1
                 click.echo(f"{source}, line {number}: {found}", err=True)

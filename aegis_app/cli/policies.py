@@ -93,8 +93,8 @@ def rollback(version: str | None, note: str | None, by: str, broker: str | None,
     published, now = _in_force(settings)
     earlier = published.before_latest() if version is None else published.find(version)
     if earlier is None:
-        wanted = "an earlier policy" if version is None else f"a policy {version}"
-        raise PolicyError(f"there is not {wanted} on {settings.topic_prefix}policies; see `aegis policies history`")
+        wanted = "earlier policy" if version is None else f"policy {version}"
+        raise PolicyError(f"there is no {wanted} on {settings.topic_prefix}policies; see `aegis policies history`")
     _publish(settings, now, earlier.text, note or f"rolled back from {now.policy.version}", by, as_json)
 
 
@@ -166,15 +166,16 @@ def _in_force(settings: "Settings") -> "tuple[Policies, InForce]":
 def _publish(settings: "Settings", now: "InForce", text: str, note: str, by: str, as_json: bool, *, dry_run: bool = False) -> None:
     """Publish `text` unless it is in force already, and say what that changes about `now`."""
     from aegis_app.core.policy import parse_policy
-    from aegis_app.policies import Published, difference
+    from aegis_app.policies import difference, signed
     from aegis_app.policies import publish as put
 
     policy = parse_policy(text)
+    published = signed(text, author=by, note=note, at=datetime.now(UTC))
     differences = difference(now.policy, policy)
     is_news = now.published is None or now.text != text
     offset = None
     if is_news and not dry_run:
-        offset = asyncio.run(put(settings, Published(text=text, author=by, note=note, at=datetime.now(UTC)))).offset
+        offset = asyncio.run(put(settings, published)).offset
     if as_json:
         changes = [{"entry": name, "was": was, "is": is_now} for name, was, is_now in differences]
         options.print_json({"policy": policy.version, "was": now.policy.version, "changes": changes, "offset": offset})

@@ -73,9 +73,9 @@ class Recent(Struct, frozen=True, gc=False):
     merchants_10m: int | None
     merchants_1h: int | None
     smallest_1h: float | None
-    today: int | None
-    """Attempts since midnight, UTC."""
-    money_today: float | None
+    since_midnight: int | None
+    """Attempts; UTC."""
+    money_since_midnight: float | None
     last: Millis | None
     """The latest attempt, however long ago."""
     saturated: bool
