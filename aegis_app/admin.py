@@ -119,6 +119,17 @@ async def check(settings: Settings) -> list[str]:
     return problems
 
 
+async def retentions(settings: Settings) -> dict[str, int | None]:
+    """For how long each log that holds payments keeps its records, in milliseconds; -1 for ever, `None` where it is compacted."""
+    kept: dict[str, int | None] = {}
+    async with _client(settings) as client:
+        configured = await _configs(client, list(await _described(client, settings)))
+    for name, config in configured.items():
+        if name not in {full_name(Name.LISTS, settings), full_name(Name.POLICIES, settings)}:
+            kept[name] = None if "compact" in str(config.get("cleanup.policy")) else int(config["retention.ms"])
+    return kept
+
+
 def _fits(name: str, value: str, actual: str | None) -> bool:
     if actual is None:
         return False

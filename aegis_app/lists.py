@@ -71,14 +71,11 @@ async def read(settings: Settings) -> dict[Key, Entry]:
 
 async def publish(settings: Settings, entries: Iterable[Entry], sent: Callable[[int], object] = lambda number: None) -> None:
     """Put `entries` on the topic, in their order; those that are `removed` take others out. `sent` hears of each batch."""
-    outbox, rest = Outbox(settings.connection()), iter(entries)
-    try:
-        await outbox.start()
+    rest = iter(entries)
+    async with Outbox(settings.connection()) as outbox:
         while batch := [Outgoing(str(entry.key).encode(), encode_entry(entry)) for entry in islice(rest, BATCH)]:
             await outbox.publish(full_name(Name.LISTS, settings), 0, batch)
             sent(len(batch))
-    finally:
-        await outbox.stop()
 
 
 def make_entry(fields: Mapping[str, Any], *, by: str, at: datetime, token: bool) -> Entry:

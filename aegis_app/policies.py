@@ -137,12 +137,9 @@ def signed(text: str, *, author: str, note: str, at: datetime) -> Published:
 async def publish(settings: Settings, published: Published) -> InForce:
     """Put a policy in force for every worker. Raises `KafkaError`."""
     policy = parse_policy(published.text)
-    topic, outbox = full_name(Name.POLICIES, settings), Outbox(settings.connection())
-    try:
-        await outbox.start()
+    topic = full_name(Name.POLICIES, settings)
+    async with Outbox(settings.connection()) as outbox:
         ((offset, _),) = await outbox.publish(topic, 0, [Outgoing(policy.version.encode(), msgspec.json.encode(published))])
-    finally:
-        await outbox.stop()
     return InForce(policy, published.text, topic, offset, published, policy.version)
 
 

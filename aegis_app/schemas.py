@@ -8,17 +8,17 @@ import msgspec
 from aegis_app.core import encoding
 from aegis_app.core.decision import Decision
 from aegis_app.core.features import Features
-from aegis_app.core.intake import Past
+from aegis_app.core.intake import Erase, Past
 from aegis_app.core.lists import Entry
 from aegis_app.core.payment import Transaction
 from aegis_app.policies import Published
 from aegis_app.settings import PREFIX, Settings
 from aegis_app.topics import Name
 
-RECORDS: Final[Mapping[Name, type]] = {
+RECORDS: Final[Mapping[Name, Any]] = {
     Name.TRANSACTIONS: Transaction,
     Name.DECISIONS: Decision,
-    Name.HISTORY: Past,
+    Name.HISTORY: Past | Erase,
     Name.LISTS: Entry,
     Name.POLICIES: Published,
 }

@@ -8,10 +8,11 @@ from time import monotonic
 from typing import Final, Generic, Self, TypeVar
 
 from aegis_app.admin import partition_count
+from aegis_app.core.intake import Erase, encode_history, read_history
 from aegis_app.core.payment import Millis, Transaction, encode_transaction
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outbox, Outgoing
-from aegis_app.topics import home
+from aegis_app.topics import Name, full_name, home
 
 T = TypeVar("T")
 
@@ -59,10 +60,8 @@ async def send(
     `payments` are read in a thread of their own; what they raise is raised here, after those before it were sent.
     """
     partitions = await partition_count(settings, topic)
-    outbox = Outbox(settings.connection())
     total = 0
-    try:
-        await outbox.start()
+    async with Outbox(settings.connection()) as outbox:
         async for chunk in _paced(payments, pace):
             records: dict[int, list[Outgoing]] = defaultdict(list)
             for txn in chunk:
@@ -71,9 +70,17 @@ async def send(
             await asyncio.gather(*(outbox.publish(topic, partition, batch) for partition, batch in records.items()))
             total += len(chunk)
             sent(len(chunk))
-    finally:
-        await outbox.stop()
     return total
+
+
+async def erase(settings: Settings, card_id: str) -> None:
+    """Ask the owner of a card to forget it. Raises `Refused` where this is no card_id."""
+    key, value = card_id.encode(), encode_history(Erase(card_id))
+    read_history(value, key, 0, token=settings.card_id_is_token)
+    topic = full_name(Name.HISTORY, settings)
+    partitions = await partition_count(settings, topic)
+    async with Outbox(settings.connection()) as outbox:
+        await outbox.publish(topic, home(key, partitions), [Outgoing(key, value)])
 
 
 async def _paced(payments: Iterable[Transaction], pace: Pace) -> AsyncIterator[list[Transaction]]:

@@ -128,7 +128,5 @@ def cpu_seconds(worker: Worker) -> float:
 
 
 async def _publish(settings: Settings, records: list[list[Outgoing]], topic: str) -> None:
-    outbox = Outbox(settings.connection())
-    await outbox.start()
-    await asyncio.gather(*(outbox.publish(topic, partition, batch) for partition, batch in enumerate(records)))
-    await outbox.stop()
+    async with Outbox(settings.connection()) as outbox:
+        await asyncio.gather(*(outbox.publish(topic, partition, batch) for partition, batch in enumerate(records)))

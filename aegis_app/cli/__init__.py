@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from aegis_app.cli import dead_letters, lists, local, offline, policies, sending, topics
+from aegis_app.cli import cards, dead_letters, lists, local, offline, policies, sending, topics
 from aegis_app.cli.errors import Failure, explain
 from aegis_app.version import VERSION
 
@@ -44,6 +44,7 @@ for command in (
     policies.policies,
     lists.lists,
     dead_letters.dead_letters,
+    cards.cards,
     offline.simulate,
     sending.send,
     sending.warm,

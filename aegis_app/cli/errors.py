@@ -38,6 +38,7 @@ def _ours() -> tuple[type[Exception], ...]:
         "aegis_app.core.rates": "RatesError",
         "aegis_app.kafka": "KafkaError",
         "aegis_app.core.lists": "ListError",
+        "aegis_app.core.intake": "Refused",
         "aegis_app.admin": "MissingTopicError",
         "aegis_app.dead_letters": "LetterError",
         "aegis_app.process": "WorkerError",

@@ -14,11 +14,12 @@ from aegis_app.core.terms import Terms
 
 
 class Screened(Struct, frozen=True, gc=False):
-    """A ruling and the memory after it. `conflict`: the id was known, with other content."""
+    """A ruling and the memory after it. `conflict`: the id was known, with other content; `unrated`: its currency has no rate."""
 
     ruling: Ruling
     card: Card
     conflict: bool = False
+    unrated: bool = False
 
 
 TRANSACTIONS: Final = 0
@@ -35,7 +36,7 @@ def screen(card: Card | None, txn: Transaction, terms: Terms, receipt: Receipt, 
         before, content = known
         return Screened(repeat(before, terms, receipt), skip(card, TRANSACTIONS, offset), content != content_hash(txn))
     ruling = decide(payment, describe(card, payment), terms, receipt)
-    return Screened(ruling, learn(card, payment, ruling.settled(), TRANSACTIONS, offset))
+    return Screened(ruling, learn(card, payment, ruling.settled(), TRANSACTIONS, offset), unrated=payment.amount is None)
 
 
 def adopt(card: Card | None, txn: Transaction, terms: Terms, ruling: Ruling, written: Millis, offset: int) -> Card:
