@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from aegis_app.cli import dead_letters, local, offline, policies, sending, topics
+from aegis_app.cli import dead_letters, local, offline, policies, sending, simulating, topics
 from aegis_app.cli.errors import Failure, explain
 from aegis_app.version import VERSION
 
@@ -43,7 +43,7 @@ for command in (
     topics.topics,
     policies.policies,
     dead_letters.dead_letters,
-    offline.simulate,
+    simulating.simulate,
     sending.send,
     sending.warm,
     offline.decide,
