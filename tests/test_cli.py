@@ -12,11 +12,13 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from aegis_app.cli import lists as lists_command
 from aegis_app.cli import main
 from aegis_app.cli.errors import explain
+from aegis_app.core.lists import ListName, Of
 from aegis_app.core.payment import Transaction, decode_transaction, encode_transaction
 from aegis_app.core.rules import RULES
-from aegis_app.schemas import RECORDS, settings_page
+from aegis_app.schemas import RECORDS, features_page, settings_page
 from aegis_app.settings import settings
 from models.datasets import read_payments
 from tests.make import payment
@@ -105,6 +107,11 @@ def test_the_version_is_that_of_the_package() -> None:
         ("dead-letters", "redrive"),
         ("dead-letters", "redrive", "3:17", "--all"),
         ("dead-letters", "list", "--reason", "spite"),
+        ("lists", "add", "forbid", "card", "tok_1", "--reason", "stolen"),
+        ("lists", "add", "deny", "customer", "tok_1", "--reason", "stolen"),
+        ("lists", "add", "deny", "card", "tok_1"),
+        ("policies", "publish", "-"),
+        ("policies", "publish", "missing.toml", "--note", "why"),
     ],
     ids=" ".join,
 )
@@ -126,6 +133,12 @@ def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
         ("dead-letters", "list"),
         ("dead-letters", "show", "3:17"),
         ("dead-letters", "redrive", "--all"),
+        ("lists", "add", "deny", "card", "tok_1", "--reason", "stolen"),
+        ("lists", "remove", "deny", "card", "tok_1"),
+        ("lists", "show"),
+        ("policies", "show"),
+        ("policies", "publish", "-", "--note", "why"),
+        ("policies", "observe"),
     ],
     ids=" ".join,
 )
@@ -140,12 +153,16 @@ def test_without_kafka_one_line_says_what_to_do(arguments: tuple[str, ...]) -> N
 @pytest.mark.parametrize(
     ("arguments", "environment", "message"),
     [
-        (("policies", "show"), {"AEGIS_POLICE": "x"}, "AEGIS_POLICE is not a setting; did you mean AEGIS_POLICY?"),
-        (("policies", "show"), {"AEGIS_POLICY": "missing.toml"}, "missing.toml"),
+        (("policies", "show", "--local"), {"AEGIS_POLICE": "x"}, "AEGIS_POLICE is not a setting; did you mean AEGIS_POLICY?"),
+        (("policies", "show", "--local"), {"AEGIS_POLICY": "missing.toml"}, "missing.toml"),
         (("topics", "check", "--broker", NOBODY), {"AEGIS_PARTITIONS": "none"}, "AEGIS_PARTITIONS='none'"),
         (("topics", "check", "--broker", NOBODY), {"AEGIS_SECURITY_PROTOCOL": "SSL"}, "speaks SSL"),
         (("decide", "-", "--out", "no/such/directory"), {}, "no/such/directory: No such file or directory"),
         (("dead-letters", "show", "seventeen"), {}, "'seventeen' is not a letter's id"),
+        (("lists", "add", "deny", "card", "4111111111111111", "--reason", "x"), {}, "value looks like a card number"),
+        (("lists", "add", "deny", "country", "France", "--reason", "x"), {}, "a country is two capital letters"),
+        (("lists", "add", "deny", "card", "c", "--reason", "x", "--until", "soon"), {}, "Invalid isoformat string: 'soon'"),
+        (("lists", "add", "deny", "card", "c", "--reason", "x", "--until", "2020-01-01"), {}, "until lies before the entry"),
     ],
 )
 def test_what_can_go_wrong_is_one_line_on_stderr(arguments: tuple[str, ...], environment: dict[str, str], message: str) -> None:
@@ -175,7 +192,7 @@ def test_no_schema_is_committed_of_what_no_topic_holds() -> None:
 
 
 def test_policies_show_prints_every_rule_with_its_text_and_limits_and_units() -> None:
-    text = succeed("policies", "show").stdout
+    text = succeed("policies", "show", "--local").stdout
 
     assert all(f"{rule.name}: " in text and rule.text in text for rule in RULES)
     assert "kmh = 1000.0  # speed that no traveller reaches, km/h" in text
@@ -185,9 +202,9 @@ def test_policies_show_obeys_the_setting_and_prints_json(tmp_path: Path) -> None
     file = tmp_path / "policy.toml"
     file.write_text('mode = "enforce"\n[rules.velocity_1m]\nstate = "on"\nasks = "block"\nmost = 9\n')
 
-    packaged = json.loads(succeed("policies", "show", "--json").stdout)
+    packaged = json.loads(succeed("policies", "show", "--local", "--json").stdout)
     settings.cache_clear()
-    ours = json.loads(succeed("policies", "show", "--json", environment={"AEGIS_POLICY": str(file)}).stdout)
+    ours = json.loads(succeed("policies", "show", "--local", "--json", environment={"AEGIS_POLICY": str(file)}).stdout)
 
     assert (packaged["mode"], ours["mode"]) == ("observe", "enforce")
     assert packaged["policy"] != ours["policy"]
@@ -201,6 +218,32 @@ def test_policies_check_names_file_line_and_entry() -> None:
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("aegis: stdin, line 3: rules.velocity_1m.most: ")
+
+
+def test_an_import_names_every_wrong_line_and_sends_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "cards.csv"
+    file.write_text("list,of,value,reason\ndeny,card,tok_1,stolen\ndeny,card,4111111111111111,stolen\nban,card,tok_2,stolen\n")
+
+    result = run("lists", "import", str(file), "--broker", NOBODY)
+
+    assert result.exit_code == 1
+    number, name, last = result.stderr.splitlines()
+    assert number.startswith(f"{file}, line 3: value looks like a card number")
+    assert name.startswith(f"{file}, line 4: Invalid enum value 'ban'")
+    assert last == "aegis: 2 lines hold no entry; nothing was imported"
+    assert "4111111111111111" not in result.output
+
+
+def test_a_policy_that_is_wrong_or_newer_is_not_published() -> None:
+    result = run("policies", "publish", "-", "--note", "why", "--broker", NOBODY, stdin=b'mode = "enforce"\n[rules.next_years]\n')
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("aegis: stdin, line 2: there is no rule 'next_years'; rules are velocity_1m, ")
+
+
+def test_the_names_that_commands_take_are_those_of_the_lists() -> None:
+    assert tuple(ListName) == lists_command.LISTS
+    assert tuple(Of) == lists_command.KINDS
 
 
 def test_a_simulation_is_the_same_for_the_same_seed_and_the_truth_says_what_is_fraud(tmp_path: Path) -> None:
@@ -328,3 +371,9 @@ def test_the_committed_page_of_settings_is_that_of_the_settings() -> None:
     page = (SCHEMAS.parent / "settings.md").read_text()
 
     assert page == settings_page(), "write it anew: python -c 'from aegis_app.schemas import *; print(settings_page(), end=\"\")'"
+
+
+def test_the_committed_catalogue_of_features_is_what_the_features_say() -> None:
+    page = (SCHEMAS.parent / "features.md").read_text()
+
+    assert page == features_page(), "write it anew: python -c 'from aegis_app.schemas import *; print(features_page(), end=\"\")'"

@@ -13,9 +13,9 @@ from aegis_app.core.intake import Reason, Refused
 from aegis_app.core.payment import Outcome, Transaction, encode_transaction
 from aegis_app.core.policy import parse_policy
 from aegis_app.core.replay import read_lines, replay
-from aegis_app.core.screen import Terms
+from aegis_app.core.terms import Terms
 from aegis_app.simulate import simulate
-from tests.make import payment
+from tests.make import cased, payment
 
 TERMS = Terms(policy=parse_policy('mode = "enforce"\n[rules.velocity_1m]\nstate = "on"\nasks = "block"\nmost = 2\n'))
 
@@ -30,8 +30,8 @@ def test_every_payment_is_decided_by_the_fold_of_those_before_it(week: list[Tran
     expected = []
     for offset, txn in enumerate(week):
         card = recall(cards[txn.card_id], txn.at, txn.at, TERMS.ttl)
-        ruling = decide(txn, describe(card, txn), TERMS.policy, Receipt(txn.at, txn.timestamp))
-        cards[txn.card_id] = learn(card, txn, ruling.settled(), txn.at, 0, offset)
+        ruling = decide(cased(txn), describe(card, cased(txn)), TERMS, Receipt(txn.at, txn.timestamp))
+        cards[txn.card_id] = learn(card, cased(txn), ruling.settled(), 0, offset)
         expected.append((txn, ruling))
 
     assert list(replay(week, TERMS)) == expected

@@ -10,7 +10,7 @@ from statistics import median
 
 import pytest
 
-from aegis_app.core.features import kilometres
+from aegis_app.core.earth import kilometres
 from aegis_app.core.payment import (
     CARD_PRESENT,
     GIVES_BACK,
@@ -24,7 +24,7 @@ from aegis_app.core.payment import (
 )
 from aegis_app.core.policy import parse_policy
 from aegis_app.core.replay import replay
-from aegis_app.core.screen import Terms
+from aegis_app.core.terms import Terms
 from aegis_app.demo.stack import enforcing
 from aegis_app.settings import Settings
 from aegis_app.simulate import FRAUDS, Labelled, simulate

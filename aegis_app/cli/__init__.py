@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from aegis_app.cli import dead_letters, local, offline, policies, sending, simulating, topics
+from aegis_app.cli import cards, dead_letters, lists, local, offline, policies, sending, simulating, topics
 from aegis_app.cli.errors import Failure, explain
 from aegis_app.version import VERSION
 
@@ -42,7 +42,9 @@ for command in (
     local.kafka,
     topics.topics,
     policies.policies,
+    lists.lists,
     dead_letters.dead_letters,
+    cards.cards,
     simulating.simulate,
     sending.send,
     sending.warm,

@@ -40,14 +40,12 @@ def decide(source: Path, policy: Path | None, out: Path) -> None:
     Example: aegis simulate --cards 1000 | aegis decide - --policy policy.toml > decisions.jsonl
     """
     settings = options.settings_with(policy=policy)
-    from aegis_app.core.card import DAY_MS
     from aegis_app.core.decision import encode_decision
     from aegis_app.core.replay import read_lines, replay
-    from aegis_app.core.screen import Terms
-    from aegis_app.policies import load_policy
+    from aegis_app.policies import local_terms
     from models.datasets import read_payments
 
-    terms = Terms(load_policy(settings), settings.card_ttl_days * DAY_MS, settings.feature_share)
+    terms = local_terms(settings)
     tally: Counter[str] = Counter()
     bad = 0
 

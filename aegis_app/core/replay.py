@@ -6,7 +6,8 @@ from aegis_app.core.card import Card
 from aegis_app.core.decision import Receipt, Ruling
 from aegis_app.core.intake import Refused, read_value
 from aegis_app.core.payment import Transaction
-from aegis_app.core.screen import Terms, screen
+from aegis_app.core.screen import screen
+from aegis_app.core.terms import Terms
 
 
 def replay(payments: Iterable[Transaction], terms: Terms) -> Iterator[tuple[Transaction, Ruling]]:

@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from aegis_app.core.features import kilometres
+from aegis_app.core.earth import kilometres
 from aegis_app.simulate.chance import weighted
 from aegis_app.simulate.currencies import currency_of
 
