@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
 from aegis_app.cli import lists as lists_command
 from aegis_app.cli import main
 from aegis_app.cli.errors import explain
+from aegis_app.core.features import Features
 from aegis_app.core.lists import ListName, Of
 from aegis_app.core.payment import Transaction, decode_transaction, encode_transaction
 from aegis_app.core.rules import RULES
 from aegis_app.schemas import RECORDS, features_page, settings_page
 from aegis_app.settings import settings
 from models.datasets import read_payments
-from tests.make import payment
+from tests.make import payment, remember, seen
 
 SCHEMAS = Path(__file__).parent.parent / "docs/schemas"
 NOBODY = "127.0.0.1:1"
@@ -342,7 +344,7 @@ def test_decide_reports_bad_lines_by_number_decides_the_rest_and_ends_with_1(tmp
     assert first.startswith(f"{file}, line 2: JSON is malformed")
     assert second.startswith(f"{file}, line 4: Object missing required field")
     assert verdicts.startswith("3 payments")
-    assert last == "aegis: 2 lines hold no payment that can be taken; the decisions of the others are written"
+    assert last == "aegis: 2 lines hold no payment that can be taken; what became of the others is written"
 
 
 def test_decide_reads_parquet_like_json_lines(tmp_path: Path) -> None:
@@ -371,6 +373,23 @@ def test_the_committed_page_of_settings_is_that_of_the_settings() -> None:
     page = (SCHEMAS.parent / "settings.md").read_text()
 
     assert page == settings_page(), "write it anew: python -c 'from aegis_app.schemas import *; print(settings_page(), end=\"\")'"
+
+
+def test_features_are_written_as_they_were_when_each_payment_was_decided(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file, out = tmp_path / "payments.jsonl", tmp_path / "features.parquet"
+    payments = [payment(minute=minute, attributes={"V1": minute / 2}) for minute in range(8)]
+    file.write_bytes(b"\n".join(map(encode_transaction, [*payments, payments[0]])) + b"\nrubbish\n")
+
+    result = run("features", str(file), "--out", str(out))
+
+    rows = parquet.read_table(out).to_pylist()
+    described = {name: rows[6][name] for name in Features.__struct_fields__}
+    assert result.exit_code == 1
+    assert "line 10: " in result.stderr
+    assert len(rows) == 8
+    assert described == msgspec.structs.asdict(seen(remember(*payments[:6]), payments[6]))
+    assert (rows[6]["verdict"], rows[6]["attributes"]) == ("review", [("V1", 3.0)])
 
 
 def test_the_committed_catalogue_of_features_is_what_the_features_say() -> None:

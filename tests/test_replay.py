@@ -34,7 +34,7 @@ def test_every_payment_is_decided_by_the_fold_of_those_before_it(week: list[Tran
         cards[txn.card_id] = learn(card, cased(txn), ruling.settled(), 0, offset)
         expected.append((txn, ruling))
 
-    assert list(replay(week, TERMS)) == expected
+    assert [(txn, screened.ruling) for txn, screened in replay(week, TERMS)] == expected
     assert {ruling.outcome for _, ruling in expected} == {Outcome.ALLOW, Outcome.BLOCK}  # or else this shows little
 
 
@@ -51,7 +51,7 @@ def test_payments_are_decided_as_they_come_without_waiting_for_the_next() -> Non
 def test_a_repeated_payment_is_answered_as_before_and_not_learnt_again() -> None:
     first, second = payment(transaction_id="one"), payment(seconds=1, transaction_id="two")
 
-    rulings = [ruling for _, ruling in replay([first, first, first, second], TERMS)]
+    rulings = [screened.ruling for _, screened in replay([first, first, first, second], TERMS)]
 
     assert [ruling.duplicate for ruling in rulings] == [False, True, True, False]
     assert rulings[-1].outcome is Outcome.ALLOW  # blocked, had the repeats counted
@@ -60,7 +60,7 @@ def test_a_repeated_payment_is_answered_as_before_and_not_learnt_again() -> None
 def test_cards_do_not_disturb_each_other() -> None:
     burst = [payment(seconds=second, card_id="busy") for second in range(4)]
 
-    rulings = {txn.card_id: ruling for txn, ruling in replay([*burst, payment(seconds=5, card_id="quiet")], TERMS)}
+    rulings = {txn.card_id: screened.ruling for txn, screened in replay([*burst, payment(seconds=5, card_id="quiet")], TERMS)}
 
     assert (rulings["busy"].outcome, rulings["quiet"].outcome) == (Outcome.BLOCK, Outcome.ALLOW)
 

@@ -240,8 +240,8 @@ def test_merchants_of_frauds_and_balances_before_them_are_met_in_genuine_payment
 def test_of_no_fraud_is_everything_caught_and_of_the_loud_ones_something(crime: list[Labelled]) -> None:
     terms = Terms(policy=parse_policy(enforcing(Settings())))
     caught: Counter[tuple[str | None, bool]] = Counter()
-    for payment, (_, ruling) in zip(crime, replay((payment.transaction for payment in crime), terms), strict=True):
-        caught[payment.fraud, ruling.outcome is not Outcome.ALLOW] += 1
+    for payment, (_, screened) in zip(crime, replay((payment.transaction for payment in crime), terms), strict=True):
+        caught[payment.fraud, screened.ruling.outcome is not Outcome.ALLOW] += 1
     recall = {
         fraud.__name__: caught[fraud.__name__, True] / (caught[fraud.__name__, True] + caught[fraud.__name__, False]) for fraud in FRAUDS
     }

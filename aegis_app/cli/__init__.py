@@ -49,5 +49,6 @@ for command in (
     sending.send,
     sending.warm,
     offline.decide,
+    offline.features,
 ):
     main.add_command(command)

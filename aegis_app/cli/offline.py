@@ -1,8 +1,8 @@
-"""`aegis decide`: payments without Kafka."""
+"""`aegis decide` and `aegis features`: payments without Kafka."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from aegis_app.cli.errors import Failure
 if TYPE_CHECKING:
     from aegis_app.core.intake import Refused
     from aegis_app.core.payment import Transaction
+    from aegis_app.settings import Settings
 
 STRIDE = 1000
 """Payments between two looks at the progress bar."""
@@ -41,12 +42,52 @@ def decide(source: Path, policy: Path | None, out: Path) -> None:
     """
     settings = options.settings_with(policy=policy)
     from aegis_app.core.decision import encode_decision
-    from aegis_app.core.replay import read_lines, replay
+    from aegis_app.core.replay import replay
     from aegis_app.policies import local_terms
+
+    tally: Counter[str] = Counter()
+    with _payments(source, settings, "deciding") as payments, options.writing(out) as file:
+        for txn, screened in replay(payments, local_terms(settings)):
+            file.write(encode_decision(txn, screened.ruling) + b"\n")
+            tally[screened.ruling.verdict] += 1
+        verdicts = ", ".join(f"{tally[name]:,} {name}" for name in ("allow", "review", "block"))
+        click.echo(f"{tally.total():,} payments; verdicts: {verdicts}", err=True)
+
+
+@click.command()
+@options.source
+@click.option("--policy", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Policy file; AEGIS_POLICY where not given.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A parquet file: a row for each payment.")
+def features(source: Path, policy: Path | None, out: Path) -> None:
+    """Describe payments as they were described when they were decided: each by what was known before it, and by nothing else.
+
+    FILE is Aegis JSON lines, parquet, or - for JSON lines from stdin. A row has transaction_id, card_id, timestamp, the verdict, every
+    feature (docs/features.md) and the payment's attributes. The policy matters, because only what it allows becomes habit. Repeats of
+    a transaction_id have no row. Lines that hold no payment are reported and passed over; the exit code is then 1.
+
+    Example: aegis features payments.jsonl --out features.parquet
+    """
+    settings = options.settings_with(policy=policy)
+    from aegis_app.core.replay import replay
+    from aegis_app.policies import local_terms
+    from models.datasets.matrix import write_matrix
+
+    with _payments(source, settings, "describing") as payments:
+        rows = (
+            (txn, screened.ruling.verdict, screened.seen)
+            for txn, screened in replay(payments, local_terms(settings))
+            if screened.seen is not None
+        )
+        number = write_matrix(out, rows)
+        click.echo(f"{number:,} payments described", err=True)
+
+
+@contextmanager
+def _payments(source: Path, settings: "Settings", doing: str) -> Iterator[Iterator["Transaction"]]:
+    """The payments of a file, counted on a terminal. Lines that hold none are reported, and in the end raise `Failure`."""
+    from aegis_app.core.replay import read_lines
     from models.datasets import read_payments
 
-    terms = local_terms(settings)
-    tally: Counter[str] = Counter()
     bad = 0
 
     def refuse(number: int, refused: "Refused") -> None:
@@ -60,11 +101,6 @@ def decide(source: Path, policy: Path | None, out: Path) -> None:
         else:
             lines = click.get_binary_stream("stdin") if source == options.DASH else files.enter_context(source.open("rb"))
             payments = read_lines(lines, refuse, token=settings.card_id_is_token)
-        file = files.enter_context(options.writing(out))
-        for txn, ruling in replay(_counted(payments, files, "deciding"), terms):
-            file.write(encode_decision(txn, ruling) + b"\n")
-            tally[ruling.verdict] += 1
-    verdicts = ", ".join(f"{tally[name]:,} {name}" for name in ("allow", "review", "block"))
-    click.echo(f"{tally.total():,} payments; verdicts: {verdicts}", err=True)
+        yield _counted(payments, files, doing)
     if bad:
-        raise Failure(f"{bad:,} lines hold no payment that can be taken; the decisions of the others are written")
+        raise Failure(f"{bad:,} lines hold no payment that can be taken; what became of the others is written")

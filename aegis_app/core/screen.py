@@ -7,19 +7,22 @@ from msgspec import Struct
 from aegis_app.core.card import BLANK, Card, Settled, content_hash, learn, recall, settled, skip
 from aegis_app.core.case import Case, case
 from aegis_app.core.decision import Receipt, Ruling, decide, repeat
-from aegis_app.core.features import describe
+from aegis_app.core.features import Features, describe
 from aegis_app.core.intake import Past
 from aegis_app.core.payment import Millis, Transaction
 from aegis_app.core.terms import Terms
 
 
 class Screened(Struct, frozen=True, gc=False):
-    """A ruling and the memory after it. `conflict`: the id was known, with other content; `unrated`: its currency has no rate."""
+    """A payment, judged."""
 
     ruling: Ruling
     card: Card
+    """The memory after it."""
+    seen: Features | None
+    """How it was described; `None` for a repeat, which is answered as before."""
     conflict: bool = False
-    unrated: bool = False
+    """A repeat came with other content."""
 
 
 TRANSACTIONS: Final = 0
@@ -34,9 +37,10 @@ def screen(card: Card | None, txn: Transaction, terms: Terms, receipt: Receipt, 
     known = settled(card, txn.transaction_id)
     if known is not None:
         before, content = known
-        return Screened(repeat(before, terms, receipt), skip(card, TRANSACTIONS, offset), content != content_hash(txn))
-    ruling = decide(payment, describe(card, payment), terms, receipt)
-    return Screened(ruling, learn(card, payment, ruling.settled(), TRANSACTIONS, offset), unrated=payment.amount is None)
+        return Screened(repeat(before, terms, receipt), skip(card, TRANSACTIONS, offset), None, content != content_hash(txn))
+    seen = describe(card, payment)
+    ruling = decide(payment, seen, terms, receipt)
+    return Screened(ruling, learn(card, payment, ruling.settled(), TRANSACTIONS, offset), seen)
 
 
 def adopt(card: Card | None, txn: Transaction, terms: Terms, ruling: Ruling, written: Millis, offset: int) -> Card:
