@@ -104,6 +104,7 @@ def test_the_version_is_that_of_the_package() -> None:
         ("warm", "-", "--outcome", "perhaps"),
         ("simulate", "--cards", "0"),
         ("simulate", "--fraud-rate", "1"),
+        ("simulate", "--decisions", "setup.cfg"),
         ("decide", "-", "--policy", "missing.toml"),
         ("dead-letters", "redrive"),
         ("dead-letters", "redrive", "3:17", "--all"),
@@ -247,19 +248,53 @@ def test_the_names_that_commands_take_are_those_of_the_lists() -> None:
     assert tuple(Of) == lists_command.KINDS
 
 
-def test_a_simulation_is_the_same_for_the_same_seed_and_its_labels_say_what_is_fraud(tmp_path: Path) -> None:
-    labels = tmp_path / "labels.jsonl"
+def test_a_simulation_is_the_same_for_the_same_seed_and_the_truth_says_what_is_fraud(tmp_path: Path) -> None:
+    truth = tmp_path / "truth.jsonl"
     arguments = ("simulate", "--cards", "50", "--days", "5", "--fraud-rate", "0.05")
 
-    first = succeed(*arguments, "--seed", "3", "--labels", str(labels))
+    first = succeed(*arguments, "--seed", "3", "--truth", str(truth))
     again, other = succeed(*arguments, "--seed", "3"), succeed(*arguments, "--seed", "4")
 
     assert first.stdout_bytes == again.stdout_bytes != other.stdout_bytes
     payments = [decode_transaction(line) for line in first.stdout_bytes.splitlines()]
-    labelled = json_lines(labels.read_text())
-    assert [label["transaction_id"] for label in labelled] == [txn.transaction_id for txn in payments]
-    assert {label["is_fraud"] for label in labelled} == {True, False}
-    assert all((label["fraud_type"] is not None) is label["is_fraud"] for label in labelled)
+    told = json_lines(truth.read_text())
+    assert [each["transaction_id"] for each in told] == [txn.transaction_id for txn in payments]
+    assert {each["is_fraud"] for each in told} == {True, False}
+    assert all((each["fraud_type"] is not None) is each["is_fraud"] for each in told)
+
+
+def test_simulated_labels_follow_the_decisions_given(tmp_path: Path) -> None:
+    arguments = ("simulate", "--cards", "50", "--days", "20", "--fraud-rate", "0.05", "--labels")
+    before, after, decisions = tmp_path / "before.jsonl", tmp_path / "after.jsonl", tmp_path / "decisions.jsonl"
+
+    payments = succeed(*arguments, str(before)).stdout.splitlines()
+    ids = [json.loads(line)["transaction_id"] for line in payments]
+    decisions.write_text("".join(json.dumps({"transaction_id": one, "outcome": "review"}) + "\n" for one in ids))
+    succeed(*arguments, str(after), "--decisions", str(decisions))
+
+    labels = json_lines(after.read_text())
+    assert list(labels[0]) == [
+        "transaction_id",
+        "card_id",
+        "merchant_id",
+        "timestamp",
+        "is_fraud",
+        "fraud_type",
+        "labelled_at",
+        "source",
+    ]
+    assert "chargeback" in {label["source"] for label in json_lines(before.read_text())}
+    assert {label["transaction_id"] for label in labels if label["source"] == "analyst"} == set(ids)
+
+
+def test_decisions_about_other_payments_are_a_failure(tmp_path: Path) -> None:
+    decisions = tmp_path / "decisions.jsonl"
+    decisions.write_text('{"transaction_id": "t0", "outcome": "block"}\n')
+    arguments = ("simulate", "--cards", "5", "--days", "1", "--labels", str(tmp_path / "labels.jsonl"), "--decisions", str(decisions))
+
+    assert run(*arguments).stderr.startswith("aegis: 1 decisions in ")
+    decisions.write_text("no json\n")
+    assert run(*arguments).stderr.startswith(f"aegis: {decisions}, line 1: ")
 
 
 def test_simulated_payments_are_written_as_parquet_by_the_suffix(tmp_path: Path) -> None:

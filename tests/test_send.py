@@ -226,7 +226,7 @@ def test_a_card_is_at_home_where_kafkas_own_clients_put_it() -> None:
 
 def test_the_simulators_default_start_lies_in_the_past() -> None:
     """A payment far ahead of its Kafka record is refused, and `simulate` feeds `send`."""
-    from aegis_app.cli.offline import simulate as command
+    from aegis_app.cli.simulating import simulate as command
 
     start = next(parameter for parameter in command.params if parameter.name == "start").default
     days = next(parameter for parameter in command.params if parameter.name == "days").default

@@ -1,11 +1,10 @@
-"""`aegis simulate`, `aegis decide` and `aegis features`: payments without Kafka."""
+"""`aegis decide` and `aegis features`: payments without Kafka."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,54 +15,9 @@ if TYPE_CHECKING:
     from aegis_app.core.intake import Refused
     from aegis_app.core.payment import Transaction
     from aegis_app.settings import Settings
-    from aegis_app.simulate import Labelled
 
 STRIDE = 1000
 """Payments between two looks at the progress bar."""
-
-output = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
-
-
-@click.command()
-@click.option("--cards", type=click.IntRange(min=1), default=1000, show_default=True)
-@click.option("--days", type=click.FloatRange(min=0, min_open=True), default=30, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same payments.")
-@click.option("--fraud-rate", type=click.FloatRange(0, 1, max_open=True), default=0.001, show_default=True, help="Share of payments.")
-@click.option("--start", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), default="2026-01-01", show_default=True, help="In UTC.")
-@click.option("--out", type=output, default="-", help="JSON lines, or parquet by its suffix; stdout where not given.")
-@click.option("--labels", type=output, help="Write what is fraud, a line for each payment.")
-def simulate(cards: int, days: float, seed: int, fraud_rate: float, start: datetime, out: Path, labels: Path | None) -> None:
-    """Make up payments of cardholders with homes and habits, and of fraudsters among them.
-
-    Example: aegis simulate --cards 1000 --days 30 --seed 7 --fraud-rate 0.002 --out payments.jsonl --labels labels.jsonl
-    """
-    from aegis_app.core.payment import encode_transaction
-    from aegis_app.simulate import simulate as course
-
-    payments: Iterable[Labelled] = course(cards, days, seed, start.replace(tzinfo=UTC), fraud_rate)
-    with ExitStack() as files:
-        if labels is not None:
-            payments = _labelling(payments, files.enter_context(options.writing(labels)))
-        counted = _counted((payment.transaction for payment in payments), files, "simulating")
-        if out.suffix == ".parquet":
-            from models.datasets.aegis import write_parquet
-
-            write_parquet(out, counted)
-        else:
-            file = files.enter_context(options.writing(out))
-            for txn in counted:
-                file.write(encode_transaction(txn) + b"\n")
-
-
-def _labelling(payments: Iterable["Labelled"], labels: BinaryIO) -> Iterator["Labelled"]:
-    import msgspec
-
-    encode = msgspec.json.Encoder().encode
-    for payment in payments:
-        txn, fraud = payment.transaction, payment.fraud
-        label = {"transaction_id": txn.transaction_id, "card_id": txn.card_id, "is_fraud": fraud is not None, "fraud_type": fraud}
-        labels.write(encode(label) + b"\n")
-        yield payment
 
 
 def _counted(payments: Iterable["Transaction"], files: ExitStack, doing: str) -> Iterator["Transaction"]:
@@ -77,7 +31,7 @@ def _counted(payments: Iterable["Transaction"], files: ExitStack, doing: str) ->
 @click.command()
 @options.source
 @click.option("--policy", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Policy file; AEGIS_POLICY where not given.")
-@click.option("--out", type=output, default="-", help="Decisions as JSON lines; stdout where not given.")
+@click.option("--out", type=options.output, default="-", help="Decisions as JSON lines; stdout where not given.")
 def decide(source: Path, policy: Path | None, out: Path) -> None:
     """Decide payments without Kafka: the same path as in a worker, over a memory that begins empty and ends with the command.
 

@@ -25,6 +25,7 @@ def _address(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 broker = click.option("--broker", metavar="HOST:PORT", callback=_address, help="Kafka to talk to; AEGIS_BROKER where not given.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 source = click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+output = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 
 
 def _user(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str:
