@@ -297,6 +297,16 @@ def test_decisions_about_other_payments_are_a_failure(tmp_path: Path) -> None:
     assert run(*arguments).stderr.startswith(f"aegis: {decisions}, line 1: ")
 
 
+def test_what_is_simulated_in_other_currencies_compares_by_the_rates_written_beside_it(tmp_path: Path) -> None:
+    payments, rates = tmp_path / "payments.jsonl", tmp_path / "rates.toml"
+    succeed("simulate", "--cards", "200", "--days", "10", "--out", str(payments), "--rates", str(rates))
+
+    decided = json_lines(succeed("decide", str(payments), environment={"AEGIS_RATES": str(rates), "AEGIS_FEATURE_SHARE": "1"}).stdout)
+
+    assert len({each["currency"] for each in decided}) > 2
+    assert all(each["features"]["amount"] is not None for each in decided)
+
+
 def test_simulated_payments_are_written_as_parquet_by_the_suffix(tmp_path: Path) -> None:
     arguments = ("simulate", "--cards", "20", "--days", "3", "--out")
     succeed(*arguments, str(tmp_path / "payments.parquet"))

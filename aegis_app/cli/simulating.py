@@ -33,6 +33,7 @@ STRIDE = 1000
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="What aegis decide made of these payments, so that --labels follow: soon of what was reviewed, seldom of what was blocked.",
 )
+@click.option("--rates", type=options.output, help="Write the exchange rates that hold among these payments, for AEGIS_RATES.")
 def simulate(
     cards: int,
     days: float,
@@ -43,6 +44,7 @@ def simulate(
     truth: Path | None,
     labels: Path | None,
     decisions: Path | None,
+    rates: Path | None,
 ) -> None:
     """Make up payments of cardholders with homes and habits, and of fraudsters among them, in order of arrival.
 
@@ -53,9 +55,12 @@ def simulate(
     if decisions is not None and labels is None:
         raise click.UsageError("--decisions says what --labels are of; give both")
     from aegis_app.core.payment import encode_transaction
-    from aegis_app.simulate import Desk
+    from aegis_app.simulate import RATES_FILE, Desk
     from aegis_app.simulate import simulate as course
 
+    if rates is not None:
+        with options.writing(rates) as file:
+            file.write(RATES_FILE.encode())
     desk = Desk(seed, None if decisions is None else _stopped(decisions))
     payments: Iterable[Labelled] = course(cards, days, seed, start.replace(tzinfo=UTC), fraud_rate)
     with ExitStack() as files:

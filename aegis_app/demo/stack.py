@@ -26,6 +26,7 @@ from aegis_app.kafka.ports import free_port
 from aegis_app.policies import local_policy, with_mode
 from aegis_app.process import Worker, WorkerError
 from aegis_app.settings import Settings
+from aegis_app.simulate import RATES_FILE
 
 READY_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 8.0
@@ -125,11 +126,15 @@ def worker(settings: Settings, directory: Path, interrupts: Interrupts, children
     directory.mkdir(parents=True, exist_ok=True)
     policy = directory / "policy.toml"
     policy.write_text(enforcing(settings))
+    rates = directory / "rates.toml"
+    rates.write_text(RATES_FILE)
     environment = {
         "AEGIS_BROKER": settings.broker,
         "AEGIS_TOPIC_PREFIX": settings.topic_prefix,
         "AEGIS_APP_ID": settings.app_id,
         "AEGIS_POLICY": str(policy.absolute()),
+        "AEGIS_BASE_CURRENCY": "EUR",
+        "AEGIS_RATES": str(rates.absolute()),
     }
     process = Worker(directory / "worker", free_port(prefer=settings.web_port), environment)
     try:

@@ -1,8 +1,10 @@
 """What things cost in the money of a place. Within the simulator, what a thing is worth is counted in EUR cents."""
 
+from importlib.resources import files
 from typing import Final
 
 from aegis_app.core.payment import exponent
+from aegis_app.core.rates import parse_rates
 
 BY_COUNTRY: Final = {
     "GB": "GBP",
@@ -27,29 +29,9 @@ BY_COUNTRY: Final = {
 }
 """Where it is not EUR."""
 
-_TO_THE_EURO: Final = {
-    "EUR": 1.0,
-    "GBP": 0.86,
-    "CHF": 0.94,
-    "CZK": 24.7,
-    "PLN": 4.25,
-    "DKK": 7.46,
-    "NOK": 11.6,
-    "RON": 5.0,
-    "TRY": 46.0,
-    "MAD": 10.6,
-    "AED": 4.25,
-    "KWD": 0.355,
-    "USD": 1.16,
-    "MXN": 21.5,
-    "BRL": 6.3,
-    "NGN": 1750.0,
-    "THB": 37.5,
-    "SGD": 1.5,
-    "JPY": 172.0,
-    "AUD": 1.77,
-}
-"""Rounded, and the same at all times: a payment's worth must not depend on the day it is simulated for."""
+RATES_FILE: Final = files(__package__).joinpath("rates.toml").read_text("utf-8")
+"""Rates at all times: a payment's worth must not depend on the day it is simulated for. Serves as `AEGIS_RATES` too."""
+_TO_THE_EURO: Final = parse_rates(RATES_FILE, "rates.toml", "EUR").per_base
 
 _NOTE: Final = dict.fromkeys(_TO_THE_EURO, 20) | {
     "GBP": 10,
