@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aegis_app.core import habit
 from aegis_app.core.attempts import MOST_EXACT
 from aegis_app.core.card import BLANK, LAYOUT, decode_card, encode_card, learn
 from aegis_app.core.encoding import category_code, channel_code, country_code, kind_code
@@ -88,7 +89,7 @@ def test_habit_is_unknown_to_rules_until_it_is_known() -> None:
     young = remember(*(payment(minute=1500 * number) for number in range(LEAST_HABIT - 1)))
     odd = payment(minute=1500 * LEAST_HABIT, amount_minor=9999_00, country="US", device_id="new", merchant_id="new", payee_id="new")
 
-    hits = [rule.name for rule in RULES if not isinstance(rule.check(odd, seen(young, odd), rule.limits()), str)]
+    hits = [rule.name for rule in RULES if not isinstance(rule.function(odd, seen(young, odd), rule.limits()), str)]
 
     assert hits == []
 
@@ -144,6 +145,19 @@ def test_names_become_numbers_that_never_change_and_zero_is_unknown() -> None:
     assert [channel_code(channel) for channel in (None, *Channel)] == [0, 1, 2, 3, 4, 5, 6, 7]
     assert [country_code(code) for code in (None, "AA", "FR", "ZZ")] == [0, 1, 148, 676]
     assert [category_code(name) for name in (None, "5411", "0000", "shopping_net")] == [0, 5411, 0, 10_090]
+
+
+def test_shares_stay_what_they_are_when_a_tally_is_full() -> None:
+    card = BLANK
+    night, noon = payment(minute=-600, transaction_id="night"), payment(transaction_id="noon")
+    for txn in [night, noon, noon, noon] * 17_500:
+        card = msgspec.structs.replace(card, habit=habit.learn(card.habit, cased(txn)))
+
+    assert card.habit.payments == 70_000
+    assert seen(card, noon).hour_share == pytest.approx(0.75, abs=0.001)
+    assert seen(card, noon).kind_share == pytest.approx(1, abs=0.001)
+    assert seen(card, noon).merchant_share == pytest.approx(65_535 / 70_000)
+    assert len(encode_card(card)) < 1024
 
 
 def test_a_card_of_the_first_layout_keeps_what_it_knew() -> None:

@@ -17,7 +17,7 @@ from aegis_app.core.attempts import Attempts
 from aegis_app.core.case import Case
 from aegis_app.core.days import Days
 from aegis_app.core.habit import Habit
-from aegis_app.core.payment import DAY_MS, GIVES_BACK, MINUTE_MS, Millis, Outcome, Transaction, encode_transaction
+from aegis_app.core.payment import ALLOW, DAY_MS, GIVES_BACK, MINUTE_MS, Millis, Outcome, Transaction, encode_transaction
 from aegis_app.core.uses import find
 
 LAYOUT: Final = 2
@@ -145,7 +145,7 @@ def learn(card: Card, case: Case, settled: Settled, source: int, offset: int) ->
     seen, first = _advance(card.seen, source, offset), card.first if card.first > 0 else at
     if txn.kind in GIVES_BACK:
         return Card(LAYOUT, seen, clock, first, card.attempts, card.days, card.habit, ring)
-    allowed = settled.verdict is Outcome.ALLOW
+    allowed = settled.verdict is ALLOW
     return Card(
         LAYOUT,
         seen,

@@ -41,12 +41,14 @@ _NOTHING: Final = Before(0, 0, 0, 0.0, 0.0)
 def before(days: Days, day: int) -> Before:
     """Sum up the days before `day`."""
     column = array("H", days.days)
-    end = bisect_left(column, day)
-    month = bisect_left(column, max(0, day - 29))
+    if not column or column[-1] < day - 29:
+        return _NOTHING
+    end = len(column) if column[-1] < day else bisect_left(column, day)
+    month = 0 if column[0] >= day - 29 else bisect_left(column, day - 29)
     if month == end:
         return _NOTHING
-    week = bisect_left(column, max(0, day - 6))
-    attempts, money = array("I", days.attempts)[month:end], array("d", days.money)[month:end]
+    week = bisect_left(column, day - 6, month, end)
+    attempts, money = array("I", days.attempts[4 * month : 4 * end]), array("d", days.money[8 * month : 8 * end])
     return Before(sum(attempts[week - month :]), sum(attempts), end - month, sum(money[week - month :]), sum(money))
 
 

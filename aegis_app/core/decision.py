@@ -13,9 +13,9 @@ from aegis_app.core.card import Settled
 from aegis_app.core.case import Case
 from aegis_app.core.features import Features
 from aegis_app.core.lists import Entry, ListName
-from aegis_app.core.payment import SEVERITY, Millis, Outcome, Transaction, encode_transaction, strictest
+from aegis_app.core.payment import ALLOW, SEVERITY, Millis, Outcome, Transaction, encode_transaction, strictest
 from aegis_app.core.policy import Clause, Policy, State
-from aegis_app.core.rules import Failed, Hit
+from aegis_app.core.rules import CLEAR, UNKNOWN, Failed, Hit
 from aegis_app.core.terms import Terms
 
 CODES: Final = (
@@ -125,13 +125,16 @@ def check(txn: Transaction, seen: Features, policy: Policy) -> Findings:
     hits: list[tuple[Clause, Hit]] = _NONE
     shadows: list[str] = _NONE
     failures: list[Failed] = _NONE
-    for clause in policy.asked:
-        found = clause.rule.check(txn, seen, clause.limits)
-        if isinstance(found, str):
+    for clause, ask, limits in policy.asked:
+        try:
+            found = ask(txn, seen, limits)
+        except Exception as error:  # the one broad except of the core: a broken rule is a finding, and must not stop the others
+            failures = [*failures, Failed(clause.rule.name, f"{type(error).__name__}: {error}")]
             continue
-        if isinstance(found, Failed):
-            failures = [*failures, found]
-        elif clause.state is State.ON:
+        if found is CLEAR or found is UNKNOWN:
+            continue
+        assert isinstance(found, Hit)
+        if clause.state is State.ON:
             hits = [*hits, (clause, found)]
         else:
             shadows = [*shadows, clause.rule.name]
@@ -145,10 +148,10 @@ def decide(case: Case, seen: Features, terms: Terms, receipt: Receipt) -> Ruling
     entries = terms.lists.about(txn)
     requests = _requests(findings, entries, policy) if findings.hits or findings.failures or entries else _NONE
     verdict = strictest([request.asks for request in requests])
-    outcome, controlled = verdict if policy.enforces else Outcome.ALLOW, False
+    outcome, controlled = verdict if policy.enforces else ALLOW, False
     if policy.control_share > 0 and policy.enforces and _draw(txn.transaction_id, _CONTROL) < policy.control_share:
         outcome, controlled = _controlled(case, policy, verdict, entries)
-    show = verdict is not Outcome.ALLOW or controlled or _draw(txn.transaction_id, _FEATURES) < terms.feature_share
+    show = verdict is not ALLOW or controlled or _draw(txn.transaction_id, _FEATURES) < terms.feature_share
     return Ruling(
         outcome=outcome,
         verdict=verdict,

@@ -52,8 +52,8 @@ class Habit(Struct, frozen=True, array_like=True, gc=False):
     sum_gap: int = 0
     sum_gap_squared: int = 0
     tallies: bytes = b""
-    """Uint16: payments by hour of the day (24), by weekday from Monday (7), in UTC, by kind (7) and by channel (7, and one for unknown).
-    All are halved when one is full, which leaves shares as they are."""
+    """Uint16: payments by hour of the day (24), by weekday from Monday (7), in UTC, by kind (7), by channel (7, and one for unknown),
+    and all of them. All are halved when one is full, which leaves shares as they are."""
     present_at: Millis = 0
     """The latest with the card present; 0 for none."""
     places: bytes = b""
@@ -141,8 +141,8 @@ def deviation(count: int, total: int, squared: int, value: float) -> float | Non
 _WEEKDAYS: Final = 24
 _KINDS: Final = _WEEKDAYS + 7
 _CHANNELS: Final = _KINDS + len(Kind)
-_TALLIES: Final = _CHANNELS + len(Channel) + 1
-_FULL: Final = 65_535
+_ALL: Final = _CHANNELS + len(Channel) + 1
+_TALLIES: Final = _ALL + 1
 _ONLINE: Final = _CHANNELS + CHANNELS[Channel.ONLINE]
 _PHONE: Final = _CHANNELS + CHANNELS[Channel.PHONE]
 
@@ -153,14 +153,24 @@ def weekday(at: Millis) -> int:
 
 
 def _tally(tallies: bytes, case: Case) -> bytes:
-    counted = array("H", tallies or bytes(2 * _TALLIES))
+    counted = bytearray(tallies or bytes(2 * _TALLIES))
     txn, at = case.txn, case.at
-    places = at // HOUR_MS % 24, _WEEKDAYS + weekday(at), _KINDS + kind_code(txn.kind) - 1, _CHANNELS + channel_code(txn.channel)
-    if _FULL in [counted[place] for place in places]:
-        counted = array("H", [count // 2 for count in counted])
-    for place in places:
-        counted[place] += 1
-    return counted.tobytes()
+    for place in (
+        at // HOUR_MS % 24,
+        _WEEKDAYS + weekday(at),
+        _KINDS + kind_code(txn.kind) - 1,
+        _CHANNELS + channel_code(txn.channel),
+        _ALL,
+    ):
+        low = 2 * place
+        if counted[low] < 255:
+            counted[low] += 1
+        elif counted[low + 1] < 255:
+            counted[low], counted[low + 1] = 0, counted[low + 1] + 1
+        else:
+            halves = array("H", [count // 2 for count in array("H", counted)])
+            return _tally(halves.tobytes(), case)
+    return bytes(counted)
 
 
 class Shares(Struct, frozen=True, gc=False):
@@ -179,17 +189,22 @@ _NO_SHARES: Final = Shares()
 
 def shares(habit: Habit, case: Case) -> Shares:
     """How usual the hour, the weekday and the kind of a payment are for the card, and how often it pays from afar."""
-    if not habit.tallies:
+    tallies = habit.tallies
+    if not tallies:
         return _NO_SHARES
-    counted = array("H", habit.tallies)
     hour = case.at // HOUR_MS % 24
-    total = sum(counted[_WEEKDAYS:_KINDS])
+    total = _tallied(tallies, _ALL)
+    around = _tallied(tallies, (hour or 24) - 1) + _tallied(tallies, hour) + _tallied(tallies, (hour + 1) % 24)
     return Shares(
-        (counted[hour - 1 if hour else 23] + counted[hour] + counted[hour + 1 if hour < 23 else 0]) / total,
-        counted[_WEEKDAYS + weekday(case.at)] / total,
-        counted[_KINDS + kind_code(case.txn.kind) - 1] / total,
-        (counted[_ONLINE] + counted[_PHONE]) / total,
+        around / total,
+        _tallied(tallies, _WEEKDAYS + weekday(case.at)) / total,
+        _tallied(tallies, _KINDS + kind_code(case.txn.kind) - 1) / total,
+        (_tallied(tallies, _ONLINE) + _tallied(tallies, _PHONE)) / total,
     )
+
+
+def _tallied(tallies: bytes, place: int) -> int:
+    return tallies[2 * place] | tallies[2 * place + 1] << 8
 
 
 def last_collected(habit: Habit, merchant_id: str) -> int | None:

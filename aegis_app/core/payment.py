@@ -69,9 +69,12 @@ class Outcome(StrEnum):
 SEVERITY: Final[Mapping[Outcome, int]] = {outcome: rank for rank, outcome in enumerate(Outcome)}
 
 
+ALLOW: Final = Outcome.ALLOW  # an enum's member is looked up in Python code, and this one for every payment
+
+
 def strictest(asked: list[Outcome]) -> Outcome:
     """The most severe of what was asked for; `allow` when nobody asked."""
-    return max(asked, key=SEVERITY.__getitem__, default=Outcome.ALLOW)
+    return max(asked, key=SEVERITY.__getitem__) if asked else ALLOW
 
 
 class Transaction(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

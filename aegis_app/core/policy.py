@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from aegis_app.core.payment import Money, Outcome
 from aegis_app.core.rules import RULES, Limits, Rule
+from aegis_app.core.rules.rule import Rulelike
 
 _BY_NAME: Final[Mapping[str, Rule]] = {rule.name: rule for rule in RULES}
 
@@ -64,9 +65,9 @@ class Policy(Struct, frozen=True, dict=True):
     """The largest amount that passes so, minor units of the base currency."""
 
     @cached_property
-    def asked(self) -> tuple[Clause, ...]:
-        """The clauses to check: all but those that are off."""
-        return tuple(clause for clause in self.clauses if clause.state is not State.OFF)
+    def asked(self) -> tuple[tuple[Clause, Rulelike, Limits], ...]:
+        """The clauses to check, all but those that are off, each with its rule's function and limits at hand."""
+        return tuple((clause, clause.rule.function, clause.limits) for clause in self.clauses if clause.state is not State.OFF)
 
     @cached_property
     def version(self) -> str:

@@ -31,14 +31,20 @@ def find(column: bytes, item: bytes, width: int) -> int:
 
 def uses(column: bytes, item: bytes) -> int:
     """How often `item` was used, as far as remembered."""
-    at = find(column, item, WIDTH)
+    at = column.find(item)
+    if at > 0 and at % WIDTH:
+        at = find(column, item, WIDTH)
     return 0 if at < 0 else column[at + 4] | column[at + 5] << 8
 
 
 def use(column: bytes, item: bytes, most: int) -> bytes:
     """The column after one more use of `item`."""
-    at = find(column, item, WIDTH)
+    at = column.find(item)
+    if at > 0 and at % WIDTH:
+        at = find(column, item, WIDTH)
     if at < 0:
         return (column + item + _ONCE)[-most * WIDTH :]
     count = (column[at + 4] | column[at + 5] << 8) + 1
+    if at == len(column) - WIDTH and count <= MOST_USES:
+        return column[:-2] + count.to_bytes(2, "little")
     return column[:at] + column[at + WIDTH :] + item + (count if count < MOST_USES else MOST_USES).to_bytes(2, "little")

@@ -1,12 +1,17 @@
 """Amounts that do not fit the card."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta
 
 from aegis_app.core.features import Features
 from aegis_app.core.payment import GIVES_BACK, Channel, Kind, Transaction, money
 from aegis_app.core.rules.rule import CLEAR, LEAST_HABIT, UNKNOWN, Check, Hit, Limits
+
+# An enum's member is looked up in Python code; each rule is asked about every payment.
+RECURRING: Final = Channel.RECURRING
+TRANSFER: Final = Kind.TRANSFER
+CASH_OUT: Final = Kind.CASH_OUT
 
 Times = Annotated[float, Meta(gt=1, description="times the card's typical amount")]
 Least = Annotated[int, Meta(ge=0, description="smallest amount that matters, minor units of the base currency")]
@@ -103,7 +108,7 @@ def new_device_high_amount(txn: Transaction, seen: Features, limit: NewDeviceHig
 
 def recurring_changed(txn: Transaction, seen: Features, limit: RecurringChanged) -> Check:
     """Recurring payment with another amount than the last time."""
-    if txn.channel is not Channel.RECURRING:
+    if txn.channel is not RECURRING:
         return CLEAR
     if seen.recurring_ratio is None:
         return UNKNOWN
@@ -114,7 +119,7 @@ def recurring_changed(txn: Transaction, seen: Features, limit: RecurringChanged)
 
 def account_drained(txn: Transaction, seen: Features, limit: AccountDrained) -> Check:
     """Transfer or cash-out of nearly everything on the account."""
-    if txn.kind not in (Kind.TRANSFER, Kind.CASH_OUT):
+    if txn.kind is not TRANSFER and txn.kind is not CASH_OUT:
         return CLEAR
     if seen.balance_share is None or seen.amount is None:
         return UNKNOWN
@@ -125,7 +130,7 @@ def account_drained(txn: Transaction, seen: Features, limit: AccountDrained) -> 
 
 def local_then_transfer(txn: Transaction, seen: Features, limit: LocalThenTransfer) -> Check:
     """High transfer to a payee never paid before, soon after the card itself was used."""
-    if txn.kind is not Kind.TRANSFER:
+    if txn.kind is not TRANSFER:
         return CLEAR
     if seen.habit < LEAST_HABIT or seen.new_payee is None or seen.amount_ratio is None:
         return UNKNOWN

@@ -48,10 +48,3 @@ class Rule(Struct, frozen=True):
     @property
     def text(self) -> str:
         return (self.function.__doc__ or "").strip().splitlines()[0]
-
-    def check(self, txn: Transaction, seen: Features, limits: Limits) -> Check | Failed:
-        """Ask the rule; whatever it raises becomes a finding."""
-        try:
-            return self.function(txn, seen, limits)
-        except Exception as error:  # the one broad except of the core: a broken rule must not stop the others
-            return Failed(self.name, f"{type(error).__name__}: {error}")

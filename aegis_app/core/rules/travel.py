@@ -1,12 +1,15 @@
 """A card cannot be in two places."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta
 
 from aegis_app.core.features import Features
 from aegis_app.core.payment import Channel, Kind, Transaction, money
 from aegis_app.core.rules.rule import CLEAR, LEAST_HABIT, UNKNOWN, Check, Hit, Limits
+
+ATM: Final = Channel.ATM
+CASH_OUT: Final = Kind.CASH_OUT
 
 
 class ImpossibleTravel(Limits, frozen=True):
@@ -29,7 +32,7 @@ def impossible_travel(txn: Transaction, seen: Features, limit: ImpossibleTravel)
 
 def cash_far_from_home(txn: Transaction, seen: Features, limit: CashFarFromHome) -> Check:
     """Cash far from home, in a country where the card was never used."""
-    if txn.channel is not Channel.ATM and txn.kind is not Kind.CASH_OUT:
+    if txn.channel is not ATM and txn.kind is not CASH_OUT:
         return CLEAR
     if seen.habit < LEAST_HABIT or seen.km_from_home is None or seen.new_country is None:
         return UNKNOWN
