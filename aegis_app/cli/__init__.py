@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from aegis_app.cli import dead_letters, local, offline, policies, sending, topics
+from aegis_app.cli import backtest, dead_letters, local, offline, policies, sending, topics
 from aegis_app.cli.errors import Failure, explain
 from aegis_app.version import VERSION
 
@@ -47,5 +47,6 @@ for command in (
     sending.send,
     sending.warm,
     offline.decide,
+    backtest.backtest,
 ):
     main.add_command(command)
