@@ -43,13 +43,13 @@ _STYLE: Final[dict[Any, Any]] = {
 
 
 def pictures(report: Report) -> Iterator[tuple[str, str]]:
-    """Caption and SVG of each; those without anything to show are left out."""
+    """Caption and SVG of each; those without anything to show are left out. Two policies are drawn to one scale."""
     names = (" (A)", " (B)") if len(report.policies) == 2 else ("",)
     for name, judgement in zip(names, report.policies, strict=True):
-        yield f"Alerts a day{name}", _alerts(judgement.days)
+        yield f"Alerts a day{name}", _alerts(judgement.days, max(each.most_alerts_a_day for each in report.policies))
     for name, judgement in zip(names, report.policies, strict=True):
         if any(rule.hits.payments for rule in judgement.rules):
-            yield f"What rules hit{name}", _hits(judgement)
+            yield f"What rules hit{name}", _hits(judgement, max(rule.hits.payments for each in report.policies for rule in each.rules))
     for name, judgement in zip(names, report.policies, strict=True):
         if any(figures.fraud_type is not None for figures in judgement.frauds):
             yield f"Frauds by type{name}", _frauds(judgement)
@@ -58,19 +58,19 @@ def pictures(report: Report) -> Iterator[tuple[str, str]]:
             yield f"Payments that two rules hit{name}", _overlaps(judgement)
 
 
-def _alerts(days: Sequence[Day]) -> str:
+def _alerts(days: Sequence[Day], most: int) -> str:
     with _figure(2.3) as (axes, svg):
-        edges = arange(days[0].day, days[-1].day + timedelta(days=2), dtype="datetime64[D]")
+        edges = arange(str(days[0].day), str(days[-1].day + timedelta(days=2)), dtype="datetime64[D]")
         blocked = [day.blocked for day in days]
         axes.stairs([day.alerts for day in days], edges, baseline=blocked, fill=True, color=REVIEW, label="review")
         axes.stairs(blocked, edges, fill=True, color=BLOCK, label="block")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.05 * max(1, most))
         axes.margins(x=0)
         _legend(axes)
     return svg.getvalue()
 
 
-def _hits(judgement: Judgement) -> str:
+def _hits(judgement: Judgement, most: int) -> str:
     hit = [rule for rule in judgement.rules if rule.hits.payments]
     names = [rule.rule if rule.state == State.ON else f"{rule.rule} ({rule.state})" for rule in hit]
     counts = {
@@ -78,7 +78,7 @@ def _hits(judgement: Judgement) -> str:
         ("genuine", GENUINE): [rule.hits.genuine for rule in hit],
         ("not labelled", NOT_LABELLED): [rule.hits.payments - rule.hits.labelled for rule in hit],
     }
-    return _bars(names, counts)
+    return _bars(names, counts, most)
 
 
 def _frauds(judgement: Judgement) -> str:
@@ -88,10 +88,10 @@ def _frauds(judgement: Judgement) -> str:
         ("review", REVIEW): [figures.reviewed for figures in judgement.frauds],
         ("missed", NOT_LABELLED): [figures.frauds - figures.blocked - figures.reviewed for figures in judgement.frauds],
     }
-    return _bars(names, counts)
+    return _bars(names, counts, max(figures.frauds for figures in judgement.frauds))
 
 
-def _bars(names: Sequence[str], counts: Mapping[tuple[str, str], Sequence[int]]) -> str:
+def _bars(names: Sequence[str], counts: Mapping[tuple[str, str], Sequence[int]], most: int) -> str:
     """A bar for each name, the first on top; its pieces by word and colour."""
     with _figure(0.7 + ROW * len(names)) as (axes, svg):
         places = range(len(names))
@@ -101,6 +101,7 @@ def _bars(names: Sequence[str], counts: Mapping[tuple[str, str], Sequence[int]])
                 axes.barh(places, lengths, left=reached, height=0.72, color=color, label=word)
                 reached = [start + length for start, length in zip(reached, lengths, strict=True)]
         axes.set_yticks(places, names)
+        axes.set_xlim(0, 1.02 * most)
         axes.invert_yaxis()
         _legend(axes)
     return svg.getvalue()
