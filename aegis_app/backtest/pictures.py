@@ -30,6 +30,8 @@ _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "font.family": ["sans-serif"],
     "font.size": 9.0,
+    # Ids by content: those of equal things are equal, so pictures can stand on one page.
+    "svg.hashsalt": "aegis",
     # A "$" in a name is no formula.
     "text.parse_math": False,
     "date.converter": "concise",
@@ -55,7 +57,7 @@ def pictures(report: Report) -> Iterator[tuple[str, str]]:
             yield f"Frauds by type{name}", _frauds(judgement)
     for name, judgement in zip(names, report.policies, strict=True):
         if judgement.overlaps:
-            yield f"Payments that two rules hit{name}", _overlaps(judgement)
+            yield f"Share of a rule's hits (row) that another rule hit too{name}", _overlaps(judgement)
 
 
 def _alerts(days: Sequence[Day], most: int) -> str:
@@ -122,7 +124,7 @@ def _overlaps(judgement: Judgement) -> str:
         for row, of_row in zip(centres, shares, strict=True):
             for column, part in zip(centres, of_row, strict=True):
                 if part:
-                    axes.text(column, row, f"{part:.0%}", ha="center", va="center", color="white" if part > 0.55 else QUIET, fontsize=7)
+                    axes.text(column, row, f"{part:.0%}", ha="center", va="center", color="white" if part > 0.4 else QUIET, fontsize=7)
     return svg.getvalue()
 
 
@@ -133,15 +135,10 @@ def _legend(axes: Axes) -> None:
 @contextmanager
 def _figure(height: float) -> Iterator[tuple[Axes, StringIO]]:
     """Axes to draw on, and the text that is filled when it is done."""
-    svg, salt = StringIO(), f"{height}"
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": salt}):
+    svg, whole = StringIO(), StringIO()
+    with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         yield figure.subplots(), svg
-        whole = StringIO()
         figure.savefig(whole, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg.write(_element(whole.getvalue()))
-
-
-def _element(svg: str) -> str:
-    """The element alone: a page has its own head."""
-    return svg[svg.index("<svg") :]
+    # The element alone: a page has its own head.
+    svg.write("<svg" + whole.getvalue().partition("<svg")[2])

@@ -77,11 +77,12 @@ def backtest(
             token=settings.card_id_is_token,
         )
         tally = run(job, cores_for(file) if processes is None else processes, files.enter_context(options.counting("judging")))
+    name = "stdin" if source == options.DASH else str(source)
     for number, reason in sorted(tally.refused):
-        click.echo(f"{source}, line {number}: {reason}", err=True)
+        click.echo(f"{name}, line {number}: {reason}", err=True)
     if not tally.cells:
-        raise Failure(f"{source} holds no payment that can be judged")
-    result = report("stdin" if source == options.DASH else str(source), tally, len(truths), named)
+        raise Failure(f"{name} holds no payment that can be judged")
+    result = report(name, tally, len(truths), named)
     if html is not None:
         from aegis_app.backtest.page import write
 
