@@ -124,7 +124,15 @@ def _overlaps(judgement: Judgement) -> str:
         for row, of_row in zip(centres, shares, strict=True):
             for column, part in zip(centres, of_row, strict=True):
                 if part:
-                    axes.text(column, row, f"{part:.0%}", ha="center", va="center", color="white" if part > 0.4 else QUIET, fontsize=7)
+                    axes.text(
+                        column,
+                        row,
+                        f"{part:.0%}" if part >= 0.01 else "<1%",
+                        ha="center",
+                        va="center",
+                        color="white" if part > 0.4 else QUIET,
+                        fontsize=7,
+                    )
     return svg.getvalue()
 
 

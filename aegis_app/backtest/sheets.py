@@ -128,6 +128,7 @@ def _frauds(named: Sequence[tuple[str, Judgement]]) -> Sheet:
                 percent(figures.recall),
             )
             for both in zip(*(each.frauds for _, each in named), strict=True)
+            if any(figures.fraud_type is not None for figures in named[0][1].frauds)
             for (name, _), figures in zip(named, both, strict=True)
         ),
         words=2,
