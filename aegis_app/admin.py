@@ -1,5 +1,7 @@
 """Topics on a broker: make what is missing, and say what does not fit."""
 
+import asyncio
+from time import monotonic
 from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -10,6 +12,12 @@ from aegis_app.settings import Settings
 from aegis_app.topics import TOPICS, Name, changelog, full_name
 
 TABLES: Final = ("cards",)
+VISIBLE_SECONDS: Final = 1.0
+"""A topic that was only just made may take so long to be seen by every broker."""
+
+
+class MissingTopicError(RuntimeError):
+    """There is no such topic; the message says how to make it."""
 
 
 def wanted(settings: Settings, partitions: int | None = None) -> list[NewTopic]:
@@ -73,6 +81,19 @@ async def partitions(settings: Settings) -> int:
         return _partitions(await _described(client, settings), settings)
 
 
+async def partition_count(settings: Settings, topic: str) -> int:
+    """Partitions of `topic`, its full name. Raises `MissingTopicError`."""
+    deadline = monotonic() + VISIBLE_SECONDS
+    async with _client(settings) as client:
+        while True:
+            (described,) = await client.describe_topics([topic])
+            if described["partitions"]:
+                return len(described["partitions"])
+            if monotonic() > deadline:
+                raise MissingTopicError(f"there is no topic {topic} on {settings.broker}; make it with `aegis topics create`")
+            await asyncio.sleep(0.05)
+
+
 async def check(settings: Settings) -> list[str]:
     """What does not fit, a sentence each; empty where all is well. Raises `KafkaError`."""
     async with _client(settings) as client:
@@ -85,8 +106,9 @@ async def check(settings: Settings) -> list[str]:
         if found is None:
             problems.append(f"{topic.name} is missing; `aegis topics create` makes it")
             continue
-        if len(found) != count:
-            problems.append(f"{topic.name} has {len(found)} partitions, {Name.TRANSACTIONS} has {count}: they must be equal")
+        if len(found) != topic.num_partitions:
+            must = f"{Name.TRANSACTIONS} has {count}: they must be equal" if topic.num_partitions == count else "it must have 1"
+            problems.append(f"{topic.name} has {len(found)} partitions, {must}")
         replicas = min(len(partition["replicas"]) for partition in found)
         if replicas < settings.replication:
             problems.append(f"{topic.name} has {replicas} copies, AEGIS_REPLICATION asks for {settings.replication}")
@@ -95,6 +117,17 @@ async def check(settings: Settings) -> list[str]:
             if not _fits(name, value, actual):
                 problems.append(f"{topic.name}: {name} is {actual}, should be {value}")
     return problems
+
+
+async def retentions(settings: Settings) -> dict[str, int | None]:
+    """For how long each log that holds payments keeps its records, in milliseconds; -1 for ever, `None` where it is compacted."""
+    kept: dict[str, int | None] = {}
+    async with _client(settings) as client:
+        configured = await _configs(client, list(await _described(client, settings)))
+    for name, config in configured.items():
+        if name not in {full_name(Name.LISTS, settings), full_name(Name.POLICIES, settings)}:
+            kept[name] = None if "compact" in str(config.get("cleanup.policy")) else int(config["retention.ms"])
+    return kept
 
 
 def _fits(name: str, value: str, actual: str | None) -> bool:

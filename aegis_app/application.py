@@ -1,10 +1,15 @@
-"""The one Faust application: its settings, its topics, its policy."""
+"""The one Faust application: its settings, its topics, and the terms in force."""
 
 from typing import Final
 
+from aegis_app.broadcast import Broadcast
+from aegis_app.core.payment import DAY_MS
 from aegis_app.core.policy import PolicyError
-from aegis_app.core.screen import Terms
-from aegis_app.policies import load_policy
+from aegis_app.core.rates import RatesError
+from aegis_app.core.terms import Terms
+from aegis_app.lists import Listed
+from aegis_app.policies import InForce, Policies, local_policy
+from aegis_app.rates import load_rates
 from aegis_app.settings import SettingsError
 from aegis_app.settings import settings as read_settings
 from aegis_app.stream.app import StreamApp
@@ -16,15 +21,30 @@ WAITING: Final = (Name.LABELS,)
 
 try:
     settings = read_settings()
-    policy = load_policy(settings)
-except (SettingsError, PolicyError) as error:
+    otherwise = local_policy(settings)
+    rates = load_rates(settings)
+except (SettingsError, PolicyError, RatesError) as error:
     raise SystemExit(f"aegis: {error}") from None
 
-terms = Terms(policy=policy, ttl=settings.card_ttl_days * 86_400_000, feature_share=settings.feature_share)
+ttl = settings.card_ttl_days * DAY_MS
+lists = Broadcast(settings, Name.LISTS, lambda: Listed(token=settings.card_id_is_token))
+policies = Broadcast(settings, Name.POLICIES, Policies)
+broadcasts = (lists, policies)
 sources = tuple(full_name(name, settings) for name in SOURCES)
 transactions, labels, history = sources
 decisions = full_name(Name.DECISIONS, settings)
 dead_letters = full_name(Name.DEAD_LETTERS, settings)
 
-app = StreamApp(settings, waiting_topics=[full_name(name, settings) for name in WAITING])
+app = StreamApp(settings, waiting_topics=[full_name(name, settings) for name in WAITING], broadcasts=broadcasts)
 payments = app.topic(*sources, key_type=bytes, value_type=bytes)
+
+
+def in_force() -> InForce:
+    """The policy, and where it comes from."""
+    latest = policies.held.latest
+    return otherwise if latest is None else latest
+
+
+def terms() -> Terms:
+    """What payments are judged by now. Ask once for each chunk: within one, nothing changes."""
+    return Terms(in_force().policy, lists.held.lists, rates, ttl, settings.feature_share)

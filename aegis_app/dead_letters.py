@@ -14,8 +14,8 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from msgspec import Struct
 
+from aegis_app.admin import partition_count
 from aegis_app.core.payment import Millis
-from aegis_app.send import partition_count
 from aegis_app.settings import Settings
 from aegis_app.stream.letters import ATTEMPTS, CUT, REDACTED
 from aegis_app.stream.outbox import Outbox, Outgoing
@@ -143,9 +143,7 @@ async def redrive(settings: Settings, letters: Iterable[Filed], sent: Callable[[
     if strange := sorted({letter.origin.topic for letter in wanted.values()} - ours):
         raise LetterError(f"{', '.join(strange)} is no topic of this deployment: check AEGIS_TOPIC_PREFIX")
     partitions = {topic: await partition_count(settings, topic) for topic in {letter.origin.topic for letter in wanted.values()}}
-    outbox = Outbox(settings.connection())
-    try:
-        await outbox.start()
+    async with Outbox(settings.connection()) as outbox:
         async for batch in _batches(settings, wanted):
             records: dict[tuple[str, int], list[Outgoing]] = defaultdict(list)
             notes: dict[int, list[Outgoing]] = defaultdict(list)
@@ -159,8 +157,6 @@ async def redrive(settings: Settings, letters: Iterable[Filed], sent: Callable[[
             topic = full_name(Name.DEAD_LETTERS, settings)
             await asyncio.gather(*(outbox.publish(topic, partition, each) for partition, each in notes.items()))
             sent(len(batch))
-    finally:
-        await outbox.stop()
     return len(wanted)
 
 

@@ -5,11 +5,13 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from aegis_app.core.decision import Ruling
+from aegis_app.core.screen import Screened
 
 PAYMENTS: Final = Counter("aegis_payments_total", "Payments decided, repeats included.", ["outcome", "verdict"])
 DUPLICATES: Final = Counter("aegis_duplicates_total", "Payments whose transaction_id was decided before.")
 CONFLICTS: Final = Counter("aegis_conflicts_total", "Repeated transaction_ids that came with other content.")
+UNRATED: Final = Counter("aegis_unrated_total", "Payments in a currency without a rate: their amounts are compared with nothing.")
+ERASED: Final = Counter("aegis_erased_total", "Cards forgotten because somebody asked for it.")
 DEGRADED: Final = Counter("aegis_degraded_total", "Decisions for which a rule or layer failed.")
 STALE: Final = Counter("aegis_stale_total", "Payments decided over 5 minutes after their record was written.")
 LEARNT_HISTORY: Final = Counter("aegis_history_learnt_total", "Payments learnt without a decision.")
@@ -28,6 +30,8 @@ LAG: Final = Gauge("aegis_lag_payments", "Records not settled yet.", ["topic", "
 LATCHED: Final = Gauge("aegis_latched", "1 while too many dead letters keep this worker from consuming.")
 OWNED: Final = Gauge("aegis_partitions_owned", "Partitions whose cards this worker holds.")
 POLICY: Final = Gauge("aegis_policy_info", "The policy in force: always 1.", ["version", "mode"])
+BROADCAST_AGE: Final = Gauge("aegis_broadcast_age_seconds", "Since this worker last knew that it held all of a topic.", ["topic"])
+BROADCAST_REFUSED: Final = Counter("aegis_broadcast_refused_total", "Records of such a topic that were passed over.", ["topic"])
 
 
 class Tally:
@@ -40,7 +44,8 @@ class Tally:
         self._rules: Tallied[tuple[str, str]] = Tallied()
         self._flags: Tallied[Counter] = Tallied()
 
-    def add(self, ruling: Ruling, *, conflict: bool) -> None:
+    def add(self, screened: Screened) -> None:
+        ruling = screened.ruling
         self._outcomes[ruling.outcome, ruling.verdict] += 1
         if ruling.rules and not ruling.duplicate:
             self._rules.update((rule, "on") for rule in ruling.rules)
@@ -48,8 +53,10 @@ class Tally:
             self._rules.update((rule, "shadow") for rule in ruling.shadow_rules)
         if ruling.duplicate:
             self._flags[DUPLICATES] += 1
-        if conflict:
+        if screened.conflict:
             self._flags[CONFLICTS] += 1
+        if screened.seen is not None and screened.seen.amount is None:
+            self._flags[UNRATED] += 1
         if ruling.degraded:
             self._flags[DEGRADED] += 1
         if ruling.stale:

@@ -1,19 +1,178 @@
-"""The policy in force: that of `AEGIS_POLICY`, or the packaged one."""
+"""The policy in force: the latest on the `policies` topic; while that is empty, that of `AEGIS_POLICY`, or the packaged one."""
 
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from importlib.resources import files
-from typing import Final
+from typing import Annotated, Any, Final
 
-from aegis_app.core.policy import Policy, PolicyError, parse_policy
+import msgspec
+from aiokafka.structs import ConsumerRecord
+from msgspec import Meta, Struct
+
+from aegis_app.broadcast import UnreadableError, read_once, readable
+from aegis_app.core.payment import DAY_MS
+from aegis_app.core.policy import Mode, Policy, PolicyError, parse_policy
+from aegis_app.core.terms import Terms
+from aegis_app.rates import load_rates
 from aegis_app.settings import Settings
+from aegis_app.stream.outbox import Outbox, Outgoing
+from aegis_app.topics import Name, full_name
+
+log = logging.getLogger(__name__)
 
 PACKAGED: Final = "default_policy.toml"
 
 
-def load_policy(settings: Settings) -> Policy:
-    """Raises `PolicyError`."""
-    if settings.policy is None:
-        return parse_policy(files("aegis_app").joinpath(PACKAGED).read_text("utf-8"), PACKAGED)
+class Published(Struct, frozen=True, kw_only=True):
+    """A policy as on the `policies` topic (key: its version, as of who published it). Unknown fields are ignored."""
+
+    text: Annotated[str, Meta(description="the policy file as it was published, TOML")]
+    author: Annotated[str, Meta(min_length=1, max_length=100, description="who published it")]
+    note: Annotated[str, Meta(min_length=1, max_length=500, description="why")]
+    at: Annotated[datetime, Meta(tz=True, description="when")]
+
+
+class InForce(Struct, frozen=True):
+    """A policy, and where it comes from."""
+
+    policy: Policy
+    text: str
+    origin: str
+    """The topic, `AEGIS_POLICY`, or the package."""
+    offset: int | None = None
+    published: Published | None = None
+    published_as: str | None = None
+    """Its version as of who published it: an older Aegis, which knew fewer rules, named it otherwise. These three are the topic's alone."""
+
+    def source(self) -> dict[str, Any]:
+        """Where it comes from, for people."""
+        if self.published is None:
+            return {"from": self.origin}
+        by = self.published
+        return {"from": self.origin, "offset": self.offset, "author": by.author, "note": by.note, "at": by.at}
+
+
+class Policies:
+    """What the records of the topic amount to."""
+
+    def __init__(self) -> None:
+        self.past: list[InForce] = []
+        """All that were published and can be read, in their order."""
+
+    @property
+    def latest(self) -> InForce | None:
+        """The one in force; `None` while nothing is published."""
+        return self.past[-1] if self.past else None
+
+    def apply(self, records: Iterable[ConsumerRecord]) -> None:
+        before = self.latest
+        for key, found in readable(Name.POLICIES, records, _read):
+            if found is None:
+                self.past = [each for each in self.past if each.published_as != key]
+            else:
+                self.past.append(found)
+        if self.latest is not None and self.latest is not before:
+            log.info("Policy %s (%s) is in force: %s", self.latest.policy.version, self.latest.policy.mode, self.latest.source())
+
+    def before_latest(self) -> InForce | None:
+        """The latest with another version than the one in force: asked for a second time, it leads back."""
+        return next((each for each in reversed(self.past) if each.policy != self.past[-1].policy), None)
+
+    def find(self, version: str) -> InForce | None:
+        """The latest of this version."""
+        return next((each for each in reversed(self.past) if version in {each.policy.version, each.published_as}), None)
+
+
+def _read(record: ConsumerRecord) -> tuple[str, InForce | None]:
     try:
-        return parse_policy(settings.policy.read_text("utf-8"), str(settings.policy))
+        key = record.key.decode()
+        if record.value is None:
+            return key, None
+        published = msgspec.json.decode(record.value, type=Published)
+        policy = parse_policy(published.text, record.topic)
+    except PolicyError as error:
+        raise UnreadableError(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise UnreadableError("it is no policy") from None
+    return key, InForce(policy, published.text, record.topic, record.offset, published, key)
+
+
+def local_policy(settings: Settings) -> InForce:
+    """What is in force while nothing is published. Raises `PolicyError`."""
+    if settings.policy is None:
+        text, origin = files("aegis_app").joinpath(PACKAGED).read_text("utf-8"), "the package"
+        return InForce(parse_policy(text, PACKAGED), text, origin)
+    try:
+        text = settings.policy.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyError(f"AEGIS_POLICY: {error}") from None
+    return InForce(parse_policy(text, str(settings.policy)), text, "AEGIS_POLICY")
+
+
+def local_terms(settings: Settings) -> Terms:
+    """What payments are judged by without a broker: local policy and rates, no lists. Raises `PolicyError`, `RatesError`."""
+    return Terms(
+        local_policy(settings).policy, rates=load_rates(settings), ttl=settings.card_ttl_days * DAY_MS, feature_share=settings.feature_share
+    )
+
+
+async def read(settings: Settings) -> Policies:
+    """What is on the topic. Raises `KafkaError`, `MissingTopicError`."""
+    policies = Policies()
+    policies.apply(await read_once(settings, Name.POLICIES))
+    return policies
+
+
+def signed(text: str, *, author: str, note: str, at: datetime) -> Published:
+    """What is to be published. Raises `PolicyError` where a worker could not read it."""
+    parse_policy(text)
+    try:
+        return msgspec.convert({"text": text, "author": author, "note": note, "at": at}, Published)
+    except msgspec.ValidationError as error:
+        raise PolicyError(f"{error}: author and note are some words, at most 100 and 500 characters") from None
+
+
+async def publish(settings: Settings, published: Published) -> InForce:
+    """Put a policy in force for every worker. Raises `KafkaError`."""
+    policy = parse_policy(published.text)
+    topic = full_name(Name.POLICIES, settings)
+    async with Outbox(settings.connection()) as outbox:
+        ((offset, _),) = await outbox.publish(topic, 0, [Outgoing(policy.version.encode(), msgspec.json.encode(published))])
+    return InForce(policy, published.text, topic, offset, published, policy.version)
+
+
+_MODE: Final = re.compile(r"""(?m)^(\s*(?:mode|"mode"|'mode')\s*=\s*)(?:"[^"\n]*"|'[^'\n]*')""")
+
+
+def with_mode(text: str, mode: Mode) -> str:
+    """The policy file `text` with this mode, and everything else as it is, comments included. Raises `PolicyError`."""
+    line = f'"{mode}"'
+    changed, found = _MODE.subn(lambda match: match[1] + line, text, count=1)
+    if not found:
+        changed = f"mode = {line}\n{text}"
+    wanted = parse_policy(text).described() | {"mode": mode.value}
+    try:
+        if parse_policy(changed).described() == wanted:
+            return changed
+    except PolicyError:
+        pass
+    raise PolicyError(f"its mode is written in a way that cannot be changed in place: say mode = {line} on a line of its own")
+
+
+Difference = tuple[str, Any, Any]
+"""Name of an entry, what it was and what it is; `None` for absent."""
+
+
+def difference(old: Policy, new: Policy) -> list[Difference]:
+    """What differs, entry by entry."""
+    was, now = _flat(old.described()), _flat(new.described())
+    return [(name, was.get(name), now.get(name)) for name in was | now if was.get(name) != now.get(name)]
+
+
+def _flat(described: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in described.items():
+        flat |= _flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {above + name: value}
+    return flat

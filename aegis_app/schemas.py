@@ -5,19 +5,55 @@ from typing import Any, Final
 
 import msgspec
 
+from aegis_app.core import encoding
 from aegis_app.core.decision import Decision
-from aegis_app.core.intake import Past
+from aegis_app.core.features import Features
+from aegis_app.core.intake import Erase, Past
+from aegis_app.core.lists import Entry
 from aegis_app.core.payment import Transaction
+from aegis_app.policies import Published
 from aegis_app.settings import PREFIX, Settings
 from aegis_app.topics import Name
 
-RECORDS: Final[Mapping[Name, type]] = {Name.TRANSACTIONS: Transaction, Name.DECISIONS: Decision, Name.HISTORY: Past}
+RECORDS: Final[Mapping[Name, Any]] = {
+    Name.TRANSACTIONS: Transaction,
+    Name.DECISIONS: Decision,
+    Name.HISTORY: Past | Erase,
+    Name.LISTS: Entry,
+    Name.POLICIES: Published,
+}
 """What is on each topic that holds JSON of ours."""
 
 
 def schema(name: Name) -> dict[str, Any]:
     """JSON Schema (2020-12) of a record's value."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(RECORDS[name])}
+
+
+def features_page() -> str:
+    """The catalogue of features as a table in Markdown."""
+    described = msgspec.json.schema(Features)["$defs"][Features.__name__]["properties"]
+    rows = [f"| `{name}` | {each['unit']} | {each['description']} | {each['null']} |" for name, each in described.items()]
+    return "\n".join(
+        [
+            "# Features",
+            "",
+            "How a payment is described to rules and models: by what was known before it, never by what came after. Decisions that are not",
+            "`allow`, and a share of the others, carry them (`features`); `aegis features` writes them for a whole file.",
+            "",
+            "Money is in minor units of the base currency (`AEGIS_BASE_CURRENCY`, by the rates of `AEGIS_RATES`). Windows end at the time",
+            "of the payment and leave it out; what they count are attempts of every outcome, but no refunds and reversals. Habit (usual",
+            "amounts, hours, places, what is new) is learnt from payments whose verdict was `allow`. None of these depends on labels. A",
+            "payment's `attributes` go to models beside them, as they came.",
+            "",
+            "| feature | unit | meaning | null when |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            *(encoding.__doc__ or "").strip().splitlines(),
+            "",
+        ]
+    )
 
 
 def settings_page() -> str:

@@ -7,26 +7,20 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from time import monotonic
 from typing import Final, Generic, Self, TypeVar
 
-from aiokafka.admin import AIOKafkaAdminClient
-
+from aegis_app.admin import partition_count
+from aegis_app.core.intake import Erase, encode_history, read_history
 from aegis_app.core.payment import Millis, Transaction, encode_transaction
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outbox, Outgoing
-from aegis_app.topics import home
+from aegis_app.topics import Name, full_name, home
 
 T = TypeVar("T")
 
 MOST_AHEAD: Final = 4096
 """Payments read before those ahead of them are sent."""
-VISIBLE_SECONDS: Final = 1.0
-"""A topic that was only just made may take so long to be seen by every broker."""
 
 Pace = Callable[[int, Transaction], float]
 """When the n-th payment is due, in seconds after the start."""
-
-
-class MissingTopicError(RuntimeError):
-    """There is no such topic; the message says how to make it."""
 
 
 def at_once(number: int, txn: Transaction) -> float:
@@ -66,10 +60,8 @@ async def send(
     `payments` are read in a thread of their own; what they raise is raised here, after those before it were sent.
     """
     partitions = await partition_count(settings, topic)
-    outbox = Outbox(settings.connection())
     total = 0
-    try:
-        await outbox.start()
+    async with Outbox(settings.connection()) as outbox:
         async for chunk in _paced(payments, pace):
             records: dict[int, list[Outgoing]] = defaultdict(list)
             for txn in chunk:
@@ -78,26 +70,17 @@ async def send(
             await asyncio.gather(*(outbox.publish(topic, partition, batch) for partition, batch in records.items()))
             total += len(chunk)
             sent(len(chunk))
-    finally:
-        await outbox.stop()
     return total
 
 
-async def partition_count(settings: Settings, topic: str) -> int:
-    """Partitions of `topic`. Raises `MissingTopicError`."""
-    client = AIOKafkaAdminClient(**settings.connection())
-    deadline = monotonic() + VISIBLE_SECONDS
-    try:
-        await client.start()
-        while True:
-            (described,) = await client.describe_topics([topic])
-            if described["partitions"]:
-                return len(described["partitions"])
-            if monotonic() > deadline:
-                raise MissingTopicError(f"there is no topic {topic} on {settings.broker}; make it with `aegis topics create`")
-            await asyncio.sleep(0.05)
-    finally:
-        await client.close()
+async def erase(settings: Settings, card_id: str) -> None:
+    """Ask the owner of a card to forget it. Raises `Refused` where this is no card_id."""
+    key, value = card_id.encode(), encode_history(Erase(card_id))
+    read_history(value, key, 0, token=settings.card_id_is_token)
+    topic = full_name(Name.HISTORY, settings)
+    partitions = await partition_count(settings, topic)
+    async with Outbox(settings.connection()) as outbox:
+        await outbox.publish(topic, home(key, partitions), [Outgoing(key, value)])
 
 
 async def _paced(payments: Iterable[Transaction], pace: Pace) -> AsyncIterator[list[Transaction]]:

@@ -48,7 +48,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     web_token: Annotated[str, Meta(min_length=16, description="views then want `Authorization: Bearer <token>`")] | None = None
     canonical_url: Annotated[str | None, Meta(description="how other workers reach this one's views")] = None
 
-    policy: Annotated[Path | None, Meta(description="policy file; the packaged default where unset")] = None
+    base_currency: Annotated[
+        str, Meta(pattern="^[A-Z]{3}$", description="amounts are compared in it (ISO 4217); memory is kept in it, so it never changes")
+    ] = "EUR"
+    rates: Annotated[Path | None, Meta(description="rates file; where unset, only amounts in the base currency are compared")] = None
+    policy: Annotated[Path | None, Meta(description="policy file while none is published; the packaged default where unset")] = None
     card_id_is_token: Annotated[bool, Meta(description="accept card_ids of 12 to 19 digits: they are tokens")] = False
     card_ttl_days: Annotated[int, Meta(ge=31, description="cards idle for longer are forgotten")] = 400
     feature_share: Annotated[float, Meta(ge=0, le=1, description="share of allowed payments whose decision carries its features")] = 0.01

@@ -22,6 +22,8 @@ class Name(StrEnum):
     HISTORY = "history"
     DECISIONS = "decisions"
     DEAD_LETTERS = "dead-letters"
+    LISTS = "lists"
+    POLICIES = "policies"
 
 
 class Topic(Struct, frozen=True):
@@ -32,6 +34,8 @@ class Topic(Struct, frozen=True):
     holds: str
     retention_ms: int | None = None
     compacted: bool = False
+    keep_changes_ms: int | None = None
+    """Of a compacted topic: how long every change stays, before the latest of its key alone does; `None` for no time."""
     partitions: int | None = None
     """`None`: as many as `transactions`."""
 
@@ -44,6 +48,8 @@ class Topic(Struct, frozen=True):
         }
         if self.retention_ms is not None:
             config["retention.ms"] = str(self.retention_ms)
+        if self.keep_changes_ms is not None:
+            config["min.compaction.lag.ms"] = str(self.keep_changes_ms)
         return config
 
 
@@ -53,6 +59,8 @@ TOPICS: Final = (
     Topic(Name.HISTORY, "card_id", "payments to learn without a decision", retention_ms=7 * DAY_MS),
     Topic(Name.DECISIONS, "card_id", "one decision per payment", retention_ms=30 * DAY_MS),
     Topic(Name.DEAD_LETTERS, "as it came", "what could not be read, as it came", retention_ms=30 * DAY_MS),
+    Topic(Name.LISTS, "list:of:value", "entries of allow, deny and watch lists", compacted=True, partitions=1),
+    Topic(Name.POLICIES, "the policy's version", "policies", compacted=True, keep_changes_ms=5 * 365 * DAY_MS, partitions=1),
 )
 SOURCES: Final = (Name.TRANSACTIONS, Name.LABELS, Name.HISTORY)
 """What the owner of a card reads; the order is that of `Card.seen`, and permanent."""

@@ -5,11 +5,11 @@ from typing import Any
 
 from aiokafka.structs import ConsumerRecord
 
-from aegis_app import metrics
-from aegis_app.application import app, dead_letters, decisions, history, payments, settings, terms, transactions
+from aegis_app import application, metrics
+from aegis_app.application import app, dead_letters, decisions, history, payments, settings, transactions
 from aegis_app.core.card import Card
 from aegis_app.core.decision import STALE_MS, Receipt, Ruling, encode_decision, standing
-from aegis_app.core.intake import Reason, Refused, read_past, read_payment
+from aegis_app.core.intake import Erase, Reason, Refused, read_history, read_payment
 from aegis_app.core.payment import Transaction
 from aegis_app.core.screen import HISTORY, TRANSACTIONS, adopt, learn_past, screen
 from aegis_app.stream.letters import Letter, dead_letter
@@ -33,6 +33,7 @@ async def screening(stream: Any) -> None:
 
 def screen_payments(work: Work[Card]) -> None:
     """Decide and learn a chunk of payments; what was learnt before is skipped, what was decided before is adopted."""
+    terms = application.terms()
     now = datetime.now(UTC)
     now_ms = now.timestamp() * 1000
     tally = metrics.Tally()
@@ -40,13 +41,11 @@ def screen_payments(work: Work[Card]) -> None:
     for record in work.records:
         try:
             txn = read_payment(record.value, record.key, record.timestamp, token=settings.card_id_is_token)
-            card = work.recall(txn.card_id)
-            if card is None:
-                check_partition(record)
+            card = recall(work, record, txn.card_id)
         except Refused as refused:
             letters.append(dead_letter(record, refused))
             continue
-        if card is not None and record.offset <= card.seen[TRANSACTIONS]:
+        if is_learnt(work, record, card, TRANSACTIONS):
             tally.skipped += 1
             continue
         ruling = standing(work.owner.recorded.pop(record.offset, ()), txn)
@@ -59,7 +58,7 @@ def screen_payments(work: Work[Card]) -> None:
         screened = screen(card, txn, terms, receipt, record.offset)
         work.learn(txn.card_id, screened.card)
         publish(work, record, txn, screened.ruling)
-        tally.add(screened.ruling, conflict=screened.conflict)
+        tally.add(screened)
     if work.owner.latch.trips(len(work.records), len(letters)):
         owners.latch(work, work.owner.latch.sentence)
         return
@@ -68,24 +67,43 @@ def screen_payments(work: Work[Card]) -> None:
 
 
 def learn_history(work: Work[Card]) -> None:
-    """Learn payments that were decided elsewhere."""
+    """Learn payments that were decided elsewhere, and forget cards."""
+    terms = application.terms()
     letters: list[Letter] = []
-    learnt = 0
+    learnt = erased = 0
     for record in work.records:
         try:
-            past = read_past(record.value, record.key, record.timestamp, token=settings.card_id_is_token)
-            card = work.recall(past.transaction.card_id)
-            if card is None:
-                check_partition(record)
+            past = read_history(record.value, record.key, record.timestamp, token=settings.card_id_is_token)
+            card_id = record.key.decode()
+            card = recall(work, record, card_id)
         except Refused as refused:
             letters.append(dead_letter(record, refused))
             continue
-        if card is not None and record.offset <= card.seen[HISTORY]:
+        if is_learnt(work, record, card, HISTORY):
             continue
-        work.learn(past.transaction.card_id, learn_past(card, past, terms, record.timestamp, record.offset))
-        learnt += 1
+        if isinstance(past, Erase):
+            work.learn(card_id, None)
+            erased += 1
+        else:
+            work.learn(card_id, learn_past(card, past, terms, record.timestamp, record.offset))
+            learnt += 1
     bury(work, letters)
     metrics.LEARNT_HISTORY.inc(learnt)
+    metrics.ERASED.inc(erased)
+
+
+def recall(work: Work[Card], record: ConsumerRecord, card_id: str) -> Card | None:
+    """What is remembered of the card; `None` for nothing. Raises `Refused` where it is not at home in this partition."""
+    card = work.recall(card_id)
+    if card is None:
+        check_partition(record)
+    return card
+
+
+def is_learnt(work: Work[Card], record: ConsumerRecord, card: Card | None, source: int) -> bool:
+    """Whether the record was dealt with before: as the card knows or, where that is forgotten, the partition."""
+    offset: int = record.offset
+    return offset <= work.passed or (card is not None and offset <= card.seen[source])
 
 
 def check_partition(record: ConsumerRecord) -> None:

@@ -25,7 +25,8 @@ from aegis_app.core.card import Card, encode_card
 from aegis_app.core.decision import Receipt, Ruling, decode_ruling
 from aegis_app.core.intake import Refused, read_payment
 from aegis_app.core.policy import Policy, parse_policy
-from aegis_app.core.screen import Terms, adopt, screen
+from aegis_app.core.screen import adopt, screen
+from aegis_app.core.terms import Terms
 from aegis_app.kafka import Kafka, jars
 from aegis_app.kafka.ports import free_port
 from aegis_app.process import Worker

@@ -14,7 +14,9 @@ import msgspec
 
 from aegis_app import admin
 from aegis_app.core.card import BLANK, Settled, encode_card, learn
+from aegis_app.core.case import case
 from aegis_app.core.payment import Outcome, Transaction, encode_transaction
+from aegis_app.core.rates import EUROS
 from aegis_app.kafka import Kafka
 from aegis_app.kafka.ports import free_port
 from aegis_app.process import Worker
@@ -61,7 +63,7 @@ class Rig:
         """Put as many cards on the changelog, each with four payments to remember."""
         card = BLANK
         for offset, txn in enumerate(payments(4, 1)):
-            card = learn(card, txn, Settled(Outcome.ALLOW, Outcome.ALLOW, 0.0, 0), txn.at, 0, offset)
+            card = learn(card, case(txn, txn.at, EUROS), Settled(Outcome.ALLOW, Outcome.ALLOW, 0.0, 0), 0, offset)
         value = encode_card(card)
         records: list[list[Outgoing]] = [[] for _ in range(PARTITIONS)]
         for number in range(cards):
@@ -126,7 +128,5 @@ def cpu_seconds(worker: Worker) -> float:
 
 
 async def _publish(settings: Settings, records: list[list[Outgoing]], topic: str) -> None:
-    outbox = Outbox(settings.connection())
-    await outbox.start()
-    await asyncio.gather(*(outbox.publish(topic, partition, batch) for partition, batch in enumerate(records)))
-    await outbox.stop()
+    async with Outbox(settings.connection()) as outbox:
+        await asyncio.gather(*(outbox.publish(topic, partition, batch) for partition, batch in enumerate(records)))

@@ -15,7 +15,8 @@ from aegis_app.core.card import decode_card, encode_card
 from aegis_app.core.decision import Receipt, encode_decision
 from aegis_app.core.intake import read_payment
 from aegis_app.core.policy import parse_policy
-from aegis_app.core.screen import Terms, screen
+from aegis_app.core.screen import screen
+from aegis_app.core.terms import Terms
 from aegis_app.settings import settings as read_settings
 from aegis_app.topics import Name, full_name
 

@@ -3,10 +3,16 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+from aiokafka.structs import ConsumerRecord
+
 from aegis_app.core.card import BLANK, Card, Settled, learn
+from aegis_app.core.case import Case, case
 from aegis_app.core.decision import Receipt
-from aegis_app.core.features import Features
+from aegis_app.core.features import Features, describe
+from aegis_app.core.lists import Entry, ListName, Of
 from aegis_app.core.payment import Channel, Outcome, Transaction
+from aegis_app.core.rates import EUROS, Rates
 
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 PARIS = {"latitude": 48.857, "longitude": 2.352}
@@ -39,33 +45,62 @@ ALLOWED = Settled(Outcome.ALLOW, Outcome.ALLOW, 0.0, 0)
 BLOCKED = Settled(Outcome.BLOCK, Outcome.BLOCK, 0.9, 1)
 
 
+def cased(txn: Transaction, written: int | None = None, rates: Rates = EUROS) -> Case:
+    """`txn` as it is judged; its record was written at the payment's own time, if not said otherwise."""
+    return case(txn, txn.at if written is None else written, rates)
+
+
 def remember(*payments: Transaction, card: Card = BLANK, settled: Settled = ALLOWED) -> Card:
     """The memory after `payments`, all settled alike."""
     for offset, txn in enumerate(payments, card.seen[0] + 1):
-        card = learn(card, txn, settled, txn.at, 0, offset)
+        card = learn(card, cased(txn), settled, 0, offset)
     return card
+
+
+def seen(card: Card, txn: Transaction) -> Features:
+    """`txn` described by what `card` holds."""
+    return describe(card, cased(txn))
+
+
+UNREMARKABLE: dict[str, Any] = {
+    "saturated": False,
+    "habit": 20,
+    "age_days": 300.0,
+    "seconds_since_last": 86_400.0,
+    "per_active_day": 1.4,
+    "amount": 25_00,
+    "typical_amount": 25_00.0,
+    "amount_ratio": 1.0,
+    "amount_z": 0.0,
+    "amount_to_largest": 0.5,
+    "amount_to_smallest_1h": None,
+    "km": 0.0,
+    "kmh": 0.0,
+    "km_from_home": 0.0,
+    "hour_share": 0.2,
+    "weekday_share": 0.15,
+    "new_payee": None,
+    "recurring_ratio": None,
+    "balance_share": None,
+}
 
 
 def features(**known: Any) -> Features:
     """A description in which nothing stands out, but for what is given."""
     usual: dict[str, Any] = {
-        "attempts_1m": 0,
-        "attempts_10m": 0,
-        "attempts_1h": 0,
-        "attempts_24h": 0,
-        "small_1h": 0,
-        "saturated": False,
-        "per_active_day": 1.4,
-        "seconds_since_last": 86_400.0,
-        "habit": 20,
-        "typical_amount": 25_00.0,
-        "amount_ratio": 1.0,
-        "amount_z": 0.0,
-        "amount_to_largest": 0.5,
-        "km": 0.0,
-        "kmh": 0.0,
-        "new_merchant": False,
-        "new_country": False,
-        "new_device": False,
+        field.name: UNREMARKABLE[field.name] if field.name in UNREMARKABLE else False if field.name.startswith("new_") else 0
+        for field in msgspec.structs.fields(Features)
     }
     return Features(**usual | known)
+
+
+def entry(name: str = "deny", of: str = "card", value: str = "card-1", **fields: Any) -> Entry:
+    """An entry about the usual payment's card on the deny list."""
+    usual: dict[str, Any] = {"reason": "reported stolen", "by": "ana", "at": NOON}
+    return Entry(list=ListName(name), of=Of(of), value=value, **usual | fields)
+
+
+def record(offset: int, key: bytes | None, value: bytes | None, topic: str = "a-topic") -> ConsumerRecord:
+    """A record as a reader gets it."""
+    size = len(key or b""), len(value or b"")
+    return ConsumerRecord(topic, 0, offset, 0, 0, key, value, None, *size, ())

@@ -21,8 +21,9 @@ from aegis_app.backtest.tally import MOST_CASES, Tally
 from aegis_app.core.decision import Reason, Ruling
 from aegis_app.core.payment import Outcome, Transaction, encode_transaction
 from aegis_app.core.policy import Policy, parse_policy
+from aegis_app.core.rates import EUROS, Rates
 from aegis_app.core.rules import RULES
-from aegis_app.core.screen import Terms
+from aegis_app.core.terms import Terms
 from aegis_app.simulate import simulate
 from models.datasets import DatasetError
 from models.datasets.aegis import write_parquet
@@ -161,6 +162,14 @@ def test_without_labels_hits_alerts_overlaps_and_changes_are_told_and_what_needs
     assert [each.payments.payments for each in found.changes] == [2, 1]
 
 
+def test_money_is_in_the_base_currency_where_there_is_a_rate(by_hand: Path) -> None:
+    job = Job(by_hand, (Terms(STRICT, rates=Rates("EUR", {"EUR": 1.0, "USD": 1.25})),), TRUTHS, None, False)
+
+    found = report("payments", backtest(job, 1, lambda number: None), len(TRUTHS), [("policy", STRICT)])
+
+    assert (found.payments.money, found.payments.fraud_money) == ({"EUR": 74_00}, {"EUR": 24_00})
+
+
 def test_what_no_label_speaks_of_can_be_taken_for_genuine(by_hand: Path) -> None:
     found = judged(by_hand, truths=TRUTHS, unlabelled=False)
 
@@ -258,7 +267,7 @@ Counted = tuple[Transaction, Truth, tuple[Ruling, Ruling]]
 def tallied(payments: Iterable[Counted]) -> Tally:
     tally = Tally.of(2)
     for txn, truth, both in payments:
-        tally.count(txn, truth, both)
+        tally.count(txn, truth, both, EUROS)
     return tally
 
 

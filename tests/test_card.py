@@ -1,7 +1,6 @@
 """Memory is exact where it says so, bounded everywhere, and a pure fold."""
 
 import random
-from collections.abc import Sequence
 from datetime import timedelta
 
 import msgspec
@@ -9,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegis_app.core.attempts import HOUR_MS, MINUTE_MS, MOST_EXACT, REACH_MS, add, counts, timeline
+from aegis_app.core.attempts import MOST_EXACT, REACH_MS, Attempts, Recent, add, recent
 from aegis_app.core.card import (
     BLANK,
-    DAY_MS,
     LAYOUT,
     RING,
     Card,
     LayoutError,
+    Ring,
     content_hash,
     decode_card,
     decode_stamp,
@@ -25,61 +24,70 @@ from aegis_app.core.card import (
     recall,
     settled,
 )
-from aegis_app.core.features import describe
-from aegis_app.core.payment import Kind, Transaction
-from tests.make import ALLOWED, BLOCKED, NOON, PARIS, payment, remember
+from aegis_app.core.case import Case
+from aegis_app.core.payment import DAY_MS, HOUR_MS, MINUTE_MS, Kind, Transaction
+from tests.make import ALLOWED, BLOCKED, NOON, PARIS, cased, payment, remember, seen
 
-WINDOWS = (MINUTE_MS, 10 * MINUTE_MS, HOUR_MS, DAY_MS)
 START = 1_772_600_000_000
 moments = st.lists(st.integers(START, START + 3 * DAY_MS), max_size=300)
 
 
-def fold(arrivals: list[int]) -> tuple[Sequence[int], bytes, int]:
-    times, marks, buckets, clock = b"", b"", b"", 0
+def fold(arrivals: list[int]) -> tuple[Attempts, int]:
+    attempts, clock = Attempts(), 0
     for at in arrivals:
         clock = max(clock, at)
-        times, marks, buckets = add(times, marks, buckets, clock, at, 0)
-    return timeline(times), buckets, clock
+        attempts = add(attempts, clock, Case(payment(), at, 100, at), refused=False)
+    return attempts, clock
 
 
-@given(moments, st.integers(0, 3 * DAY_MS), st.sampled_from(WINDOWS))
-def test_a_window_equals_a_recount_from_scratch_whatever_the_order_of_arrival(arrivals: list[int], past: int, window: int) -> None:
+@given(moments, st.integers(0, 3 * DAY_MS))
+def test_windows_equal_a_recount_from_scratch_whatever_the_order_of_arrival(arrivals: list[int], past: int) -> None:
     arrivals = arrivals[:MOST_EXACT]
-    times, buckets, clock = fold(arrivals)
+    attempts, clock = fold(arrivals)
     at = START + past
+    found = recent(attempts, clock, at)
 
-    [counted], saturated = counts(times, buckets, clock, at, [window])
+    for length, counted, money in windows(found):
+        if counted is None:
+            assert at - length < clock - REACH_MS
+        else:
+            assert counted == sum(at - length < arrival <= at for arrival in arrivals)
+            assert money == counted * 100
+    assert not found.saturated
 
-    if counted is None:
-        assert at - window < clock - REACH_MS
-    else:
-        assert counted == sum(at - window < arrival <= at for arrival in arrivals)
-        assert not saturated
 
-
-@given(st.integers(0, 10_000), st.integers(300, 1500), st.integers(1, 2 * DAY_MS), st.sampled_from(WINDOWS))
-def test_beyond_the_exact_ones_a_count_never_falls_below_the_truth(seed: int, number: int, span: int, window: int) -> None:
+@given(st.integers(0, 10_000), st.integers(300, 1500), st.integers(1, 2 * DAY_MS))
+def test_beyond_the_exact_ones_a_count_never_falls_below_the_truth(seed: int, number: int, span: int) -> None:
     draw = random.Random(seed)
     arrivals = [START + draw.randrange(span) for _ in range(number)]
     arrivals.sort(key=lambda at: at + draw.randrange(HOUR_MS))
-    times, buckets, clock = fold(arrivals)
+    attempts, clock = fold(arrivals)
+    found = recent(attempts, clock, clock)
 
-    [counted], saturated = counts(times, buckets, clock, clock, [window])
-    truth = sum(clock - window < arrival <= clock for arrival in arrivals)
+    for length, counted, money in windows(found):
+        truth = sum(clock - length < arrival <= clock for arrival in arrivals)
+        assert counted is not None
+        assert money == counted * 100
+        assert counted >= truth
+        assert counted == truth or found.saturated
 
-    assert counted is not None
-    assert counted >= truth
-    assert counted == truth or saturated
+
+def windows(found: Recent) -> list[tuple[int, int | None, float | None]]:
+    return [
+        (MINUTE_MS, found.attempts_1m, found.money_1m),
+        (10 * MINUTE_MS, found.attempts_10m, found.money_10m),
+        (HOUR_MS, found.attempts_1h, found.money_1h),
+        (DAY_MS, found.attempts_24h, found.money_24h),
+    ]
 
 
 def test_a_bucketed_hour_counts_close_to_the_truth() -> None:
-    arrivals = [START + second * 1000 for second in range(6 * 3600)]
-    times, buckets, clock = fold(arrivals)
+    attempts, clock = fold([START + second * 1000 for second in range(6 * 3600)])
 
-    [hour], _ = counts(times, buckets, clock, clock, [HOUR_MS])
+    hour = recent(attempts, clock, clock).attempts_1h
 
     assert hour is not None
-    assert 3600 <= hour <= 3600 + 2 * 60
+    assert 3600 <= hour <= 3600 + 5 * 60
 
 
 def test_memory_of_a_card_stays_bounded_under_a_hundred_thousand_payments() -> None:
@@ -92,12 +100,12 @@ def test_memory_of_a_card_stays_bounded_under_a_hundred_thousand_payments() -> N
             device_id=f"d{number}",
             country=chr(65 + number % 26) + chr(65 + number // 26 % 26),
         )
-        card = learn(card, txn, ALLOWED if number % 3 else BLOCKED, txn.at, 0, number)
+        card = learn(card, cased(txn), ALLOWED if number % 3 else BLOCKED, 0, number)
         if number % 1000 == 0:
             largest = max(largest, len(encode_card(card)))
 
     assert 4096 < largest <= 8192
-    assert describe(card, txn).saturated
+    assert seen(card, txn).saturated
 
 
 def test_a_card_used_twice_a_day_for_two_months_takes_less_than_two_kibibytes() -> None:
@@ -114,11 +122,11 @@ def test_an_encoded_card_reads_as_it_was() -> None:
     assert decode_stamp(encode_card(card)).clock == card.clock
 
 
-def test_an_older_layout_reads_with_what_it_did_not_know_left_blank() -> None:
+def test_a_card_written_before_a_column_came_reads_with_it_left_blank() -> None:
     card = remember(payment(), payment(minute=5))
-    older = msgspec.msgpack.encode(msgspec.msgpack.decode(encode_card(card))[:-2])
+    older = msgspec.msgpack.encode(msgspec.msgpack.decode(encode_card(card))[:-1])
 
-    assert decode_card(older) == msgspec.structs.replace(card, ring_ids=b"", ring=b"")
+    assert decode_card(older) == msgspec.structs.replace(card, ring=Ring())
 
 
 def test_a_newer_layout_is_refused_rather_than_misread() -> None:
@@ -133,63 +141,63 @@ def test_refunds_and_reversals_leave_velocity_and_habit_alone() -> None:
 
     after = remember(payment(minute=1, kind=Kind.REFUND, amount_minor=900_00), card=card)
 
-    assert after.times == card.times
+    assert after.attempts == card.attempts
+    assert after.days == card.days
     assert after.habit == card.habit
-    assert after.sum_log == card.sum_log
 
 
 def test_attempts_count_always_but_only_allowed_ones_become_habit() -> None:
     card = remember(payment(merchant_id="thief", country="US", amount_minor=5000_00), settled=BLOCKED)
-    seen = describe(card, payment(minute=1))
+    found = seen(card, payment(minute=1))
 
-    assert seen.attempts_10m == 1
-    assert seen.habit == 0
-    assert seen.typical_amount is None
-    assert seen.km is None
+    assert found.attempts_10m == 1
+    assert found.habit == 0
+    assert found.typical_amount is None
+    assert found.km is None
 
 
 def test_a_payment_far_ahead_does_not_advance_the_clock() -> None:
     card = remember(payment())
     ahead = payment(minute=20 * 60)
 
-    after = learn(card, ahead, ALLOWED, payment(minute=1).at, 0, 1)
+    after = learn(card, cased(ahead, payment(minute=1).at), ALLOWED, 0, 1)
 
     assert after.clock == card.clock
-    assert describe(after, payment(minute=2)).attempts_10m == 1
+    assert seen(after, payment(minute=2)).attempts_10m == 1
 
 
 def test_a_late_payment_sees_only_what_lies_before_it() -> None:
     card = remember(payment(), payment(minute=30), payment(minute=31))
 
-    assert describe(card, payment(minute=5)).attempts_10m == 1
-    assert describe(card, payment(minute=-5)).attempts_1h == 0
+    assert seen(card, payment(minute=5)).attempts_10m == 1
+    assert seen(card, payment(minute=-5)).attempts_1h == 0
 
 
 def test_a_window_that_begins_before_memory_does_is_unknown_and_not_zero() -> None:
     card = remember(payment(), payment(minute=60 * 40))
 
-    assert describe(card, payment(minute=60)).attempts_24h is None
-    assert describe(card, payment(minute=60 * 39)).attempts_24h == 0
+    assert seen(card, payment(minute=60)).attempts_24h is None
+    assert seen(card, payment(minute=60 * 39)).attempts_24h == 0
 
 
-def test_an_amount_is_compared_in_its_own_currency_only() -> None:
+def test_an_amount_without_a_rate_is_not_compared() -> None:
     card = remember(*(payment(minute=minute) for minute in range(6)))
 
-    assert describe(card, payment(minute=9, amount_minor=50_00)).amount_ratio == pytest.approx(2)
-    assert describe(card, payment(minute=9, amount_minor=50_00, currency="USD")).amount_ratio is None
+    assert seen(card, payment(minute=9, amount_minor=50_00)).amount_ratio == pytest.approx(2)
+    assert seen(card, payment(minute=9, amount_minor=50_00, currency="USD")).amount_ratio is None
 
 
 def test_speed_is_taken_between_trusted_places() -> None:
     card = remember(payment())
-    paris_to_lyon = describe(card, payment(minute=120, latitude=45.764, longitude=4.8357))
+    paris_to_lyon = seen(card, payment(minute=120, latitude=45.764, longitude=4.8357))
 
     assert paris_to_lyon.km == pytest.approx(391.5, abs=2)
     assert paris_to_lyon.kmh == pytest.approx(391.5 / 2, abs=1)
 
 
 def test_what_is_new_is_unknown_before_anything_is_known() -> None:
-    blank = describe(BLANK, payment(device_id="phone"))
-    known = describe(remember(payment(device_id="phone")), payment(minute=1, merchant_id="other", device_id="phone", country="US"))
+    blank = seen(BLANK, payment(device_id="phone"))
+    known = seen(remember(payment(device_id="phone")), payment(minute=1, merchant_id="other", device_id="phone", country="US"))
 
     assert (blank.new_merchant, blank.new_country, blank.new_device) == (None, None, None)
     assert (known.new_merchant, known.new_country, known.new_device) == (True, True, False)
@@ -198,7 +206,7 @@ def test_what_is_new_is_unknown_before_anything_is_known() -> None:
 def test_home_is_never_a_new_country() -> None:
     card = remember(payment())
 
-    assert describe(card, payment(minute=1, country="DE", home_country="DE")).new_country is False
+    assert seen(card, payment(minute=1, country="DE", home_country="DE")).new_country is False
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=80))
@@ -208,7 +216,7 @@ def test_the_last_32_payments_are_answered_as_before_and_no_more(ids: list[int])
     for number, each in enumerate(ids):
         txn = payment(minute=number, transaction_id=f"t{each}-{number}")
         fresh.append(txn)
-        card = learn(card, txn, BLOCKED if each % 2 else ALLOWED, txn.at, 0, number)
+        card = learn(card, cased(txn), BLOCKED if each % 2 else ALLOWED, 0, number)
 
     for age, txn in enumerate(reversed(fresh)):
         known = settled(card, txn.transaction_id)
@@ -234,12 +242,12 @@ def test_places_of_late_payments_take_their_place_in_time() -> None:
     later = payment(minute=60, latitude=45.764, longitude=4.8357)
     card = remember(later, payment(minute=0))
 
-    assert describe(card, payment(minute=30, **PARIS)).km == pytest.approx(0)
-    assert describe(card, payment(minute=90, latitude=45.764, longitude=4.8357)).km == pytest.approx(0)
+    assert seen(card, payment(minute=30, **PARIS)).km == pytest.approx(0)
+    assert seen(card, payment(minute=90, latitude=45.764, longitude=4.8357)).km == pytest.approx(0)
 
 
 def test_habit_counts_days_before_today_alone() -> None:
     yesterday = [payment(minute=minute, timestamp=NOON - timedelta(days=1, minutes=minute)) for minute in range(3)]
     card = remember(*yesterday, payment(), payment(minute=1))
 
-    assert describe(card, payment(minute=2)).per_active_day == 3
+    assert seen(card, payment(minute=2)).per_active_day == 3

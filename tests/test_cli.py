@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from aegis_app.cli import lists as lists_command
 from aegis_app.cli import main
 from aegis_app.cli.errors import explain
+from aegis_app.core.features import Features
+from aegis_app.core.lists import ListName, Of
 from aegis_app.core.payment import Transaction, decode_transaction, encode_transaction
 from aegis_app.core.rules import RULES
-from aegis_app.schemas import RECORDS, settings_page
+from aegis_app.schemas import RECORDS, features_page, settings_page
 from aegis_app.settings import settings
 from models.datasets import read_payments
-from tests.make import payment
+from tests.make import payment, remember, seen
 
 SCHEMAS = Path(__file__).parent.parent / "docs/schemas"
 DEFAULT_POLICY = Path(__file__).parent.parent / "aegis_app/default_policy.toml"
@@ -102,12 +106,18 @@ def test_the_version_is_that_of_the_package() -> None:
         ("warm", "-", "--outcome", "perhaps"),
         ("simulate", "--cards", "0"),
         ("simulate", "--fraud-rate", "1"),
+        ("simulate", "--decisions", "setup.cfg"),
         ("decide", "-", "--policy", "missing.toml"),
         ("backtest", "-", "--labels", "missing.jsonl"),
         ("backtest", "-", *("--policy", str(DEFAULT_POLICY)) * 3),
         ("dead-letters", "redrive"),
         ("dead-letters", "redrive", "3:17", "--all"),
         ("dead-letters", "list", "--reason", "spite"),
+        ("lists", "add", "forbid", "card", "tok_1", "--reason", "stolen"),
+        ("lists", "add", "deny", "customer", "tok_1", "--reason", "stolen"),
+        ("lists", "add", "deny", "card", "tok_1"),
+        ("policies", "publish", "-"),
+        ("policies", "publish", "missing.toml", "--note", "why"),
     ],
     ids=" ".join,
 )
@@ -129,6 +139,12 @@ def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
         ("dead-letters", "list"),
         ("dead-letters", "show", "3:17"),
         ("dead-letters", "redrive", "--all"),
+        ("lists", "add", "deny", "card", "tok_1", "--reason", "stolen"),
+        ("lists", "remove", "deny", "card", "tok_1"),
+        ("lists", "show"),
+        ("policies", "show"),
+        ("policies", "publish", "-", "--note", "why"),
+        ("policies", "observe"),
     ],
     ids=" ".join,
 )
@@ -143,14 +159,18 @@ def test_without_kafka_one_line_says_what_to_do(arguments: tuple[str, ...]) -> N
 @pytest.mark.parametrize(
     ("arguments", "environment", "message"),
     [
-        (("policies", "show"), {"AEGIS_POLICE": "x"}, "AEGIS_POLICE is not a setting; did you mean AEGIS_POLICY?"),
-        (("policies", "show"), {"AEGIS_POLICY": "missing.toml"}, "missing.toml"),
+        (("policies", "show", "--local"), {"AEGIS_POLICE": "x"}, "AEGIS_POLICE is not a setting; did you mean AEGIS_POLICY?"),
+        (("policies", "show", "--local"), {"AEGIS_POLICY": "missing.toml"}, "missing.toml"),
         (("topics", "check", "--broker", NOBODY), {"AEGIS_PARTITIONS": "none"}, "AEGIS_PARTITIONS='none'"),
         (("topics", "check", "--broker", NOBODY), {"AEGIS_SECURITY_PROTOCOL": "SSL"}, "speaks SSL"),
         (("decide", "-", "--out", "no/such/directory"), {}, "no/such/directory: No such file or directory"),
         (("backtest", "-", "--html", "no/such/page.html"), {}, "no/such/page.html: its directory does not exist; make it first"),
         (("backtest", "-"), {}, "stdin holds no payment that can be judged"),
         (("dead-letters", "show", "seventeen"), {}, "'seventeen' is not a letter's id"),
+        (("lists", "add", "deny", "card", "4111111111111111", "--reason", "x"), {}, "value looks like a card number"),
+        (("lists", "add", "deny", "country", "France", "--reason", "x"), {}, "a country is two capital letters"),
+        (("lists", "add", "deny", "card", "c", "--reason", "x", "--until", "soon"), {}, "Invalid isoformat string: 'soon'"),
+        (("lists", "add", "deny", "card", "c", "--reason", "x", "--until", "2020-01-01"), {}, "until lies before the entry"),
     ],
 )
 def test_what_can_go_wrong_is_one_line_on_stderr(arguments: tuple[str, ...], environment: dict[str, str], message: str) -> None:
@@ -180,7 +200,7 @@ def test_no_schema_is_committed_of_what_no_topic_holds() -> None:
 
 
 def test_policies_show_prints_every_rule_with_its_text_and_limits_and_units() -> None:
-    text = succeed("policies", "show").stdout
+    text = succeed("policies", "show", "--local").stdout
 
     assert all(f"{rule.name}: " in text and rule.text in text for rule in RULES)
     assert "kmh = 1000.0  # speed that no traveller reaches, km/h" in text
@@ -190,9 +210,9 @@ def test_policies_show_obeys_the_setting_and_prints_json(tmp_path: Path) -> None
     file = tmp_path / "policy.toml"
     file.write_text('mode = "enforce"\n[rules.velocity_1m]\nstate = "on"\nasks = "block"\nmost = 9\n')
 
-    packaged = json.loads(succeed("policies", "show", "--json").stdout)
+    packaged = json.loads(succeed("policies", "show", "--local", "--json").stdout)
     settings.cache_clear()
-    ours = json.loads(succeed("policies", "show", "--json", environment={"AEGIS_POLICY": str(file)}).stdout)
+    ours = json.loads(succeed("policies", "show", "--local", "--json", environment={"AEGIS_POLICY": str(file)}).stdout)
 
     assert (packaged["mode"], ours["mode"]) == ("observe", "enforce")
     assert packaged["policy"] != ours["policy"]
@@ -208,19 +228,79 @@ def test_policies_check_names_file_line_and_entry() -> None:
     assert result.stderr.startswith("aegis: stdin, line 3: rules.velocity_1m.most: ")
 
 
-def test_a_simulation_is_the_same_for_the_same_seed_and_its_labels_say_what_is_fraud(tmp_path: Path) -> None:
-    labels = tmp_path / "labels.jsonl"
+def test_an_import_names_every_wrong_line_and_sends_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "cards.csv"
+    file.write_text("list,of,value,reason\ndeny,card,tok_1,stolen\ndeny,card,4111111111111111,stolen\nban,card,tok_2,stolen\n")
+
+    result = run("lists", "import", str(file), "--broker", NOBODY)
+
+    assert result.exit_code == 1
+    number, name, last = result.stderr.splitlines()
+    assert number.startswith(f"{file}, line 3: value looks like a card number")
+    assert name.startswith(f"{file}, line 4: Invalid enum value 'ban'")
+    assert last == "aegis: 2 lines hold no entry; nothing was imported"
+    assert "4111111111111111" not in result.output
+
+
+def test_a_policy_that_is_wrong_or_newer_is_not_published() -> None:
+    result = run("policies", "publish", "-", "--note", "why", "--broker", NOBODY, stdin=b'mode = "enforce"\n[rules.next_years]\n')
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("aegis: stdin, line 2: there is no rule 'next_years'; rules are velocity_1m, ")
+
+
+def test_the_names_that_commands_take_are_those_of_the_lists() -> None:
+    assert tuple(ListName) == lists_command.LISTS
+    assert tuple(Of) == lists_command.KINDS
+
+
+def test_a_simulation_is_the_same_for_the_same_seed_and_the_truth_says_what_is_fraud(tmp_path: Path) -> None:
+    truth = tmp_path / "truth.jsonl"
     arguments = ("simulate", "--cards", "50", "--days", "5", "--fraud-rate", "0.05")
 
-    first = succeed(*arguments, "--seed", "3", "--labels", str(labels))
+    first = succeed(*arguments, "--seed", "3", "--truth", str(truth))
     again, other = succeed(*arguments, "--seed", "3"), succeed(*arguments, "--seed", "4")
 
     assert first.stdout_bytes == again.stdout_bytes != other.stdout_bytes
     payments = [decode_transaction(line) for line in first.stdout_bytes.splitlines()]
-    labelled = json_lines(labels.read_text())
-    assert [label["transaction_id"] for label in labelled] == [txn.transaction_id for txn in payments]
-    assert {label["is_fraud"] for label in labelled} == {True, False}
-    assert all((label["fraud_type"] is not None) is label["is_fraud"] for label in labelled)
+    told = json_lines(truth.read_text())
+    assert [each["transaction_id"] for each in told] == [txn.transaction_id for txn in payments]
+    assert {each["is_fraud"] for each in told} == {True, False}
+    assert all((each["fraud_type"] is not None) is each["is_fraud"] for each in told)
+
+
+def test_simulated_labels_follow_the_decisions_given(tmp_path: Path) -> None:
+    arguments = ("simulate", "--cards", "50", "--days", "20", "--fraud-rate", "0.05", "--labels")
+    before, after, decisions = tmp_path / "before.jsonl", tmp_path / "after.jsonl", tmp_path / "decisions.jsonl"
+
+    payments = succeed(*arguments, str(before)).stdout.splitlines()
+    ids = [json.loads(line)["transaction_id"] for line in payments]
+    decisions.write_text("".join(json.dumps({"transaction_id": one, "outcome": "review"}) + "\n" for one in ids))
+    succeed(*arguments, str(after), "--decisions", str(decisions))
+
+    labels = json_lines(after.read_text())
+    assert list(labels[0]) == [
+        "transaction_id",
+        "card_id",
+        "merchant_id",
+        "timestamp",
+        "is_fraud",
+        "fraud_type",
+        "labelled_at",
+        "source",
+    ]
+    assert "chargeback" in {label["source"] for label in json_lines(before.read_text())}
+    assert {label["transaction_id"] for label in labels if label["source"] == "analyst"} == set(ids)
+
+
+def test_decisions_about_other_payments_are_a_failure(tmp_path: Path) -> None:
+    decisions = tmp_path / "decisions.jsonl"
+    decisions.write_text('{"transaction_id": "t0", "outcome": "block"}\n')
+    arguments = ("simulate", "--cards", "5", "--days", "1", "--labels", str(tmp_path / "labels.jsonl"), "--decisions", str(decisions))
+
+    assert run(*arguments).stderr.startswith("aegis: 1 decisions in ")
+    decisions.write_text("no json\n")
+    assert run(*arguments).stderr.startswith(f"aegis: {decisions}, line 1: ")
 
 
 def test_simulated_payments_are_written_as_parquet_by_the_suffix(tmp_path: Path) -> None:
@@ -270,7 +350,7 @@ def test_decide_reports_bad_lines_by_number_decides_the_rest_and_ends_with_1(tmp
     assert first.startswith(f"{file}, line 2: JSON is malformed")
     assert second.startswith(f"{file}, line 4: Object missing required field")
     assert verdicts.startswith("3 payments")
-    assert last == "aegis: 2 lines hold no payment that can be taken; the decisions of the others are written"
+    assert last == "aegis: 2 lines hold no payment that can be taken; what became of the others is written"
 
 
 def test_decide_reads_parquet_like_json_lines(tmp_path: Path) -> None:
@@ -337,3 +417,26 @@ def test_the_committed_page_of_settings_is_that_of_the_settings() -> None:
     page = (SCHEMAS.parent / "settings.md").read_text()
 
     assert page == settings_page(), "write it anew: python -c 'from aegis_app.schemas import *; print(settings_page(), end=\"\")'"
+
+
+def test_features_are_written_as_they_were_when_each_payment_was_decided(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file, out = tmp_path / "payments.jsonl", tmp_path / "features.parquet"
+    payments = [payment(minute=minute, attributes={"V1": minute / 2}) for minute in range(8)]
+    file.write_bytes(b"\n".join(map(encode_transaction, [*payments, payments[0]])) + b"\nrubbish\n")
+
+    result = run("features", str(file), "--out", str(out))
+
+    rows = parquet.read_table(out).to_pylist()
+    described = {name: rows[6][name] for name in Features.__struct_fields__}
+    assert result.exit_code == 1
+    assert "line 10: " in result.stderr
+    assert len(rows) == 8
+    assert described == msgspec.structs.asdict(seen(remember(*payments[:6]), payments[6]))
+    assert (rows[6]["verdict"], rows[6]["attributes"]) == ("review", [("V1", 3.0)])
+
+
+def test_the_committed_catalogue_of_features_is_what_the_features_say() -> None:
+    page = (SCHEMAS.parent / "features.md").read_text()
+
+    assert page == features_page(), "write it anew: python -c 'from aegis_app.schemas import *; print(features_page(), end=\"\")'"

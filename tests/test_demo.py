@@ -28,7 +28,7 @@ from aegis_app.demo.tally import BLOCKED_SHOWN, KINDS, RECENT, Answer, Count, St
 from aegis_app.settings import Settings
 from aegis_app.simulate import Labelled
 
-TESTING, STOLEN, TAKEOVER = KINDS
+TESTING, STOLEN, TAKEOVER = "card_testing", "stolen_card", "account_takeover"
 
 
 def labelled(number: int, fraud: str | None = None, card_id: str = "c1") -> Labelled:
@@ -39,7 +39,7 @@ def labelled(number: int, fraud: str | None = None, card_id: str = "c1") -> Labe
         currency="EUR",
         timestamp=datetime(2024, 2, 1, 9, number % 60, tzinfo=UTC),
     )
-    return Labelled(txn, fraud)
+    return Labelled(txn, fraud, txn.at)
 
 
 def answer(number: int, outcome: Outcome = Outcome.ALLOW) -> Answer:
@@ -62,7 +62,7 @@ SCENE = Scene(
     p50=0.0031,
     p99=0.0182,
     genuine=Count(12_289, 9, 1),
-    frauds=(Count(30, 0, 61), Count(8, 2, 0), Count()),
+    frauds=(Count(30, 0, 61), Count(), Count(8, 2, 0), *[Count()] * 4),
     blocked=(
         Stopped(labelled(7).transaction, [Reason("impossible_travel", "8,796 km from the last payment, which takes 5,773 km/h")], None),
         Stopped(labelled(5).transaction, [Reason("card_testing", "4 tiny amounts"), Reason("velocity_1m", "5 in a minute")], TESTING, 3),
@@ -84,9 +84,13 @@ SCREEN = """\
  frauds caught 63 of 101, false alarms 10 of 12,299 ───────  views on http://127.0.0.1:6066 ───────
  in truth               allowed    review  blocked  stopped  /health    is it well
  card testing                30         0       61     67 %  /ready     is it ready
- stolen card                  8         2        0     20 %  /rules     the policy
- account takeover             0         0        0        -  /metrics   all figures
- genuine                 12,289         9        1   0.08 %  /cards/c1  one card
+ enumeration                  0         0        0        -  /rules     the policy
+ stolen card                  8         2        0     20 %  /metrics   all figures
+ account takeover             0         0        0        -  /cards/c1  one card
+ compromised terminal         0         0        0        -
+ slow bleed                   0         0        0        -
+ merchant collusion           0         0        0        -
+ genuine                 12,289         9        1   0.08 %
 
  cards blocked last, and why ──────────────────────────────────────────────────────────────────────
  1 Feb 09:07  12.50 EUR  ✗ genuine          8,796 km from the last payment, which takes 5,773 km/h
@@ -95,7 +99,7 @@ SCREEN = """\
 """  # noqa: RUF001
 
 
-def text(scene: Scene, width: int = 100, height: int = 22) -> str:
+def text(scene: Scene, width: int = 100, height: int = 26) -> str:
     console = Console(width=width, height=height, file=StringIO(), force_terminal=True, color_system=None, legacy_windows=False)
     with console.capture() as capture:
         console.print(render(scene))
@@ -111,7 +115,7 @@ def test_the_screen_fits_before_the_first_payment_and_in_a_small_window() -> Non
         SCENE,
         running=0.0,
         genuine=Count(),
-        frauds=(Count(),) * 3,
+        frauds=(Count(),) * len(KINDS),
         blocked=(),
         simulated=None,
         passed=timedelta(),
@@ -120,9 +124,9 @@ def test_the_screen_fits_before_the_first_payment_and_in_a_small_window() -> Non
         p99=None,
     )
 
-    rows = text(empty, width=80, height=20).splitlines()
+    rows = text(empty, width=80, height=24).splitlines()
 
-    assert len(rows) <= 20
+    assert len(rows) <= 24
     assert max(map(len, rows)) <= 80
 
 
@@ -238,7 +242,8 @@ def test_the_summary_tells_the_run_in_four_lines() -> None:
     assert summary(tally) == [
         "4 payments sent, 4 decided: 2 allowed, 1 for review, 1 blocked",
         "latency from send to decision, latest 4: p50 4.0 ms, p99 4.0 ms",
-        "frauds caught 1 of 2: card testing 1 of 1, stolen card 0 of 0, account takeover 0 of 1",
+        "frauds caught 1 of 2: card testing 1 of 1, enumeration 0 of 0, stolen card 0 of 0, account takeover 0 of 1, "
+        "compromised terminal 0 of 0, slow bleed 0 of 0, merchant collusion 0 of 0",
         "false alarms 1 of 2 genuine payments (50 %)",
     ]
 

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from aegis_app.core.intake import HIDDEN, Past, Reason, Refused, encode_past, hide, hide_card_id, read_past, read_payment
+from aegis_app.core.intake import HIDDEN, Past, Reason, Refused, encode_history, hide, hide_card_id, read_history, read_payment
 from aegis_app.core.payment import encode_transaction, looks_like_card_number
 from tests.make import payment
 
@@ -50,10 +50,10 @@ def test_a_token_is_none(card_id: str) -> None:
 
 def test_a_card_number_in_history_is_hidden_too() -> None:
     spaced = "4111  1111  1111  1111"
-    value = encode_past(Past(payment(card_id=spaced)))
+    value = encode_history(Past(payment(card_id=spaced)))
 
     with pytest.raises(Refused) as refused:
-        read_past(value, spaced.encode(), payment().at, token=False)
+        read_history(value, spaced.encode(), payment().at, token=False)
 
     assert refused.value.reason is Reason.CARD_NUMBER
     assert b"1111" not in hide_card_id(value)
@@ -77,6 +77,6 @@ def test_a_time_is_refused_a_day_ahead_of_its_record_and_not_before() -> None:
     txn, day = payment(), 24 * 3_600_000
 
     assert read_payment(encode_transaction(txn), b"card-1", txn.at - day, token=False) == txn
-    for read, value in ((read_payment, encode_transaction(txn)), (read_past, encode_past(Past(txn)))):
+    for read, value in ((read_payment, encode_transaction(txn)), (read_history, encode_history(Past(txn)))):
         with pytest.raises(Refused, match="ahead of the record's"):
             read(value, b"card-1", txn.at - day - 1, token=False)

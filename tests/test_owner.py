@@ -8,10 +8,11 @@ import pytest
 from aegis_app.core.decision import decide, encode_decision, standing
 from aegis_app.core.intake import Past, Reason, Refused
 from aegis_app.core.policy import parse_policy
-from aegis_app.core.screen import HISTORY, Terms, adopt, learn_past
+from aegis_app.core.screen import HISTORY, adopt, learn_past
+from aegis_app.core.terms import Terms
 from aegis_app.stream.letters import Latch, dead_letter
 from aegis_app.stream.owner import Owner
-from tests.make import features, payment, receipt, remember
+from tests.make import cased, features, payment, receipt, remember
 
 
 def owner(**expected: int) -> Owner[Any]:
@@ -70,11 +71,11 @@ def test_the_latch_trips_on_a_share_of_the_last_payments_alone() -> None:
 def test_a_decision_about_another_payment_at_the_same_offset_is_not_adopted() -> None:
     txn, other = payment(), payment(transaction_id="of a topic made anew")
     policy = parse_policy("")
-    records = [encode_decision(each, decide(each, features(), policy, receipt(each))) for each in (other, txn)]
+    records = [encode_decision(each, decide(cased(each), features(), Terms(policy), receipt(each))) for each in (other, txn)]
 
     assert standing(records[:1], txn) is None
     assert standing(records, txn) is not None
-    assert adopt(None, txn, Terms(policy=policy), standing(records, txn), txn.at, 0).habit == 1  # type: ignore[arg-type]  # not None
+    assert adopt(None, txn, Terms(policy=policy), standing(records, txn), txn.at, 0).habit.payments == 1  # type: ignore[arg-type]  # not None
 
 
 def test_history_that_is_known_already_teaches_nothing() -> None:
@@ -84,5 +85,5 @@ def test_history_that_is_known_already_teaches_nothing() -> None:
     again = learn_past(card, Past(txn), Terms(policy=parse_policy("")), txn.at, 9)
 
     assert again.habit == card.habit
-    assert again.times == card.times
+    assert again.attempts == card.attempts
     assert again.seen[HISTORY] == 9

@@ -13,9 +13,9 @@ from aegis_app.core.intake import Reason, Refused
 from aegis_app.core.payment import Outcome, Transaction, encode_transaction
 from aegis_app.core.policy import parse_policy
 from aegis_app.core.replay import read_lines, replay
-from aegis_app.core.screen import Terms
+from aegis_app.core.terms import Terms
 from aegis_app.simulate import simulate
-from tests.make import payment
+from tests.make import cased, payment
 
 TERMS = Terms(policy=parse_policy('mode = "enforce"\n[rules.velocity_1m]\nstate = "on"\nasks = "block"\nmost = 2\n'))
 
@@ -30,11 +30,11 @@ def test_every_payment_is_decided_by_the_fold_of_those_before_it(week: list[Tran
     expected = []
     for offset, txn in enumerate(week):
         card = recall(cards[txn.card_id], txn.at, txn.at, TERMS.ttl)
-        ruling = decide(txn, describe(card, txn), TERMS.policy, Receipt(txn.at, txn.timestamp))
-        cards[txn.card_id] = learn(card, txn, ruling.settled(), txn.at, 0, offset)
+        ruling = decide(cased(txn), describe(card, cased(txn)), TERMS, Receipt(txn.at, txn.timestamp))
+        cards[txn.card_id] = learn(card, cased(txn), ruling.settled(), 0, offset)
         expected.append((txn, ruling))
 
-    assert list(replay(week, TERMS)) == expected
+    assert [(txn, screened.ruling) for txn, screened in replay(week, TERMS)] == expected
     assert {ruling.outcome for _, ruling in expected} == {Outcome.ALLOW, Outcome.BLOCK}  # or else this shows little
 
 
@@ -51,7 +51,7 @@ def test_payments_are_decided_as_they_come_without_waiting_for_the_next() -> Non
 def test_a_repeated_payment_is_answered_as_before_and_not_learnt_again() -> None:
     first, second = payment(transaction_id="one"), payment(seconds=1, transaction_id="two")
 
-    rulings = [ruling for _, ruling in replay([first, first, first, second], TERMS)]
+    rulings = [screened.ruling for _, screened in replay([first, first, first, second], TERMS)]
 
     assert [ruling.duplicate for ruling in rulings] == [False, True, True, False]
     assert rulings[-1].outcome is Outcome.ALLOW  # blocked, had the repeats counted
@@ -60,7 +60,7 @@ def test_a_repeated_payment_is_answered_as_before_and_not_learnt_again() -> None
 def test_cards_do_not_disturb_each_other() -> None:
     burst = [payment(seconds=second, card_id="busy") for second in range(4)]
 
-    rulings = {txn.card_id: ruling for txn, ruling in replay([*burst, payment(seconds=5, card_id="quiet")], TERMS)}
+    rulings = {txn.card_id: screened.ruling for txn, screened in replay([*burst, payment(seconds=5, card_id="quiet")], TERMS)}
 
     assert (rulings["busy"].outcome, rulings["quiet"].outcome) == (Outcome.BLOCK, Outcome.ALLOW)
 

@@ -18,10 +18,11 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from click.testing import CliRunner
 
 from aegis_app import admin
+from aegis_app.admin import MissingTopicError
 from aegis_app.cli import main
-from aegis_app.core.intake import Past, read_past, read_payment
+from aegis_app.core.intake import Past, read_history, read_payment
 from aegis_app.core.payment import Outcome, Transaction, encode_transaction
-from aegis_app.send import MissingTopicError, at_once, at_rate, at_speed, send
+from aegis_app.send import at_once, at_rate, at_speed, send
 from aegis_app.settings import Settings
 from aegis_app.simulate import simulate
 from aegis_app.topics import Name, full_name, home
@@ -189,7 +190,7 @@ def test_warm_puts_payments_on_history_with_the_outcome_they_had(settings: Setti
 
     assert result.exit_code == 0, result.output
     (record,) = [record for records in contents(settings, Name.HISTORY) for record in records]
-    assert read_past(record.value, record.key, record.timestamp, token=False) == Past(payment(), Outcome.REVIEW)
+    assert read_history(record.value, record.key, record.timestamp, token=False) == Past(payment(), Outcome.REVIEW)
 
 
 @pytest.mark.kafka
@@ -225,7 +226,7 @@ def test_a_card_is_at_home_where_kafkas_own_clients_put_it() -> None:
 
 def test_the_simulators_default_start_lies_in_the_past() -> None:
     """A payment far ahead of its Kafka record is refused, and `simulate` feeds `send`."""
-    from aegis_app.cli.offline import simulate as command
+    from aegis_app.cli.simulating import simulate as command
 
     start = next(parameter for parameter in command.params if parameter.name == "start").default
     days = next(parameter for parameter in command.params if parameter.name == "days").default

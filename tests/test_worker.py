@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from aegis_app.core.intake import HIDDEN, Past, encode_past
+from aegis_app.core.intake import HIDDEN, Past, encode_history
 from aegis_app.core.payment import encode_transaction
 from aegis_app.topics import Name, home
 from tests.deployment import PARTITIONS, Deployment, wait_until
@@ -169,7 +169,7 @@ def test_aborted_transactions_are_never_decided_and_hold_nothing_up(deployment: 
 
 def test_history_is_learnt_without_a_decision(deployment: Deployment) -> None:
     past = [Past(payment(card_id="warm", transaction_id=f"warm-{n}", minute=-60 * n)) for n in range(6)]
-    deployment.send_many([(b"warm", encode_past(each)) for each in past], Name.HISTORY)
+    deployment.send_many([(b"warm", encode_history(each)) for each in past], Name.HISTORY)
     wait_until(lambda: deployment.workers[0].get("/cards/warm")[0] == 200, 20, deployment)
     wait_until(lambda: deployment.workers[0].get("/cards/warm")[1]["habit"]["payments"] == 6, 20, deployment)
 
@@ -184,8 +184,8 @@ def test_the_views_say_what_is_known(deployment: Deployment) -> None:
     status, card = worker.get("/cards/seen")
 
     assert status == 200
-    assert card["habit"]["countries"] == ["FR"]
-    assert card["attempts"] == [{"at": "2026-03-04T12:00:00Z", "small": False, "refused": False}]
+    assert card["habit"]["countries"] == {"FR": 1}
+    assert card["attempts"] == [{"at": "2026-03-04T12:00:00Z", "amount_minor": 2500.0, "small": False, "refused": False}]
     assert worker.get("/cards/never")[0] == 404
     assert worker.get("/health")[0] == 200
     assert worker.get("/ready") == (200, {"ready": True, "waits_for": []})

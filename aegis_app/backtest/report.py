@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Struct
 
-from aegis_app.backtest.tally import Case, Cell, Finding, Harm, Sum, Tally
+from aegis_app.backtest.tally import Cell, Changed, Finding, Harm, Sum, Tally
 from aegis_app.core.payment import SEVERITY, Outcome
 from aegis_app.core.policy import Policy, State
 
@@ -130,7 +130,7 @@ class Change(Struct, frozen=True):
     before: Outcome
     after: Outcome
     payments: Group
-    examples: list[Case]
+    examples: list[Changed]
 
 
 class Report(Struct, frozen=True):
@@ -279,7 +279,7 @@ def _frauds(found: Found) -> tuple[FraudFigures, ...]:
     return tuple(figures)
 
 
-def _changes(cells: Cells, cases: Mapping[tuple[Outcome, Outcome], list[Case]]) -> tuple[Change, ...]:
+def _changes(cells: Cells, cases: Mapping[tuple[Outcome, Outcome], list[Changed]]) -> tuple[Change, ...]:
     verdicts = ((cell.findings[0].verdict, cell.findings[1].verdict, cell, paid) for cell, paid in cells)
     groups = _grouped(((before, after), cell, paid) for before, after, cell, paid in verdicts if before is not after)
     order = sorted(groups, key=lambda change: (SEVERITY[change[0]], SEVERITY[change[1]]))

@@ -16,7 +16,7 @@ from aegis_app.backtest.labels import Truth
 from aegis_app.backtest.tally import Tally
 from aegis_app.core.intake import Refused
 from aegis_app.core.replay import read_lines, replay
-from aegis_app.core.screen import Terms
+from aegis_app.core.terms import Terms
 from models.datasets import WHOLE, DatasetError, Example, Part, read_payments
 
 STRIDE: Final = 1000
@@ -90,13 +90,13 @@ def backtest(job: Job, processes: int, count: Callable[[int], object]) -> Tally:
 
 def judge(job: Job, part: Part, count: Callable[[int], object]) -> Tally:
     """Judge the payments of `part`, in their order."""
-    tally = Tally.of(len(job.terms))
+    tally, rates = Tally.of(len(job.terms)), job.terms[0].rates
     examples, *copies = tee(_counted(_examples(job, part, tally), count), 1 + len(job.terms))
     courses = [replay((example.transaction for example in copy), terms) for copy, terms in zip(copies, job.terms, strict=True)]
     for example, *judged in zip(examples, *courses, strict=True):
         if example.transaction.transaction_id in job.truths:
             tally.labelled.add(example.transaction.transaction_id)
-        tally.count(example.transaction, job.truth(example), [ruling for _, ruling in judged])
+        tally.count(example.transaction, job.truth(example), [screened.ruling for _, screened in judged], rates)
     return tally
 
 

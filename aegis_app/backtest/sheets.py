@@ -6,7 +6,7 @@ from typing import Final
 from msgspec import Struct
 
 from aegis_app.backtest.report import Change, Group, Judgement, Report
-from aegis_app.backtest.tally import Case
+from aegis_app.backtest.tally import Changed
 from aegis_app.core.decision import Reason
 from aegis_app.core.payment import money
 
@@ -240,7 +240,7 @@ def _examples(changes: Sequence[Change]) -> Sheet:
     )
 
 
-def _why(case: Case) -> str:
+def _why(case: Changed) -> str:
     """What each policy found, where it found anything."""
     said = [(name, reasons) for name, reasons in zip("AB", case.reasons, strict=True) if reasons]
     return "; ".join(f"{name}: {_sentences(reasons)}" for name, reasons in said)
@@ -250,7 +250,7 @@ def _sentences(reasons: Sequence[Reason]) -> str:
     return ", ".join(f"{reason.code} ({reason.text})" for reason in reasons)
 
 
-def _truth(case: Case) -> str:
+def _truth(case: Changed) -> str:
     match case.truth.is_fraud:
         case None:
             return UNKNOWN

@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from aegis_app.backtest.labels import Truth
-from aegis_app.core.card import DAY_MS
 from aegis_app.core.decision import Reason, Ruling
-from aegis_app.core.payment import Outcome, Transaction
+from aegis_app.core.payment import DAY_MS, Outcome, Transaction
+from aegis_app.core.rates import Rates
 
 MOST_CASES: Final = 5
 """Examples kept of each change of verdict: the earliest, of different cards."""
@@ -54,7 +54,7 @@ class Sum(Struct):
         self.minor += minor
 
 
-class Case(Struct, frozen=True):
+class Changed(Struct, frozen=True):
     """A payment whose verdict differs between the policies, and why."""
 
     timestamp: datetime
@@ -87,7 +87,7 @@ class Tally(Struct):
     cells: dict[Cell, Sum]
     harm: tuple[Harm, ...]
     """For each policy."""
-    cases: dict[tuple[Outcome, Outcome], list[Case]]
+    cases: dict[tuple[Outcome, Outcome], list[Changed]]
     """By verdict under the first policy and under the second, where they differ."""
     repeats: int
     """Payments that came before, with the same transaction_id: answered as then, and counted here only."""
@@ -101,13 +101,13 @@ class Tally(Struct):
         """An empty one."""
         return cls({}, tuple(Harm() for _ in range(policies)), {}, 0, set(), [])
 
-    def count(self, txn: Transaction, truth: Truth, rulings: Sequence[Ruling]) -> None:
-        """Take note of a payment and of each policy's ruling."""
+    def count(self, txn: Transaction, truth: Truth, rulings: Sequence[Ruling], rates: Rates) -> None:
+        """Take note of a payment, of each policy's ruling, and of its money by `rates`."""
         if rulings[0].duplicate:
             self.repeats += 1
             return
         findings = tuple([_finding(ruling) for ruling in rulings])
-        currency, minor = worth(txn)
+        currency, minor = worth(txn, rates)
         cell = Cell(txn.at // DAY_MS, truth, currency, findings)
         found = self.cells.get(cell)
         if found is None:
@@ -136,7 +136,7 @@ class Tally(Struct):
         self.labelled |= other.labelled
         self.refused += other.refused
 
-    def _keep(self, before: Outcome, after: Outcome, case: Case) -> None:
+    def _keep(self, before: Outcome, after: Outcome, case: Changed) -> None:
         cases = self.cases.setdefault((before, after), [])
         for other in cases:
             if other.card_id == case.card_id:
@@ -148,9 +148,10 @@ class Tally(Struct):
         del cases[MOST_CASES:]
 
 
-def worth(txn: Transaction) -> tuple[str, int]:
-    """In which currency a payment counts, and how many minor units: its own, so that two currencies are never added up."""
-    return txn.currency, txn.amount_minor
+def worth(txn: Transaction, rates: Rates) -> tuple[str, int]:
+    """A payment's money in minor units of the base currency; where there is no rate, of its own, which is never added to any other."""
+    minor = rates.to_base(txn.amount_minor, txn.currency)
+    return (txn.currency, txn.amount_minor) if minor is None else (rates.base, minor)
 
 
 def _finding(ruling: Ruling) -> Finding:
@@ -159,5 +160,5 @@ def _finding(ruling: Ruling) -> Finding:
     return Finding(ruling.verdict, tuple(ruling.rules), tuple(ruling.shadow_rules), ruling.degraded)
 
 
-def _case(txn: Transaction, truth: Truth, first: Ruling, second: Ruling) -> Case:
-    return Case(txn.timestamp, txn.card_id, txn.transaction_id, txn.amount_minor, txn.currency, truth, (first.reasons, second.reasons))
+def _case(txn: Transaction, truth: Truth, first: Ruling, second: Ruling) -> Changed:
+    return Changed(txn.timestamp, txn.card_id, txn.transaction_id, txn.amount_minor, txn.currency, truth, (first.reasons, second.reasons))

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from aegis_app.cli import backtest, dead_letters, local, offline, policies, sending, topics
+from aegis_app.cli import backtest, cards, dead_letters, lists, local, offline, policies, sending, simulating, topics
 from aegis_app.cli.errors import Failure, explain
 from aegis_app.version import VERSION
 
@@ -42,11 +42,14 @@ for command in (
     local.kafka,
     topics.topics,
     policies.policies,
+    lists.lists,
     dead_letters.dead_letters,
-    offline.simulate,
+    cards.cards,
+    simulating.simulate,
     sending.send,
     sending.warm,
     offline.decide,
+    offline.features,
     backtest.backtest,
 ):
     main.add_command(command)

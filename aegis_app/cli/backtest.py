@@ -55,13 +55,12 @@ def backtest(
     from aegis_app.backtest.report import report
     from aegis_app.backtest.run import Job, cores_for
     from aegis_app.backtest.run import backtest as run
-    from aegis_app.core.card import DAY_MS
-    from aegis_app.core.screen import Terms
-    from aegis_app.policies import PACKAGED, load_policy
+    from aegis_app.policies import PACKAGED, local_terms
 
     settings = options.settings_with()
     chosen = [msgspec.structs.replace(settings, policy=policy) for policy in policies] or [settings]
-    named = [(str(each.policy or PACKAGED), load_policy(each)) for each in chosen]
+    terms = tuple(local_terms(each) for each in chosen)
+    named = [(PACKAGED if each.policy is None else str(each.policy), under.policy) for each, under in zip(chosen, terms, strict=True)]
     if html is not None:
         from aegis_app.backtest.page import check
 
@@ -71,7 +70,7 @@ def backtest(
         file = files.enter_context(_spooled()) if source == options.DASH else source
         job = Job(
             source=file,
-            terms=tuple(Terms(policy, settings.card_ttl_days * DAY_MS) for _, policy in named),
+            terms=terms,
             truths=truths,
             unlabelled=FRAUD[unlabelled],
             token=settings.card_id_is_token,

@@ -35,8 +35,11 @@ def _ours() -> tuple[type[Exception], ...]:
     places = {
         "aegis_app.settings": "SettingsError",
         "aegis_app.core.policy": "PolicyError",
+        "aegis_app.core.rates": "RatesError",
         "aegis_app.kafka": "KafkaError",
-        "aegis_app.send": "MissingTopicError",
+        "aegis_app.core.lists": "ListError",
+        "aegis_app.core.intake": "Refused",
+        "aegis_app.admin": "MissingTopicError",
         "aegis_app.dead_letters": "LetterError",
         "aegis_app.process": "WorkerError",
         "aegis_app.demo": "DemoError",

@@ -1,11 +1,10 @@
-"""`aegis simulate` and `aegis decide`: payments without Kafka."""
+"""`aegis decide` and `aegis features`: payments without Kafka."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from datetime import UTC, datetime
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,54 +14,10 @@ from aegis_app.cli.errors import Failure
 if TYPE_CHECKING:
     from aegis_app.core.intake import Refused
     from aegis_app.core.payment import Transaction
-    from aegis_app.simulate import Labelled
+    from aegis_app.settings import Settings
 
 STRIDE = 1000
 """Payments between two looks at the progress bar."""
-
-output = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
-
-
-@click.command()
-@click.option("--cards", type=click.IntRange(min=1), default=1000, show_default=True)
-@click.option("--days", type=click.FloatRange(min=0, min_open=True), default=30, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same payments.")
-@click.option("--fraud-rate", type=click.FloatRange(0, 1, max_open=True), default=0.001, show_default=True, help="Share of payments.")
-@click.option("--start", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), default="2026-01-01", show_default=True, help="In UTC.")
-@click.option("--out", type=output, default="-", help="JSON lines, or parquet by its suffix; stdout where not given.")
-@click.option("--labels", type=output, help="Write what is fraud, a line for each payment.")
-def simulate(cards: int, days: float, seed: int, fraud_rate: float, start: datetime, out: Path, labels: Path | None) -> None:
-    """Make up payments of cardholders with homes and habits, and of fraudsters among them.
-
-    Example: aegis simulate --cards 1000 --days 30 --seed 7 --fraud-rate 0.002 --out payments.jsonl --labels labels.jsonl
-    """
-    from aegis_app.core.payment import encode_transaction
-    from aegis_app.simulate import simulate as course
-
-    payments: Iterable[Labelled] = course(cards, days, seed, start.replace(tzinfo=UTC), fraud_rate)
-    with ExitStack() as files:
-        if labels is not None:
-            payments = _labelling(payments, files.enter_context(options.writing(labels)))
-        counted = _counted((payment.transaction for payment in payments), files, "simulating")
-        if out.suffix == ".parquet":
-            from models.datasets.aegis import write_parquet
-
-            write_parquet(out, counted)
-        else:
-            file = files.enter_context(options.writing(out))
-            for txn in counted:
-                file.write(encode_transaction(txn) + b"\n")
-
-
-def _labelling(payments: Iterable["Labelled"], labels: BinaryIO) -> Iterator["Labelled"]:
-    import msgspec
-
-    encode = msgspec.json.Encoder().encode
-    for payment in payments:
-        txn, fraud = payment.transaction, payment.fraud
-        label = {"transaction_id": txn.transaction_id, "card_id": txn.card_id, "is_fraud": fraud is not None, "fraud_type": fraud}
-        labels.write(encode(label) + b"\n")
-        yield payment
 
 
 def _counted(payments: Iterable["Transaction"], files: ExitStack, doing: str) -> Iterator["Transaction"]:
@@ -76,7 +31,7 @@ def _counted(payments: Iterable["Transaction"], files: ExitStack, doing: str) ->
 @click.command()
 @options.source
 @click.option("--policy", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Policy file; AEGIS_POLICY where not given.")
-@click.option("--out", type=output, default="-", help="Decisions as JSON lines; stdout where not given.")
+@click.option("--out", type=options.output, default="-", help="Decisions as JSON lines; stdout where not given.")
 def decide(source: Path, policy: Path | None, out: Path) -> None:
     """Decide payments without Kafka: the same path as in a worker, over a memory that begins empty and ends with the command.
 
@@ -86,15 +41,53 @@ def decide(source: Path, policy: Path | None, out: Path) -> None:
     Example: aegis simulate --cards 1000 | aegis decide - --policy policy.toml > decisions.jsonl
     """
     settings = options.settings_with(policy=policy)
-    from aegis_app.core.card import DAY_MS
     from aegis_app.core.decision import encode_decision
-    from aegis_app.core.replay import read_lines, replay
-    from aegis_app.core.screen import Terms
-    from aegis_app.policies import load_policy
+    from aegis_app.core.replay import replay
+    from aegis_app.policies import local_terms
+
+    tally: Counter[str] = Counter()
+    with _payments(source, settings, "deciding") as payments, options.writing(out) as file:
+        for txn, screened in replay(payments, local_terms(settings)):
+            file.write(encode_decision(txn, screened.ruling) + b"\n")
+            tally[screened.ruling.verdict] += 1
+        verdicts = ", ".join(f"{tally[name]:,} {name}" for name in ("allow", "review", "block"))
+        click.echo(f"{tally.total():,} payments; verdicts: {verdicts}", err=True)
+
+
+@click.command()
+@options.source
+@click.option("--policy", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Policy file; AEGIS_POLICY where not given.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A parquet file: a row for each payment.")
+def features(source: Path, policy: Path | None, out: Path) -> None:
+    """Describe payments as they were described when they were decided: each by what was known before it, and by nothing else.
+
+    FILE is Aegis JSON lines, parquet, or - for JSON lines from stdin. A row has transaction_id, card_id, timestamp, the verdict, every
+    feature (docs/features.md) and the payment's attributes. The policy matters, because only what it allows becomes habit. Repeats of
+    a transaction_id have no row. Lines that hold no payment are reported and passed over; the exit code is then 1.
+
+    Example: aegis features payments.jsonl --out features.parquet
+    """
+    settings = options.settings_with(policy=policy)
+    from aegis_app.core.replay import replay
+    from aegis_app.policies import local_terms
+    from models.datasets.matrix import write_matrix
+
+    with _payments(source, settings, "describing") as payments:
+        rows = (
+            (txn, screened.ruling.verdict, screened.seen)
+            for txn, screened in replay(payments, local_terms(settings))
+            if screened.seen is not None
+        )
+        number = write_matrix(out, rows)
+        click.echo(f"{number:,} payments described", err=True)
+
+
+@contextmanager
+def _payments(source: Path, settings: "Settings", doing: str) -> Iterator[Iterator["Transaction"]]:
+    """The payments of a file, counted on a terminal. Lines that hold none are reported, and in the end raise `Failure`."""
+    from aegis_app.core.replay import read_lines
     from models.datasets import read_payments
 
-    terms = Terms(load_policy(settings), settings.card_ttl_days * DAY_MS, settings.feature_share)
-    tally: Counter[str] = Counter()
     bad = 0
 
     def refuse(number: int, refused: "Refused") -> None:
@@ -108,11 +101,6 @@ def decide(source: Path, policy: Path | None, out: Path) -> None:
         else:
             lines = click.get_binary_stream("stdin") if source == options.DASH else files.enter_context(source.open("rb"))
             payments = read_lines(lines, refuse, token=settings.card_id_is_token)
-        file = files.enter_context(options.writing(out))
-        for txn, ruling in replay(_counted(payments, files, "deciding"), terms):
-            file.write(encode_decision(txn, ruling) + b"\n")
-            tally[ruling.verdict] += 1
-    verdicts = ", ".join(f"{tally[name]:,} {name}" for name in ("allow", "review", "block"))
-    click.echo(f"{tally.total():,} payments; verdicts: {verdicts}", err=True)
+        yield _counted(payments, files, doing)
     if bad:
-        raise Failure(f"{bad:,} lines hold no payment that can be taken; the decisions of the others are written")
+        raise Failure(f"{bad:,} lines hold no payment that can be taken; what became of the others is written")

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -24,6 +25,21 @@ def _address(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 broker = click.option("--broker", metavar="HOST:PORT", callback=_address, help="Kafka to talk to; AEGIS_BROKER where not given.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 source = click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+output = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
+
+
+def _user(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    if value is not None:
+        return value
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        raise click.BadParameter("this user has no name here; say who you are: --by NAME") from None
+
+
+by = click.option("--by", metavar="NAME", callback=_user, help="Who does this, for the record; the user of this machine where not given.")
 
 
 def settings_with(**given: Any) -> "Settings":
@@ -58,7 +74,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def counting(doing: str, total: int | None = None) -> Iterator[Callable[[int], object]]:
-    """A line on stderr, on a terminal alone, that counts payments; call what it yields with each further number."""
+    """A line on stderr, on a terminal alone, that counts what is done; call what it yields with each further number."""
     if not sys.stderr.isatty():
         yield lambda number: None
         return
@@ -70,6 +86,11 @@ def counting(doing: str, total: int | None = None) -> Iterator[Callable[[int], o
     with Progress(TextColumn(doing), *ahead, TaskProgressColumn(show_speed=True), console=console, transient=True) as progress:
         task = progress.add_task(doing, total=total)
         yield lambda number: progress.advance(task, number)
+
+
+def moment(at: datetime) -> str:
+    """A time as people read it, in UTC."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
 def print_json(value: Any) -> None:

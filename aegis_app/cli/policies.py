@@ -1,5 +1,7 @@
 """`aegis policies`."""
 
+import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,10 @@ from aegis_app.cli import options
 
 if TYPE_CHECKING:
     from aegis_app.core.policy import Policy
+    from aegis_app.policies import InForce, Policies
+    from aegis_app.settings import Settings
+
+policy_file = click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
 
 
 @click.group()
@@ -20,48 +26,214 @@ def policies() -> None:
 
 
 @policies.command()
+@click.option("--local", is_flag=True, help="Ask no Kafka: what is in force while nothing is published.")
+@options.broker
 @options.as_json
-def show(as_json: bool) -> None:
-    """Print the policy in force, every default written out: that of AEGIS_POLICY, or the packaged one.
+def show(local: bool, broker: str | None, as_json: bool) -> None:
+    """Print the policy in force, every default written out, and where it comes from.
 
-    Example: AEGIS_POLICY=policy.toml aegis policies show
+    That is the one published last; while none is, that of AEGIS_POLICY, or the packaged one.
+
+    Example: aegis policies show
     """
-    from aegis_app.policies import load_policy
+    settings = options.settings_with(broker=broker)
+    from aegis_app.policies import local_policy
 
-    _print(load_policy(options.settings_with()), as_json)
+    now = local_policy(settings) if local else _in_force(settings)[1]
+    _print(now.policy, as_json, now.source())
 
 
 @policies.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@policy_file
 @options.as_json
 def check(file: Path, as_json: bool) -> None:
     """Read a policy file and print what it means; exits with 1 and names the line if it is wrong.
 
     Example: aegis policies check policy.toml
     """
-    from aegis_app.core.policy import PolicyError, parse_policy
+    from aegis_app.core.policy import parse_policy
+
+    _print(parse_policy(_text(file), _name(file)), as_json)
+
+
+@policies.command()
+@policy_file
+@click.option("--note", required=True, help="Why, for the record.")
+@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@options.by
+@options.broker
+@options.as_json
+def publish(file: Path, note: str, dry_run: bool, by: str, broker: str | None, as_json: bool) -> None:
+    """Put a policy file in force. Every worker takes it up within 2 seconds, between two chunks of payments.
+
+    Example: aegis policies publish policy.toml --note "fewer reviews of contactless payments" --dry-run
+    """
+    settings = options.settings_with(broker=broker)
+    from aegis_app.core.policy import parse_policy
+
+    text = _text(file)
+    parse_policy(text, _name(file))
+    _publish(settings, _in_force(settings)[1], text, note, by, as_json, dry_run=dry_run)
+
+
+@policies.command()
+@click.argument("version", required=False)
+@click.option("--note", help="Why, for the record.")
+@options.by
+@options.broker
+@options.as_json
+def rollback(version: str | None, note: str | None, by: str, broker: str | None, as_json: bool) -> None:
+    """Put an earlier policy in force again: VERSION, or the one before. A second time without VERSION leads back to where you were.
+
+    Example: aegis policies rollback
+    """
+    settings = options.settings_with(broker=broker)
+    from aegis_app.core.policy import PolicyError
+
+    published, now = _in_force(settings)
+    earlier = published.before_latest() if version is None else published.find(version)
+    if earlier is None:
+        wanted = "earlier policy" if version is None else f"policy {version}"
+        raise PolicyError(f"there is no {wanted} on {settings.topic_prefix}policies; see `aegis policies history`")
+    _publish(settings, now, earlier.text, note or f"rolled back from {now.policy.version}", by, as_json)
+
+
+@policies.command()
+@options.broker
+@options.as_json
+def history(broker: str | None, as_json: bool) -> None:
+    """Print the policies that were published, the latest, which is in force, last.
+
+    Example: aegis policies history
+    """
+    settings = options.settings_with(broker=broker)
+    past = _in_force(settings)[0].past
+    for each in past:
+        policy, state = each.policy, "in force" if each is past[-1] else "past"
+        if as_json:
+            options.print_json({"policy": policy.version, "mode": policy.mode, "state": state} | each.source())
+        elif each.published is not None:
+            by = each.published
+            renamed = "" if each.published_as == policy.version else f"  (published as {each.published_as})"
+            click.echo(f"{policy.version}  {options.moment(by.at)}  {policy.mode}  {state}  {by.note}  (by {by.author}){renamed}")
+    if not past and not as_json:
+        click.echo("no policy was published; `aegis policies show` says what is in force")
+
+
+@policies.command()
+@click.option("--note", default="observe", show_default=True, help="Why, for the record.")
+@options.by
+@options.broker
+@options.as_json
+def observe(note: str, by: str, broker: str | None, as_json: bool) -> None:
+    """Stop enforcing, now and everywhere: publish what is in force, but every outcome is allow.
+
+    Example: aegis policies observe --note "blocks too much since 14:00"
+    """
+    _switch("observe", note, by, broker, as_json)
+
+
+@policies.command()
+@click.option("--note", default="enforce", show_default=True, help="Why, for the record.")
+@options.by
+@options.broker
+@options.as_json
+def enforce(note: str, by: str, broker: str | None, as_json: bool) -> None:
+    """Begin to enforce: publish what is in force, but outcomes are what it asks for.
+
+    Example: aegis policies enforce --note "two weeks of observing were fine"
+    """
+    _switch("enforce", note, by, broker, as_json)
+
+
+def _switch(mode: str, note: str, by: str, broker: str | None, as_json: bool) -> None:
+    settings = options.settings_with(broker=broker)
+    from aegis_app.core.policy import Mode
+    from aegis_app.policies import with_mode
+
+    now = _in_force(settings)[1]
+    _publish(settings, now, with_mode(now.text, Mode(mode)), note, by, as_json)
+
+
+def _in_force(settings: "Settings") -> "tuple[Policies, InForce]":
+    """What was published; and the latest of it, or what serves while there is nothing."""
+    from aegis_app.policies import local_policy, read
+
+    published = asyncio.run(read(settings))
+    return published, local_policy(settings) if published.latest is None else published.latest
+
+
+def _publish(settings: "Settings", now: "InForce", text: str, note: str, by: str, as_json: bool, *, dry_run: bool = False) -> None:
+    """Publish `text` unless it is in force already, and say what that changes about `now`."""
+    from aegis_app.core.policy import parse_policy
+    from aegis_app.policies import difference, signed
+    from aegis_app.policies import publish as put
+
+    policy = parse_policy(text)
+    published = signed(text, author=by, note=note, at=datetime.now(UTC))
+    differences = difference(now.policy, policy)
+    is_news = now.published is None or now.text != text
+    offset = None
+    if is_news and not dry_run:
+        offset = asyncio.run(put(settings, published)).offset
+    if as_json:
+        changes = [{"entry": name, "was": was, "is": is_now} for name, was, is_now in differences]
+        options.print_json({"policy": policy.version, "was": now.policy.version, "changes": changes, "offset": offset})
+        return
+    click.echo(f"in force was {now.policy.version}, {now.policy.mode}, from {now.origin}")
+    for name, was, is_now in differences:
+        click.echo(f"    {name}: {_shown(was)} → {_shown(is_now)}")
+    if not is_news:
+        click.echo("that is in force already: nothing to publish")
+    elif dry_run:
+        click.echo(f"{policy.version}, {policy.mode}, would be in force: nothing was published")
+    else:
+        click.echo(f"{policy.version}, {policy.mode}, is in force; workers take it up within 2 seconds")
+
+
+def _shown(value: Any) -> str:
+    return "(none)" if value is None else str(value)
+
+
+def _text(file: Path) -> str:
+    from aegis_app.core.policy import PolicyError
 
     try:
-        text = (click.get_binary_stream("stdin").read() if file == options.DASH else file.read_bytes()).decode()
+        return (click.get_binary_stream("stdin").read() if file == options.DASH else file.read_bytes()).decode()
     except UnicodeDecodeError as error:
-        raise PolicyError(f"{file} is not UTF-8: {error}") from None
-    _print(parse_policy(text, "stdin" if file == options.DASH else str(file)), as_json)
+        raise PolicyError(f"{_name(file)} is not UTF-8: {error}") from None
 
 
-def _print(policy: "Policy", as_json: bool) -> None:
+def _name(file: Path) -> str:
+    return "stdin" if file == options.DASH else str(file)
+
+
+def _print(policy: "Policy", as_json: bool, source: dict[str, Any] | None = None) -> None:
     described = policy.described()
     texts = {clause.rule.name: clause.rule.text for clause in policy.clauses}
     if as_json:
         rules = [{"rule": name, "text": texts[name], **rule} for name, rule in described["rules"].items()]
-        options.print_json({"policy": policy.version} | described | {"rules": rules})
+        options.print_json({"policy": policy.version} | ({"source": source} if source else {}) | described | {"rules": rules})
         return
     effect = "outcomes are what it asks for" if policy.enforces else "every outcome is allow, what it asks for stands beside it"
-    click.echo(f"policy {policy.version}, {described['mode']}: {effect}\nwhen a rule fails: {described['on_failure']}\n")
+    click.echo(f"policy {policy.version}, {described['mode']}: {effect}\nwhen a rule fails: {described['on_failure']}")
+    if source is not None:
+        click.echo(_told(source))
+    click.echo()
     for clause in policy.clauses:
         state = {"on": f"asks for {clause.asks}", "shadow": f"in shadow (would ask for {clause.asks})", "off": "off"}[clause.state]
         click.echo(f"{clause.rule.name}: {state}\n    {clause.rule.text}")
         for name, value, meaning in _limits(clause.limits):
             click.echo(f"    {name} = {value}  # {meaning}")
+
+
+def _told(source: dict[str, Any]) -> str:
+    by = (
+        f", offset {source['offset']}: {source['note']} (by {source['author']}, {options.moment(source['at'])})"
+        if "offset" in source
+        else ""
+    )
+    return f"from {source['from']}{by}"
 
 
 def _limits(limits: Any) -> list[tuple[str, Any, str]]:

@@ -60,13 +60,13 @@ def warm(source: Path, outcome: str, broker: str | None, as_json: bool) -> None:
 
     Example: aegis warm last-30-days.parquet
     """
-    from aegis_app.core.intake import Past, encode_past
+    from aegis_app.core.intake import Past, encode_history
     from aegis_app.core.payment import Outcome
     from aegis_app.send import at_once
     from aegis_app.topics import Name
 
     had = Outcome(outcome)
-    _send(Name.HISTORY, source, lambda txn: encode_past(Past(txn, had)), at_once, broker, as_json)
+    _send(Name.HISTORY, source, lambda txn: encode_history(Past(txn, had)), at_once, broker, as_json)
 
 
 def _send(name: "Name", source: Path, encode: Callable[["Transaction"], bytes], pace: "Pace", broker: str | None, as_json: bool) -> None:

@@ -1,45 +1,33 @@
 """What is remembered about a card: a pure fold of its payments and of what was decided about them.
 
 `learn(card, ...)` gives the next memory and leaves the old one alone. Columns are packed bytes, because thousands of cards a
-second are read and written; sums are fixed-point integers, so that they can be taken back exactly. The whole stays below
-8 KiB. Layout: a MessagePack array that only ever grows at its end, so every older layout reads with defaults.
+second are read and written. The whole stays below 8 KiB. Layout: MessagePack arrays that only ever grow at their ends, so that
+values written before read with defaults.
 """
 
-from array import array
-from bisect import bisect_left
-from functools import cache
-from math import log
 from struct import Struct as Packed
 from typing import Final
 
 import msgspec
 from msgspec import Struct
-from xxhash import xxh3_64_digest, xxh32_digest, xxh32_intdigest
+from xxhash import xxh3_64_digest, xxh32_intdigest
 
-from aegis_app.core.attempts import REFUSED, SMALL, add
-from aegis_app.core.payment import GIVES_BACK, Kind, Millis, Outcome, Transaction, encode_transaction, exponent
+from aegis_app.core import attempts, days, habit
+from aegis_app.core.attempts import Attempts
+from aegis_app.core.case import Case
+from aegis_app.core.days import Days
+from aegis_app.core.habit import Habit
+from aegis_app.core.payment import DAY_MS, GIVES_BACK, MINUTE_MS, Millis, Outcome, Transaction, encode_transaction
+from aegis_app.core.uses import find
 
-LAYOUT: Final = 1
-AHEAD_MS: Final = 5 * 60_000
+LAYOUT: Final = 2
+AHEAD_MS: Final = 5 * MINUTE_MS
 """A payment further ahead of its Kafka record than this does not advance the card's clock."""
-DAY_MS: Final = 86_400_000
-LOG_UNIT: Final = 1 << 20
-"""Fixed point of sums of logarithms."""
-
-MOST_DAYS: Final = 31
-MOST_PLACES: Final = 4
-MOST_MERCHANTS: Final = 48
-MOST_DEVICES: Final = 8
-MOST_COUNTRIES: Final = 12
 RING: Final = 32
-
-PLACE: Final = Packed("<qii")
-"""Time in milliseconds, latitude and longitude in millionths of a degree."""
 RULING: Final = Packed("<IBdQ")
 """Hash of the content, outcome and verdict, score (NaN: none), reason codes as bits."""
 
 _OUTCOMES: Final = tuple(Outcome)
-_ONE: Final = (1).to_bytes(4, "little")
 
 
 class Settled(Struct, frozen=True, gc=False):
@@ -51,32 +39,26 @@ class Settled(Struct, frozen=True, gc=False):
     codes: int
 
 
+class Ring(Struct, frozen=True, array_like=True, gc=False):
+    """The last 32 payments, of whatever kind: packed hashes of their ids, and a `RULING` each."""
+
+    ids: bytes = b""
+    rulings: bytes = b""
+
+
 class Card(Struct, frozen=True, array_like=True, gc=False):
     """Memory of one card. `seen` is the last offset learnt from each of `topics.SOURCES`, -1 for none."""
 
     layout: int = LAYOUT
     seen: tuple[int, int, int] = (-1, -1, -1)
     clock: Millis = 0
-    times: bytes = b""
-    marks: bytes = b""
-    buckets: bytes = b""
-    days: bytes = b""
-    """UTC days since the epoch, sorted uint16; `day_counts` holds the attempts on each, uint32."""
-    day_counts: bytes = b""
-    places: bytes = b""
-    habit: int = 0
-    """Payments that habit was learnt from."""
-    currency: str = ""
-    """The one that habit's amounts are in: that of the first payment."""
-    amounts: int = 0
-    sum_log: int = 0
-    sum_log_squared: int = 0
-    largest: int = 0
-    merchants: bytes = b""
-    devices: bytes = b""
-    countries: bytes = b""
-    ring_ids: bytes = b""
-    ring: bytes = b""
+    """The latest time of a payment that was not ahead of its record."""
+    first: Millis = 0
+    """Of the payment that came first; 0 for none."""
+    attempts: Attempts = Attempts()
+    days: Days = Days()
+    habit: Habit = habit.NONE
+    ring: Ring = Ring()
 
 
 BLANK: Final = Card()
@@ -86,7 +68,7 @@ _decode: Final = msgspec.msgpack.Decoder(Card).decode
 
 
 class Stamp(Struct, frozen=True, array_like=True, gc=False):
-    """The head of an encoded card, for those who need not read the rest."""
+    """The head of an encoded card, in every layout, for those who need not read the rest."""
 
     layout: int
     seen: tuple[int, int, int]
@@ -102,7 +84,14 @@ class LayoutError(ValueError):
 
 def decode_card(raw: bytes) -> Card:
     """Read a card as `encode_card` wrote it, in this layout or an older one."""
-    card = _decode(raw)
+    try:
+        card = _decode(raw)
+    except msgspec.ValidationError:
+        if decode_stamp(raw).layout != 1:
+            raise
+        from aegis_app.core.layout_1 import read  # seldom: each card is written anew at its next payment
+
+        return read(raw)
     if card.layout > LAYOUT:
         raise LayoutError(f"this card has layout {card.layout}, this version reads up to {LAYOUT}: update Aegis first")
     return card
@@ -116,35 +105,21 @@ def recall(card: Card, at: Millis, written: Millis, ttl: Millis) -> Card:
     return card if min(at, written + AHEAD_MS) - card.clock <= ttl or card is BLANK else Card(seen=card.seen, clock=card.clock)
 
 
-def fingerprint(text: str) -> bytes:
-    """Four bytes that stand for a merchant or a device in a small set."""
-    return xxh32_digest(text.encode())
+def content_hash(txn: Transaction) -> int:
+    """Tells two payments with one transaction_id apart; 32 bits."""
+    return xxh32_intdigest(encode_transaction(txn))
 
 
 def _hash(transaction_id: str) -> bytes:
     return xxh3_64_digest(transaction_id.encode())
 
 
-def find(column: bytes, item: bytes) -> int:
-    """Where `item` stands in a column of items of its length, or -1."""
-    width = len(item)
-    at = column.find(item)
-    while at >= 0 and at % width:
-        at = column.find(item, at + 1)
-    return at
-
-
-def content_hash(txn: Transaction) -> int:
-    """Tells two payments with one transaction_id apart; 32 bits."""
-    return xxh32_intdigest(encode_transaction(txn))
-
-
 def settled(card: Card, transaction_id: str) -> tuple[Settled, int] | None:
     """What was decided about an earlier payment of this id, with its content's hash, among the card's last 32."""
-    at = find(card.ring_ids, _hash(transaction_id))
+    at = find(card.ring.ids, _hash(transaction_id), 8)
     if at < 0:
         return None
-    content, ranks, score, codes = RULING.unpack_from(card.ring, at // 8 * RULING.size)
+    content, ranks, score, codes = RULING.unpack_from(card.ring.rulings, at // 8 * RULING.size)
     return (
         Settled(_OUTCOMES[ranks & 3], _OUTCOMES[ranks >> 2], None if score != score else score, codes),
         content,
@@ -156,81 +131,31 @@ def skip(card: Card, source: int, offset: int) -> Card:
     return msgspec.structs.replace(card, seen=_advance(card.seen, source, offset))
 
 
-def learn(card: Card, txn: Transaction, settled: Settled, written: Millis, source: int, offset: int) -> Card:
-    """The memory after `txn`, about which `settled` was decided; `written` is the time of its Kafka record."""
-    at = txn.at
-    clock = max(card.clock, at) if at - written <= AHEAD_MS else card.clock or written
-    ring_ids = card.ring_ids + _hash(txn.transaction_id)
-    ring = card.ring + RULING.pack(
+def learn(card: Card, case: Case, settled: Settled, source: int, offset: int) -> Card:
+    """The memory after a payment about which `settled` was decided."""
+    txn, at = case.txn, case.at
+    clock = max(card.clock, at) if at - case.written <= AHEAD_MS else card.clock or case.written
+    ruling = RULING.pack(
         content_hash(txn),
         _OUTCOMES.index(settled.outcome) | _OUTCOMES.index(settled.verdict) << 2,
         float("nan") if settled.score is None else settled.score,
         settled.codes,
     )
-    seen = _advance(card.seen, source, offset)
-    ring_ids, ring = ring_ids[-RING * 8 :], ring[-RING * RULING.size :]
+    ring = Ring((card.ring.ids + _hash(txn.transaction_id))[-RING * 8 :], (card.ring.rulings + ruling)[-RING * RULING.size :])
+    seen, first = _advance(card.seen, source, offset), card.first if card.first > 0 else at
     if txn.kind in GIVES_BACK:
-        return msgspec.structs.replace(card, seen=seen, clock=clock, ring_ids=ring_ids, ring=ring)
+        return Card(LAYOUT, seen, clock, first, card.attempts, card.days, card.habit, ring)
     allowed = settled.verdict is Outcome.ALLOW
-    mark = (SMALL if is_small(txn) else 0) | (0 if allowed else REFUSED)
-    times, marks, buckets = add(card.times, card.marks, card.buckets, clock, at, mark)
-    days, day_counts = _add_day(card.days, card.day_counts, clock // DAY_MS, at // DAY_MS)
-    if not allowed:
-        return msgspec.structs.replace(
-            card,
-            seen=seen,
-            clock=clock,
-            times=times,
-            marks=marks,
-            buckets=buckets,
-            days=days,
-            day_counts=day_counts,
-            ring_ids=ring_ids,
-            ring=ring,
-        )
-    places = card.places
-    if txn.latitude is not None and txn.longitude is not None and txn.is_card_present:
-        places = _add_place(places, at, txn.latitude, txn.longitude)
-    currency = card.currency or txn.currency
-    amounts, sum_log, sum_log_squared, largest = card.amounts, card.sum_log, card.sum_log_squared, card.largest
-    if txn.amount_minor > 0 and txn.currency == currency:
-        step = log(txn.amount_minor)
-        amounts += 1
-        sum_log += round(step * LOG_UNIT)
-        sum_log_squared += round(step * step * LOG_UNIT)
-        largest = max(largest, txn.amount_minor)
     return Card(
         LAYOUT,
         seen,
         clock,
-        times,
-        marks,
-        buckets,
-        days,
-        day_counts,
-        places,
-        card.habit + 1,
-        currency,
-        amounts,
-        sum_log,
-        sum_log_squared,
-        largest,
-        _remember(card.merchants, txn.merchant_id, MOST_MERCHANTS),
-        _remember(card.devices, txn.device_id, MOST_DEVICES),
-        card.countries if txn.country is None else _move_last(card.countries, txn.country.encode(), MOST_COUNTRIES),
-        ring_ids,
+        first,
+        attempts.add(card.attempts, clock, case, not allowed),
+        days.add(card.days, clock // DAY_MS, at // DAY_MS, case.amount),
+        habit.learn(card.habit, case) if allowed else card.habit,
         ring,
     )
-
-
-def is_small(txn: Transaction) -> bool:
-    """Whether `txn` looks like a test of the card: a verification, or at most two whole units of its currency."""
-    return txn.amount_minor <= _small(txn.currency) or txn.kind is Kind.VERIFICATION
-
-
-@cache
-def _small(currency: str) -> int:
-    return 2 * int(10 ** exponent(currency))
 
 
 def _advance(seen: tuple[int, int, int], source: int, offset: int) -> tuple[int, int, int]:
@@ -238,47 +163,3 @@ def _advance(seen: tuple[int, int, int], source: int, offset: int) -> tuple[int,
     if source == 0:
         return offset, second, third
     return (first, offset, third) if source == 1 else (first, second, offset)
-
-
-def _remember(column: bytes, name: str | None, most: int) -> bytes:
-    return column if name is None else _move_last(column, fingerprint(name), most)
-
-
-def _move_last(column: bytes, item: bytes, most: int) -> bytes:
-    """`column` with `item` at its end, once; the one used longest ago goes where there are too many."""
-    if column.endswith(item):
-        return column
-    at, width = find(column, item), len(item)
-    if at >= 0:
-        return column[:at] + column[at + width :] + item
-    return (column + item)[-most * width :]
-
-
-def _add_day(days: bytes, counted: bytes, today: int, day: int) -> tuple[bytes, bytes]:
-    if day <= today - MOST_DAYS:
-        return days, counted
-    last = int.from_bytes(days[-2:], "little") if days else -1
-    if day == last:
-        return days, counted[:-4] + (int.from_bytes(counted[-4:], "little") + 1).to_bytes(4, "little")
-    if day > last:
-        days, counted = days + day.to_bytes(2, "little"), counted + _ONE
-    else:
-        column, numbers = array("H", days), array("I", counted)
-        place = bisect_left(column, day)
-        if column[place] == day:
-            numbers[place] += 1
-        else:
-            column.insert(place, day)
-            numbers.insert(place, 1)
-        days, counted = column.tobytes(), numbers.tobytes()
-    while int.from_bytes(days[:2], "little") <= today - MOST_DAYS or len(days) > 2 * MOST_DAYS:
-        days, counted = days[2:], counted[4:]
-    return days, counted
-
-
-def _add_place(places: bytes, at: Millis, latitude: float, longitude: float) -> bytes:
-    place = PLACE.pack(at, round(latitude * 1e6), round(longitude * 1e6))
-    if not places or PLACE.unpack_from(places, len(places) - PLACE.size)[0] <= at:
-        return (places + place)[-MOST_PLACES * PLACE.size :]
-    kept = sorted([*PLACE.iter_unpack(places), PLACE.unpack(place)])
-    return b"".join(PLACE.pack(*each) for each in kept[-MOST_PLACES:])

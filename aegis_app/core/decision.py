@@ -7,19 +7,48 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
+from xxhash import xxh32_intdigest
 
 from aegis_app.core.card import Settled
+from aegis_app.core.case import Case
 from aegis_app.core.features import Features
+from aegis_app.core.lists import Entry, ListName
 from aegis_app.core.payment import SEVERITY, Millis, Outcome, Transaction, encode_transaction, strictest
 from aegis_app.core.policy import Clause, Policy, State
-from aegis_app.core.rules import RULES, Failed, Hit
+from aegis_app.core.rules import Failed, Hit
+from aegis_app.core.terms import Terms
 
-CODES: Final = (*(rule.name for rule in RULES), "rule_failed")
-"""Reason codes in their permanent order; a set of them is kept in memory as bits."""
+CODES: Final = (
+    "velocity_1m",
+    "velocity_10m",
+    "velocity_1h",
+    "velocity_24h",
+    "impossible_travel",
+    "amount_spike",
+    "new_country_high_amount",
+    "card_testing",
+    "rule_failed",
+    "far_above_largest",
+    "strange_merchant",
+    "local_then_transfer",
+    "many_merchants",
+    "new_device_high_amount",
+    "tested_then_large",
+    "account_drained",
+    "recurring_changed",
+    "cash_far_from_home",
+    "many_refused",
+    "deny_list",
+    "watch_list",
+    "allow_list",
+    "control",
+)
+"""Reason codes, the rules' names among them. Append only: a set of them is kept in memory as bits."""
 _BIT: Final = {code: 1 << place for place, code in enumerate(CODES)}
+_NO_RULES: Final = frozenset({"rule_failed", "deny_list", "watch_list", "allow_list", "control"})
 
 CONVINCED: Final = {Outcome.REVIEW: 0.5, Outcome.BLOCK: 0.9}
-"""How much of the remaining doubt a hit takes away where rules alone give the score."""
+"""How much of the remaining doubt a request takes away where rules alone give the score."""
 STALE_MS: Final = 5 * 60_000
 
 _NONE: Final[list[Any]] = []
@@ -49,7 +78,11 @@ class Ruling(Struct, frozen=True, kw_only=True, gc=False):
     bundle: Annotated[str | None, Meta(description="version of the models")] = None
     lists: Annotated[str | None, Meta(description="version of the lists")] = None
     risk: Annotated[str | None, Meta(description="version of the merchants' risk")] = None
-    control_probability: float | None = None
+    rates: Annotated[str | None, Meta(description="version of the exchange rates")] = None
+    control_probability: Annotated[
+        float | None,
+        Meta(description="where chance made the outcome: how probable that is for a payment like it"),
+    ] = None
     decided_at: datetime
     duplicate: Annotated[bool, Meta(description="a repeat of a transaction_id; the first decision stands")] = False
     degraded: Annotated[bool, Meta(description="a rule or layer failed")] = False
@@ -72,8 +105,23 @@ class Receipt(Struct, frozen=True, gc=False):
     redriven: bool = False
 
 
-def decide(txn: Transaction, seen: Features, policy: Policy, receipt: Receipt, show_features: bool = False) -> Ruling:
-    """Check `txn` against every rule of `policy` and decide: the strictest request wins."""
+class Request(Struct, frozen=True, gc=False):
+    """That something be done with a payment, and why."""
+
+    asks: Outcome
+    reason: Reason
+
+
+class Findings(Struct, frozen=True, gc=False):
+    """What the rules found."""
+
+    hits: list[tuple[Clause, Hit]]
+    shadows: list[str]
+    failures: list[Failed]
+
+
+def check(txn: Transaction, seen: Features, policy: Policy) -> Findings:
+    """Ask every rule of `policy`."""
     hits: list[tuple[Clause, Hit]] = _NONE
     shadows: list[str] = _NONE
     failures: list[Failed] = _NONE
@@ -87,41 +135,99 @@ def decide(txn: Transaction, seen: Features, policy: Policy, receipt: Receipt, s
             hits = [*hits, (clause, found)]
         else:
             shadows = [*shadows, clause.rule.name]
-    if not hits and not failures:
-        return Ruling(
-            outcome=Outcome.ALLOW,
-            verdict=Outcome.ALLOW,
-            score=0.0,
-            shadow_rules=shadows,
-            policy=policy.version,
-            decided_at=receipt.decided_at,
-            stale=receipt.stale,
-            redriven=receipt.redriven,
-            features=msgspec.to_builtins(seen) if show_features else None,
-        )
-    hits = sorted(hits, key=lambda hit: -SEVERITY[hit[0].asks])
-    asks = [clause.asks for clause, _ in hits]
-    verdict = strictest([*asks, policy.on_failure] if failures else asks)
+    return Findings(hits, shadows, failures)
+
+
+def decide(case: Case, seen: Features, terms: Terms, receipt: Receipt) -> Ruling:
+    """Check a payment against lists and rules, and decide: the strictest request wins, but for those that an allow list beats."""
+    txn, policy = case.txn, terms.policy
+    findings = check(txn, seen, policy)
+    entries = terms.lists.about(txn)
+    requests = _requests(findings, entries, policy) if findings.hits or findings.failures or entries else _NONE
+    verdict = strictest([request.asks for request in requests])
+    outcome, controlled = verdict if policy.enforces else Outcome.ALLOW, False
+    if policy.control_share > 0 and policy.enforces and _draw(txn.transaction_id, _CONTROL) < policy.control_share:
+        outcome, controlled = _controlled(case, policy, verdict, entries)
+    show = verdict is not Outcome.ALLOW or controlled or _draw(txn.transaction_id, _FEATURES) < terms.feature_share
     return Ruling(
-        outcome=verdict if policy.enforces else Outcome.ALLOW,
+        outcome=outcome,
         verdict=verdict,
-        score=1 - prod(1 - CONVINCED[ask] for ask in asks) if hits else None,
-        reasons=[
-            *(Reason(clause.rule.name, hit.sentence) for clause, hit in hits),
-            *(Reason("rule_failed", f"{failure.rule} could not tell: {failure.error}") for failure in failures),
-        ],
-        rules=[clause.rule.name for clause, _ in hits],
-        shadow_rules=shadows,
+        score=_score(requests, findings),
+        reasons=_reasons(requests, entries, outcome if controlled else None),
+        rules=[clause.rule.name for clause, _ in findings.hits],
+        shadow_rules=findings.shadows,
         policy=policy.version,
+        lists=terms.lists.version,
+        rates=terms.rates.version,
+        control_probability=policy.control_share if controlled else None,
         decided_at=receipt.decided_at,
-        degraded=bool(failures),
+        degraded=bool(findings.failures),
         stale=receipt.stale,
         redriven=receipt.redriven,
-        features=msgspec.to_builtins(seen) if show_features or verdict is not Outcome.ALLOW else None,
+        features=msgspec.to_builtins(seen) if show else None,
     )
 
 
-def repeat(settled: Settled, policy: Policy, receipt: Receipt) -> Ruling:
+def _requests(findings: Findings, entries: Sequence[Entry], policy: Policy) -> list[Request]:
+    """What lists and rules ask for, strictest first; of equals, lists first. An allow list beats requests of rules for review."""
+    named = {entry.list for entry in entries}
+    requests = [Request(_ASKED[entry.list], _listed(entry)) for entry in entries if entry.list is not ListName.ALLOW]
+    for clause, hit in findings.hits:
+        if clause.asks is Outcome.BLOCK or ListName.ALLOW not in named:
+            requests.append(Request(clause.asks, Reason(clause.rule.name, hit.sentence)))
+    for failure in findings.failures:
+        requests.append(Request(policy.on_failure, Reason("rule_failed", f"{failure.rule} could not tell: {failure.error}")))
+    return sorted(requests, key=lambda request: (-SEVERITY[request.asks], request.reason.code == "rule_failed"))
+
+
+_ASKED: Final = {ListName.DENY: Outcome.BLOCK, ListName.WATCH: Outcome.REVIEW}
+
+
+def _listed(entry: Entry) -> Reason:
+    return Reason(f"{entry.list}_list", f"the {entry.of} is on the {entry.list} list: {entry.reason}")
+
+
+def _score(requests: list[Request], findings: Findings) -> float | None:
+    """1 for what is denied; else from what the rules ask for; `None` where one failed and none was hit."""
+    if not requests:
+        return 0.0
+    if requests[0].reason.code == "deny_list":
+        return 1.0
+    asks = [request.asks for request in requests if request.reason.code != "rule_failed"]
+    return 1 - prod(1 - CONVINCED[ask] for ask in asks) if asks or not findings.failures else None
+
+
+def _reasons(requests: list[Request], entries: Sequence[Entry], by_chance: Outcome | None) -> list[Reason]:
+    reasons = [request.reason for request in requests] if requests else _NONE
+    if entries:
+        reasons = [*reasons, *(_listed(entry) for entry in entries if entry.list is ListName.ALLOW)]
+    if by_chance is not None:
+        what = "let through" if by_chance is Outcome.ALLOW else "sent to review"
+        reasons = [*reasons, Reason("control", f"{what} by chance, so that verdicts can be measured")]
+    return reasons
+
+
+def _controlled(case: Case, policy: Policy, verdict: Outcome, entries: Sequence[Entry]) -> tuple[Outcome, bool]:
+    """The outcome of a payment drawn as a control, and whether it is one: neither what a list decided, nor a high amount, passes so."""
+    if entries or verdict is Outcome.REVIEW:
+        return verdict, False
+    if verdict is Outcome.ALLOW:
+        return Outcome.REVIEW, True
+    small = case.amount is not None and case.amount <= policy.control_most_minor
+    return (Outcome.ALLOW, True) if small else (verdict, False)
+
+
+_FEATURES: Final = 0
+_CONTROL: Final = 1
+"""Seeds of draws that do not depend on each other."""
+
+
+def _draw(transaction_id: str, seed: int) -> float:
+    """A number in [0, 1) that belongs to the payment."""
+    return xxh32_intdigest(transaction_id.encode(), seed) * 2.0**-32
+
+
+def repeat(settled: Settled, terms: Terms, receipt: Receipt) -> Ruling:
     """Answer a repeated payment as it was answered before: same outcome, verdict, score and reason codes."""
     codes = [code for code in CODES if settled.codes & _BIT[code]]
     return Ruling(
@@ -129,8 +235,10 @@ def repeat(settled: Settled, policy: Policy, receipt: Receipt) -> Ruling:
         verdict=settled.verdict,
         score=settled.score,
         reasons=[Reason(code, "as decided when this payment came first") for code in codes],
-        rules=[code for code in codes if code != "rule_failed"],
-        policy=policy.version,
+        rules=[code for code in codes if code not in _NO_RULES],
+        policy=terms.policy.version,
+        lists=terms.lists.version,
+        rates=terms.rates.version,
         decided_at=receipt.decided_at,
         duplicate=True,
         stale=receipt.stale,

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Struct
 
-from aegis_app.core.payment import Millis, Outcome, Transaction, decode_transaction, looks_like_card_number
+from aegis_app.core.payment import Identifier, Millis, Outcome, Transaction, decode_transaction, looks_like_card_number
 
 T = TypeVar("T")
 
@@ -44,8 +44,14 @@ class Past(Struct, frozen=True, gc=False, tag_field="type", tag="payment"):
     outcome: Outcome = Outcome.ALLOW
 
 
-_decode_past = msgspec.json.Decoder(Past).decode
-encode_past: Final = msgspec.json.Encoder().encode
+class Erase(Struct, frozen=True, gc=False, tag_field="type", tag="erase"):
+    """A card to forget, on `history`: everything about it that memory holds."""
+
+    card_id: Identifier
+
+
+_decode_history: Final[Callable[[bytes], Past | Erase]] = msgspec.json.Decoder(Past | Erase).decode
+encode_history: Final = msgspec.json.Encoder().encode
 
 
 def read_payment(value: bytes | None, key: bytes | None, written: Millis, *, token: bool) -> Transaction:
@@ -54,24 +60,26 @@ def read_payment(value: bytes | None, key: bytes | None, written: Millis, *, tok
     `token`: card_ids may look like card numbers, because they are none.
     """
     txn = read_value(value, token=token)
-    _check_key(txn, key)
+    _check_key(txn.card_id, key)
     _check_time(txn, written)
     return txn
 
 
-def read_past(value: bytes | None, key: bytes | None, written: Millis, *, token: bool) -> Past:
+def read_history(value: bytes | None, key: bytes | None, written: Millis, *, token: bool) -> Past | Erase:
     """Read a record of `history`, whose Kafka timestamp is `written`. Raises `Refused`."""
-    past = _decode(_decode_past, value)
-    _check_card(past.transaction, token=token)
-    _check_key(past.transaction, key)
-    _check_time(past.transaction, written)
-    return past
+    record = _decode(_decode_history, value)
+    card_id = record.card_id if isinstance(record, Erase) else record.transaction.card_id
+    _check_card(card_id, token=token)
+    _check_key(card_id, key)
+    if isinstance(record, Past):
+        _check_time(record.transaction, written)
+    return record
 
 
 def read_value(value: bytes | None, *, token: bool) -> Transaction:
     """Read a payment by its value alone. Raises `Refused`."""
     txn = _decode(decode_transaction, value)
-    _check_card(txn, token=token)
+    _check_card(txn.card_id, token=token)
     return txn
 
 
@@ -86,15 +94,15 @@ def _decode(decode: Callable[[bytes], T], value: bytes | None) -> T:
         raise Refused(Reason.MALFORMED, hide(str(error).encode()).decode()) from None
 
 
-def _check_card(txn: Transaction, *, token: bool) -> None:
-    if not token and looks_like_card_number(txn.card_id):
+def _check_card(card_id: str, *, token: bool) -> None:
+    if not token and looks_like_card_number(card_id):
         raise Refused(Reason.CARD_NUMBER, "card_id looks like a card number; send a token (or set AEGIS_CARD_ID_IS_TOKEN=true)")
 
 
-def _check_key(txn: Transaction, key: bytes | None) -> None:
+def _check_key(card_id: str, key: bytes | None) -> None:
     if not key:
         raise Refused(Reason.KEY, "the record has no key; it must be the card_id")
-    if key != txn.card_id.encode():
+    if key != card_id.encode():
         raise Refused(Reason.KEY, "the record's key is not the card_id")
 
 

@@ -20,6 +20,9 @@ CurrencyCode = Annotated[str, Meta(min_length=3, max_length=3, pattern="^[A-Z]{3
 CountryCode = Annotated[str, Meta(min_length=2, max_length=2, pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
 Millis = int
 """A point in time: whole milliseconds since 1970-01-01T00:00Z."""
+MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 60 * MINUTE_MS
+DAY_MS: Final = 24 * HOUR_MS
 
 MOST_ATTRIBUTES: Final = 256
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -130,6 +133,16 @@ def exponent(currency: str) -> int:
     except ValueError:
         return 2
     return 2 if places is None else places
+
+
+@cache
+def _small(currency: str) -> int:
+    return 2 * int(10 ** exponent(currency))
+
+
+def is_small(txn: Transaction) -> bool:
+    """Whether `txn` looks like a test of the card: a verification, or at most two whole units of its currency."""
+    return txn.amount_minor <= _small(txn.currency) or txn.kind is Kind.VERIFICATION
 
 
 def money(amount_minor: float, currency: str) -> str:

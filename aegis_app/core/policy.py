@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from aegis_app.core.payment import Outcome
+from aegis_app.core.payment import Money, Outcome
 from aegis_app.core.rules import RULES, Limits, Rule
 
 _BY_NAME: Final[Mapping[str, Rule]] = {rule.name: rule for rule in RULES}
@@ -48,12 +48,20 @@ class Clause(Struct, frozen=True):
     limits: Limits
 
 
+Share = Annotated[float, Meta(ge=0, le=0.5)]
+
+
 class Policy(Struct, frozen=True, dict=True):
     """A validated policy. `dict`: so that the cached properties have a place."""
 
     mode: Mode
     on_failure: Outcome
     clauses: tuple[Clause, ...]
+    control_share: float = 0.0
+    """Of payments, by a hash of their ids: would-be blocks that pass, and allowed ones that go to review, so that learning is not blind
+    to what policy keeps out."""
+    control_most_minor: int = 50_00
+    """The largest amount that passes so, minor units of the base currency."""
 
     @cached_property
     def asked(self) -> tuple[Clause, ...]:
@@ -74,6 +82,8 @@ class Policy(Struct, frozen=True, dict=True):
         return {
             "mode": self.mode.value,
             "on_failure": self.on_failure.value,
+            "control_share": self.control_share,
+            "control_most_minor": self.control_most_minor,
             "rules": {
                 clause.rule.name: {
                     "state": clause.state.value,
@@ -88,6 +98,8 @@ class Policy(Struct, frozen=True, dict=True):
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
     mode: Mode = Mode.OBSERVE
     on_failure: Outcome = Outcome.REVIEW
+    control_share: Share = 0.0
+    control_most_minor: Money = 50_00
     rules: dict[str, dict[str, Any]] = {}
 
 
@@ -108,7 +120,8 @@ def parse_policy(text: str, name: str = "policy.toml") -> Policy:
         raise _located(text, name, error) from None
     for unknown in file.rules.keys() - _BY_NAME.keys():
         raise PolicyError(f"{name}, line {_line(text, ['rules', unknown])}: there is no rule {unknown!r}; rules are {', '.join(_BY_NAME)}")
-    return Policy(file.mode, file.on_failure, tuple(_clause(rule, file.rules.get(rule.name, {}), text, name) for rule in RULES))
+    clauses = tuple(_clause(rule, file.rules.get(rule.name, {}), text, name) for rule in RULES)
+    return Policy(file.mode, file.on_failure, clauses, file.control_share, file.control_most_minor)
 
 
 def _clause(rule: Rule, entries: dict[str, Any], text: str, name: str) -> Clause:

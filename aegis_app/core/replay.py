@@ -3,19 +3,20 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from aegis_app.core.card import Card
-from aegis_app.core.decision import Receipt, Ruling
+from aegis_app.core.decision import Receipt
 from aegis_app.core.intake import Refused, read_value
 from aegis_app.core.payment import Transaction
-from aegis_app.core.screen import Terms, screen
+from aegis_app.core.screen import Screened, screen
+from aegis_app.core.terms import Terms
 
 
-def replay(payments: Iterable[Transaction], terms: Terms) -> Iterator[tuple[Transaction, Ruling]]:
+def replay(payments: Iterable[Transaction], terms: Terms) -> Iterator[tuple[Transaction, Screened]]:
     """Decide and learn `payments` in their order. Offline there is no clock: each is written and decided at its own time."""
     cards: dict[str, Card] = {}
     for offset, txn in enumerate(payments):
         screened = screen(cards.get(txn.card_id), txn, terms, Receipt(txn.at, txn.timestamp), offset)
         cards[txn.card_id] = screened.card
-        yield txn, screened.ruling
+        yield txn, screened
 
 
 def read_lines(lines: Iterable[bytes], refuse: Callable[[int, Refused], None], *, token: bool) -> Iterator[Transaction]:

@@ -61,7 +61,7 @@ def render(scene: Scene) -> RenderableType:
     layout.split_column(
         Layout(_head(scene), size=3),
         Layout(name="figures", size=4),
-        Layout(name="middle", size=7),
+        Layout(name="middle", size=len(KINDS) + 4),
         Layout(_blocked(scene.blocked, scene.url), minimum_size=4),
     )
     layout["figures"].split_row(*(Layout(tile) for tile in _tiles(scene)))

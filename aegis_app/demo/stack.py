@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
@@ -19,11 +18,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from aegis_app import admin
-from aegis_app.core.policy import parse_policy
+from aegis_app.core.policy import Mode
 from aegis_app.demo.interrupts import Interrupts
 from aegis_app.kafka import Kafka, jars
 from aegis_app.kafka.broker import USUAL_PORT
 from aegis_app.kafka.ports import free_port
+from aegis_app.policies import local_policy, with_mode
 from aegis_app.process import Worker, WorkerError
 from aegis_app.settings import Settings
 
@@ -143,11 +143,7 @@ def worker(settings: Settings, directory: Path, interrupts: Interrupts, children
 
 def enforcing(settings: Settings) -> str:
     """The policy file of AEGIS_POLICY, or the packaged one, in mode enforce. Raises `PolicyError`."""
-    source = files("aegis_app").joinpath("default_policy.toml") if settings.policy is None else settings.policy
-    text, found = re.subn(r"(?m)^mode\s*=.*$", 'mode = "enforce"', source.read_text(), count=1)
-    text = text if found else f'mode = "enforce"\n{text}'
-    parse_policy(text, str(source))
-    return text
+    return with_mode(local_policy(settings).text, Mode.ENFORCE)
 
 
 def wait_until_learnt(stack: Stack, payments: int, advance: Advance, seconds: float = 120.0) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
-from aegis_app.core.intake import Past, encode_past
+from aegis_app.core.intake import Past, encode_history
 from aegis_app.core.payment import encode_transaction
 from aegis_app.demo.tally import Answer, Tally
 from aegis_app.send import send as send_to
@@ -48,7 +48,7 @@ async def warm(settings: Settings, stream: Iterator[Labelled], learnt: Callable[
     """Take the warm days from `stream`, and put what is genuine of them on `history`. Returns how many payments that is."""
     days = takewhile(lambda each: each.transaction.timestamp < BEGIN + WARM_DAYS, stream)
     past = (each.transaction for each in days if each.fraud is None)
-    return await send_to(settings, full_name(Name.HISTORY, settings), past, encode=lambda txn: encode_past(Past(txn)), sent=learnt)
+    return await send_to(settings, full_name(Name.HISTORY, settings), past, encode=lambda txn: encode_history(Past(txn)), sent=learnt)
 
 
 async def send(settings: Settings, stream: Iterator[Labelled], tally: Tally, ending: asyncio.Event) -> None:

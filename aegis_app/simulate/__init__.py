@@ -1,6 +1,8 @@
-"""Simulated cardholders and fraudsters: payments with the truth beside them, for demo, tests and benchmarks."""
+"""Simulated cardholders and fraudsters: payments with the truth beside them, for demo, tests, back-tests and benchmarks."""
 
-from aegis_app.simulate.course import PAYMENTS_A_DAY, Labelled, simulate
+from aegis_app.simulate.arrivals import Labelled
+from aegis_app.simulate.course import PAYMENTS_A_DAY, simulate
 from aegis_app.simulate.frauds import FRAUDS
+from aegis_app.simulate.labels import Desk, Label, read_stopped
 
-__all__ = ["FRAUDS", "PAYMENTS_A_DAY", "Labelled", "simulate"]
+__all__ = ["FRAUDS", "PAYMENTS_A_DAY", "Desk", "Label", "Labelled", "read_stopped", "simulate"]

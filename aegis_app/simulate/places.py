@@ -1,16 +1,17 @@
-"""Cities: where cardholders live and travel to, and how long they take."""
+"""Cities: where cardholders live and travel to, what is paid with there, and how long the way takes."""
 
-from bisect import bisect
-from collections.abc import Callable
-from itertools import accumulate
+from functools import cache
 from math import cos, pi, radians, sin
 from typing import Final
 
 from msgspec import Struct
 
-from aegis_app.core.features import kilometres
+from aegis_app.core.earth import kilometres
+from aegis_app.simulate.chance import weighted
+from aegis_app.simulate.currencies import currency_of
 
 HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
 KM_PER_DEGREE: Final = 111.2
 CITY_RADIUS_KM: Final = 7.0
 
@@ -25,6 +26,7 @@ class City(Struct, frozen=True):
     number: int
     name: str
     country: str
+    currency: str
     latitude: float
     longitude: float
     utc_hours: int
@@ -42,10 +44,10 @@ class City(Struct, frozen=True):
 
 
 CITIES: Final = tuple(
-    City(number, *row)
-    for number, row in enumerate(
+    City(number, name, country, currency_of(country), latitude, longitude, utc_hours, residents, visitors)
+    for number, (name, country, latitude, longitude, utc_hours, residents, visitors) in enumerate(
         [
-            # Residents are billed in EUR, so they live where it is the currency.
+            # Nine in ten residents live where the currency is EUR.
             ("Berlin", "DE", 52.52, 13.405, 1, 9, 5),
             ("Hamburg", "DE", 53.551, 9.994, 1, 5, 3),
             ("Munich", "DE", 48.137, 11.575, 1, 5, 4),
@@ -66,17 +68,17 @@ CITIES: Final = tuple(
             ("Helsinki", "FI", 60.17, 24.938, 2, 2, 1),
             ("Athens", "GR", 37.984, 23.728, 2, 3, 5),
             ("Bratislava", "SK", 48.149, 17.107, 1, 1, 1),
-            ("London", "GB", 51.507, -0.128, 0, 0, 9),
-            ("Zurich", "CH", 47.377, 8.541, 1, 0, 3),
-            ("Prague", "CZ", 50.075, 14.438, 1, 0, 4),
-            ("Warsaw", "PL", 52.23, 21.012, 1, 0, 2),
-            ("Copenhagen", "DK", 55.676, 12.568, 1, 0, 2),
-            ("Oslo", "NO", 59.914, 10.752, 1, 0, 1),
+            ("London", "GB", 51.507, -0.128, 0, 4, 9),
+            ("Zurich", "CH", 47.377, 8.541, 1, 1, 3),
+            ("Prague", "CZ", 50.075, 14.438, 1, 1, 4),
+            ("Warsaw", "PL", 52.23, 21.012, 1, 2, 2),
+            ("Copenhagen", "DK", 55.676, 12.568, 1, 1, 2),
+            ("Oslo", "NO", 59.914, 10.752, 1, 1, 1),
             ("Bucharest", "RO", 44.427, 26.102, 2, 0, 1),
             ("Istanbul", "TR", 41.008, 28.978, 3, 0, 5),
             ("Marrakesh", "MA", 31.63, -7.981, 1, 0, 2),
             ("Dubai", "AE", 25.205, 55.271, 4, 0, 2),
-            ("New York", "US", 40.713, -74.006, -5, 0, 3),
+            ("New York", "US", 40.713, -74.006, -5, 2, 3),
             ("Miami", "US", 25.762, -80.192, -5, 0, 1),
             ("Los Angeles", "US", 34.052, -118.244, -8, 0, 1),
             ("Mexico City", "MX", 19.433, -99.133, -6, 0, 1),
@@ -84,26 +86,30 @@ CITIES: Final = tuple(
             ("Lagos", "NG", 6.524, 3.379, 1, 0, 1),
             ("Bangkok", "TH", 13.756, 100.502, 7, 0, 2),
             ("Singapore", "SG", 1.352, 103.82, 8, 0, 1),
-            ("Tokyo", "JP", 35.677, 139.65, 9, 0, 1),
+            ("Tokyo", "JP", 35.677, 139.65, 9, 2, 1),
             ("Sydney", "AU", -33.869, 151.209, 10, 0, 1),
+            ("Kuwait City", "KW", 29.376, 47.977, 3, 1, 1),
         ]
     )
 )
 
 
-def _weighted(weights: list[int]) -> Callable[[float], City]:
-    ends = list(accumulate(weights))
-
-    def pick(share: float) -> City:
-        return CITIES[bisect(ends, share * ends[-1])]
-
-    return pick
-
-
-home_city: Final = _weighted([city.residents for city in CITIES])
+home_city: Final = weighted(CITIES, [city.residents for city in CITIES])
 """The city of residence that a number in [0, 1) stands for."""
-visited_city: Final = _weighted([city.visitors for city in CITIES])
+visited_city: Final = weighted(CITIES, [city.visitors for city in CITIES])
 """The destination that a number in [0, 1) stands for."""
+
+
+@cache
+def residences(country: str) -> tuple[City, ...]:
+    """Where people live in a country."""
+    return tuple(city for city in CITIES if city.country == country and city.residents)
+
+
+@cache
+def far_from(home: City, least_km: float) -> tuple[City, ...]:
+    """Cities at least so far away."""
+    return tuple(city for city in CITIES if distance_km(city, home) >= least_km)
 
 
 def distance_km(one: City, other: City) -> float:

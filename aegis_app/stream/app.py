@@ -19,6 +19,7 @@ from faust.exceptions import ConsistencyError
 from faust.types import TP
 
 from aegis_app import admin
+from aegis_app.broadcast import Broadcast
 from aegis_app.settings import Settings, is_loopback
 from aegis_app.stream.memory import Codec, Memory
 from aegis_app.stream.outbox import Outbox
@@ -47,8 +48,12 @@ class StreamApp(faust.App):
 
     consumer: Any
 
-    def __init__(self, settings: Settings, waiting_topics: Sequence[str], **options: Any) -> None:
+    def __init__(
+        self, settings: Settings, waiting_topics: Sequence[str], broadcasts: Sequence[Broadcast[Any]] = (), **options: Any
+    ) -> None:
         self.settings = settings
+        self.broadcasts = broadcasts
+        """Loaded before the first payment is read, and followed from then on."""
         self.partitions = settings.partitions
         """Of the sources, as Kafka has them once this has started."""
         self.waiting_topics = frozenset(waiting_topics)
@@ -111,12 +116,15 @@ class StreamApp(faust.App):
         self.reader = AIOKafkaConsumer(**connection, enable_auto_commit=False, isolation_level="read_committed")
         for client in (self.outputs, self.changes, self.reader):
             await client.start()
+        await asyncio.gather(*(broadcast.load() for broadcast in self.broadcasts))
         # What is there now stays; what comes is short-lived and free of cycles: look for garbage rarely.
         gc.freeze()
         gc.set_threshold(100_000, 20, 50)
         # Faust's consumer has a thread of its own: at Python's 5 ms, a payment waits that long each time it changes threads.
         sys.setswitchinterval(0.0005)
         self.add_future(self._tick())
+        for broadcast in self.broadcasts:
+            self.add_future(broadcast.follow())
 
     async def _await_kafka(self) -> None:
         """Wait for the broker, make the topics that are missing, and say what does not fit."""
@@ -193,7 +201,7 @@ class StreamApp(faust.App):
         except Stop as error:
             self.die(error)
         await super().on_stop()
-        for client in (self.outputs, self.changes, self.reader):
+        for client in (self.outputs, self.changes, self.reader, *self.broadcasts):
             await client.stop()
 
     async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:

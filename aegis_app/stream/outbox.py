@@ -1,7 +1,7 @@
 """Records on their way to Kafka, a chunk's worth at a time, acknowledged by all replicas."""
 
 from collections.abc import Awaitable, Iterable
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
@@ -44,6 +44,17 @@ class Outbox:
         self._producer = AIOKafkaProducer(
             **connection, acks="all", enable_idempotence=True, max_batch_size=BATCH_BYTES, request_timeout_ms=60_000, linger_ms=linger_ms
         )
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     async def start(self) -> None:
         await self._producer.start()

@@ -53,15 +53,18 @@ class Work(Generic[V]):
         self.records = records
         self.topic: str = records[-1].topic
         self.last: int = records[-1].offset
+        self.passed = owner.passed.get(self.topic, -1)
+        """Up to this offset everything is learnt, also of what is not remembered any more."""
         self.outputs: dict[str, list[Outgoing]] = defaultdict(list)
-        self.changed: dict[str, V] = {}
+        self.changed: dict[str, V | None] = {}
         self.sent: list[Sent] = []
 
     def recall(self, key: str) -> V | None:
         """Memory as of the last payment before; `None` for none."""
         return self.owner.recall(key)
 
-    def learn(self, key: str, value: V) -> None:
+    def learn(self, key: str, value: V | None) -> None:
+        """Remember `value` from now on; `None` forgets."""
         self.changed[key] = value
         self.owner.overlay[key] = value
 
@@ -77,7 +80,7 @@ class Owner(Generic[V]):
         self.memory = memory
         self.partition = partition
         self.changelog = memory.changelog_topic.get_topic_name()
-        self.overlay: dict[str, V] = {}
+        self.overlay: dict[str, V | None] = {}
         """What is in flight, newer than the database."""
         self.cached: dict[str, V] = {}
         """What the database holds of late, as values."""
@@ -85,6 +88,8 @@ class Owner(Generic[V]):
         """Decisions that stand on the log and may not be learnt yet, by the offset of their payment."""
         self.settled: dict[str, int] = {}
         self.learnt: dict[str, int] = {}
+        self.passed: dict[str, int] = {}
+        """Per topic, the last offset computed: that of `learnt` and what is in flight since."""
         self.latch = Latch(app.settings.dead_letter_share, app.settings.dead_letter_window)
         self.newest = 0
         """The latest event time learnt here since it was taken over, in milliseconds."""
@@ -102,6 +107,7 @@ class Owner(Generic[V]):
         database = store.partition(self.partition)
         if (raw := database.get(LEARNT)) is not None:
             self.learnt = msgspec.msgpack.decode(raw, type=dict[str, int])
+            self.passed = dict(self.learnt)
         begins = await reader.beginning_offsets([TopicPartition(topic, self.partition) for topic in sources])
         ends = await reader.end_offsets([TopicPartition(topic, self.partition) for topic in (*sources, decisions, self.changelog)])
         for topic in sources:
@@ -143,9 +149,9 @@ class Owner(Generic[V]):
                         self.recorded.setdefault(int(offset), []).append(record.value)
 
     def recall(self, key: str) -> V | None:
-        value = self.overlay.get(key)
-        if value is None:
-            value = self.cached.get(key)
+        if key in self.overlay:
+            return self.overlay[key]
+        value = self.cached.get(key)
         return self.memory.read(self.partition, key) if value is None else value
 
     def follows(self, topic: str, records: list[ConsumerRecord]) -> int | None:
@@ -168,6 +174,7 @@ class Owner(Generic[V]):
 
     async def put(self, work: Work[V]) -> None:
         """Hand over a computed chunk; waits while too many are ahead."""
+        self.passed[work.topic] = max(work.last, self.passed.get(work.topic, -1))
         await self._computed.put(work)
 
     async def drained(self) -> None:
@@ -202,28 +209,36 @@ class Owner(Generic[V]):
 
     async def _settle(self, works: list[Work[V]]) -> None:
         """Once Kafka holds the outputs: changelog, then RocksDB, then the offsets."""
-        changed: dict[str, V] = {}
+        changed: dict[str, V | None] = {}
         learnt = dict(self.learnt)
         for work in works:
             await landed(work.sent)
             changed |= work.changed
             learnt[work.topic] = max(work.last, learnt.get(work.topic, -1))
         self.learnt = learnt
-        latest = max(map(self.memory.codec.clock, changed.values()), default=0)
+        kept = {name: value for name, value in changed.items() if value is not None}
+        gone = [name for name, value in changed.items() if value is None]
+        latest = max(map(self.memory.codec.clock, kept.values()), default=0)
         self.newest = max(self.newest, min(latest, int(time() * 1000)))  # a producer's wrong clock must not make others look idle
         write = rocksdict.WriteBatch(raw_mode=True)
         changes = self._sweep(write, sum(len(work.records) for work in works))
         encode = self.memory.codec.encode
-        for key, raw in (*((name.encode(), encode(value)) for name, value in changed.items()), (LEARNT, msgspec.msgpack.encode(learnt))):
+        for key, raw in (*((name.encode(), encode(value)) for name, value in kept.items()), (LEARNT, msgspec.msgpack.encode(learnt))):
             write.put(key, raw)
             changes.append(Outgoing(key, raw))
+        # Last: a value that is gone takes its offsets with it, so what was learnt must stand on the log before.
+        for name in gone:
+            write.delete(name.encode())
+            changes.append(Outgoing(name.encode(), None))
         self.app.owners.check_lease()
         await self._write(write, changes)
         if len(self.cached) > CACHED:
             self.cached.clear()
-        self.cached |= changed
+        self.cached |= kept
+        for name in gone:
+            self.cached.pop(name, None)
         for name, value in changed.items():
-            if self.overlay.get(name) is value:
+            if name in self.overlay and self.overlay[name] is value:
                 del self.overlay[name]
         for work in works:
             self.settled[work.topic] = max(work.last + 1, self.settled.get(work.topic, 0))
@@ -334,7 +349,7 @@ class Owners(Generic[V]):
     def latch(self, work: Work[V], reason: str) -> None:
         """Take no further chunk, and do not settle `work`, until an operator says so."""
         for key, value in work.changed.items():
-            if work.owner.overlay.get(key) is value:
+            if key in work.owner.overlay and work.owner.overlay[key] is value:
                 del work.owner.overlay[key]
         self.latched = reason
         self.app.log.critical("%s", reason)

@@ -2,6 +2,7 @@
 
 from array import array
 from datetime import UTC, datetime
+from struct import Struct as Packed
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -10,10 +11,11 @@ from faust.types import TP
 from yarl import URL
 
 from aegis_app.application import app, settings
-from aegis_app.core.attempts import REFUSED, SMALL, timeline
-from aegis_app.core.card import DAY_MS, PLACE, RING, RULING, Card
-from aegis_app.core.features import geometric_mean
-from aegis_app.core.payment import Millis
+from aegis_app.core.attempts import REFUSED, SMALL
+from aegis_app.core.card import RING, RULING, Card
+from aegis_app.core.habit import PLACE, typical_amount
+from aegis_app.core.payment import DAY_MS, Millis
+from aegis_app.core.uses import WIDTH
 from aegis_app.topics import home
 from aegis_app.web.pages import Answer, page
 from tables.cards import cards
@@ -53,35 +55,46 @@ async def _ask(url: str, card_id: str) -> Answer:
 
 
 def readable(card_id: str, card: Card) -> dict[str, Any]:
-    """A card's memory in words and figures."""
-    times = timeline(card.times)
+    """A card's memory in words and figures; money in minor units of the base currency."""
+    attempts, days, habit = card.attempts, card.days, card.habit
     return {
         "card_id": card_id,
         "clock": _time(card.clock),
+        "first_payment": _time(card.first) if card.first else None,
         "last_offsets": dict(zip(("transactions", "labels", "history"), card.seen, strict=True)),
+        "base_currency": settings.base_currency,
         "attempts": [
-            {"at": _time(at), "small": bool(mark & SMALL), "refused": bool(mark & REFUSED)}
-            for at, mark in zip(times, card.marks, strict=True)
+            {"at": _time(at), "amount_minor": _known(money), "small": bool(mark & SMALL), "refused": bool(mark & REFUSED)}
+            for at, money, mark in zip(array("q", attempts.times), array("f", attempts.money), attempts.marks, strict=True)
         ],
-        "attempts_per_day": {
-            f"{_time(day * DAY_MS):%Y-%m-%d}": number
-            for day, number in zip(array("H", card.days), array("I", card.day_counts), strict=True)
+        "days": {
+            f"{_time(day * DAY_MS):%Y-%m-%d}": {"attempts": number, "amount_minor": _known(money)}
+            for day, number, money in zip(array("H", days.days), array("I", days.attempts), array("d", days.money), strict=True)
         },
         "places": [
             {"at": _time(at), "latitude": latitude / 1e6, "longitude": longitude / 1e6}
-            for at, latitude, longitude in PLACE.iter_unpack(card.places)
+            for at, latitude, longitude in PLACE.iter_unpack(habit.places)
         ],
         "habit": {
-            "payments": card.habit,
-            "currency": card.currency or None,
-            "typical_amount_minor": geometric_mean(card),
-            "largest_amount_minor": card.largest or None,
-            "countries": [card.countries[at : at + 2].decode() for at in range(0, len(card.countries), 2)],
-            "merchants_remembered": len(card.merchants) // 4,
-            "devices_remembered": len(card.devices) // 4,
+            "payments": habit.payments,
+            "typical_amount_minor": typical_amount(habit),
+            "largest_amount_minor": habit.largest or None,
+            "countries": {code.rstrip(b"\0").decode(): number for code, number in _USES.iter_unpack(habit.countries)},
+            "merchants_remembered": len(habit.merchants) // WIDTH,
+            "categories_remembered": len(habit.categories) // WIDTH,
+            "devices_remembered": len(habit.devices) // WIDTH,
+            "payees_remembered": len(habit.payees) // WIDTH,
         },
-        "repeats_answered": f"{len(card.ring) // RULING.size} of {RING}",
+        "repeats_answered": f"{len(card.ring.rulings) // RULING.size} of {RING}",
     }
+
+
+_USES: Final = Packed("<4sH")
+
+
+def _known(amount: float) -> float | None:
+    """`None` where a rate was missing."""
+    return amount if amount == amount else None
 
 
 def _time(at: Millis) -> datetime:

@@ -8,12 +8,14 @@ from aiokafka.errors import KafkaError
 from prometheus_client import generate_latest
 
 from aegis_app import metrics
-from aegis_app.application import app, policy
+from aegis_app.application import app, broadcasts, in_force
 from aegis_app.web.pages import Answer, page
 
 LOOK_SECONDS: Final = 2.0
 STUCK_SECONDS: Final = 45.0
 """Work waiting and none settled for this long is a stuck consumer."""
+BEHIND_SECONDS: Final = 10.0
+"""Age from which `/ready` says what is held may be old. No reason to be taken out: no other worker knows better."""
 
 
 class Watch:
@@ -57,7 +59,6 @@ watch = Watch()
 
 @app.task  # type: ignore[untyped-decorator]  # Faust's
 async def watching() -> None:
-    metrics.POLICY.labels(policy.version, policy.mode).set(1)
     while not app.should_stop:
         await watch.look()
         await asyncio.sleep(LOOK_SECONDS)
@@ -85,9 +86,20 @@ async def ready(request: Any) -> Answer:
         waits.append(f"memory is read back: {recovery.active_remaining_total()} records to go")
     elif not app.tables.actives_ready:
         waits.append("memory is not there yet")
-    return (503, {"ready": False, "waits_for": waits}) if waits else (200, {"ready": True, "waits_for": []})
+    behind = [
+        f"{broadcast.name} are those of {broadcast.age:.0f} s ago: Kafka does not answer"
+        for broadcast in broadcasts
+        if broadcast.age > BEHIND_SECONDS
+    ]
+    answer = {"ready": not waits, "waits_for": waits} | ({"behind": behind} if behind else {})
+    return 503 if waits else 200, answer
 
 
 @page("/metrics")
 async def exported(request: Any) -> Answer:
+    policy = in_force().policy
+    metrics.POLICY.clear()
+    metrics.POLICY.labels(policy.version, policy.mode).set(1)
+    for broadcast in broadcasts:
+        metrics.BROADCAST_AGE.labels(broadcast.name).set(broadcast.age)
     return 200, generate_latest()

@@ -35,8 +35,9 @@ def write_parquet(path: Path, payments: Iterable[Transaction]) -> None:
     remaining = iter(payments)
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         while chunk := list(islice(remaining, CHUNK)):
-            rows = [msgspec.structs.asdict(txn) | {"attributes": list(txn.attributes.items())} for txn in chunk]
-            writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
+            columns = {name: [getattr(txn, name) for txn in chunk] for name in schema.names}
+            columns["attributes"] = [list(txn.attributes.items()) for txn in chunk]
+            writer.write_table(arrow.Table.from_pydict(columns, schema=schema))
 
 
 def _arrow_type(arrow: Any, field: str) -> Any:

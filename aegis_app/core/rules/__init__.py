@@ -1,31 +1,29 @@
-"""The rule book: every rule, in one tuple, in the order of its permanent codes (append only)."""
+"""The rule book: every rule, in one tuple, in the order in which they came (append only)."""
 
 from typing import Final
 
-from aegis_app.core.rules.amount import AmountSpike, NewCountryHighAmount, amount_spike, new_country_high_amount
+from aegis_app.core.rules import amount, testing, travel, velocity
 from aegis_app.core.rules.rule import CLEAR, UNKNOWN, Check, Failed, Hit, Limits, Rule
-from aegis_app.core.rules.testing import CardTesting, card_testing
-from aegis_app.core.rules.travel import ImpossibleTravel, impossible_travel
-from aegis_app.core.rules.velocity import (
-    Velocity1h,
-    Velocity1m,
-    Velocity10m,
-    Velocity24h,
-    velocity_1h,
-    velocity_1m,
-    velocity_10m,
-    velocity_24h,
-)
 
 __all__ = ["CLEAR", "RULES", "UNKNOWN", "Check", "Failed", "Hit", "Limits", "Rule"]
 
 RULES: Final = (
-    Rule(velocity_1m, Velocity1m),
-    Rule(velocity_10m, Velocity10m),
-    Rule(velocity_1h, Velocity1h),
-    Rule(velocity_24h, Velocity24h),
-    Rule(impossible_travel, ImpossibleTravel),
-    Rule(amount_spike, AmountSpike),
-    Rule(new_country_high_amount, NewCountryHighAmount),
-    Rule(card_testing, CardTesting),
+    Rule(velocity.velocity_1m, velocity.Velocity1m),
+    Rule(velocity.velocity_10m, velocity.Velocity10m),
+    Rule(velocity.velocity_1h, velocity.Velocity1h),
+    Rule(velocity.velocity_24h, velocity.Velocity24h),
+    Rule(travel.impossible_travel, travel.ImpossibleTravel),
+    Rule(amount.amount_spike, amount.AmountSpike),
+    Rule(amount.new_country_high_amount, amount.NewCountryHighAmount),
+    Rule(testing.card_testing, testing.CardTesting),
+    Rule(amount.far_above_largest, amount.FarAboveLargest),
+    Rule(amount.strange_merchant, amount.StrangeMerchant),
+    Rule(amount.local_then_transfer, amount.LocalThenTransfer),
+    Rule(velocity.many_merchants, velocity.ManyMerchants),
+    Rule(amount.new_device_high_amount, amount.NewDeviceHighAmount),
+    Rule(testing.tested_then_large, testing.TestedThenLarge),
+    Rule(amount.account_drained, amount.AccountDrained),
+    Rule(amount.recurring_changed, amount.RecurringChanged),
+    Rule(travel.cash_far_from_home, travel.CashFarFromHome),
+    Rule(testing.many_refused, testing.ManyRefused),
 )

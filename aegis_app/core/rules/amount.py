@@ -5,10 +5,11 @@ from typing import Annotated
 from msgspec import Meta
 
 from aegis_app.core.features import Features
-from aegis_app.core.payment import GIVES_BACK, Transaction, money
+from aegis_app.core.payment import GIVES_BACK, Channel, Kind, Transaction, money
 from aegis_app.core.rules.rule import CLEAR, LEAST_HABIT, UNKNOWN, Check, Hit, Limits
 
 Times = Annotated[float, Meta(gt=1, description="times the card's typical amount")]
+Least = Annotated[int, Meta(ge=0, description="smallest amount that matters, minor units of the base currency")]
 
 
 class AmountSpike(Limits, frozen=True):
@@ -16,8 +17,37 @@ class AmountSpike(Limits, frozen=True):
     deviations: Annotated[float, Meta(ge=0, description="standard deviations above the card's mean, of log amount")] = 3.0
 
 
+class FarAboveLargest(Limits, frozen=True):
+    times: Annotated[float, Meta(gt=1, description="times the largest amount that the card was allowed")] = 4.0
+    least_minor: Least = 200_00
+
+
 class NewCountryHighAmount(Limits, frozen=True):
     times: Times = 3.0
+
+
+class StrangeMerchant(Limits, frozen=True):
+    times: Times = 3.0
+    share: Annotated[float, Meta(ge=0, lt=1, description="of the card's payments within an hour of this hour: less is unusual")] = 0.02
+    habit: Annotated[int, Meta(ge=5, description="payments from which the card's hours count as known")] = 30
+
+
+class NewDeviceHighAmount(Limits, frozen=True):
+    times: Times = 5.0
+
+
+class RecurringChanged(Limits, frozen=True):
+    times: Annotated[float, Meta(gt=1, description="times the last amount, or that part of it")] = 1.5
+
+
+class AccountDrained(Limits, frozen=True):
+    share: Annotated[float, Meta(gt=0, le=1, description="of the balance before the payment")] = 0.9
+    least_minor: Least = 500_00
+
+
+class LocalThenTransfer(Limits, frozen=True):
+    minutes: Annotated[float, Meta(gt=0, description="after a payment with the card present")] = 60.0
+    times: Times = 8.0
 
 
 def amount_spike(txn: Transaction, seen: Features, limit: AmountSpike) -> Check:
@@ -31,6 +61,15 @@ def amount_spike(txn: Transaction, seen: Features, limit: AmountSpike) -> Check:
     return Hit(_against_habit(txn, seen))
 
 
+def far_above_largest(txn: Transaction, seen: Features, limit: FarAboveLargest) -> Check:
+    """Amount far above the largest that this card ever paid."""
+    if seen.habit < LEAST_HABIT or seen.amount is None or seen.amount_to_largest is None:
+        return UNKNOWN
+    if txn.kind in GIVES_BACK or seen.amount < limit.least_minor or seen.amount_to_largest <= limit.times:
+        return CLEAR
+    return Hit(f"{money(txn.amount_minor, txn.currency)}, {seen.amount_to_largest:.3g} times the largest before")
+
+
 def new_country_high_amount(txn: Transaction, seen: Features, limit: NewCountryHighAmount) -> Check:
     """High amount, with the card present, in a country where it was never used."""
     if seen.habit < LEAST_HABIT or seen.new_country is None or seen.amount_ratio is None:
@@ -41,6 +80,66 @@ def new_country_high_amount(txn: Transaction, seen: Features, limit: NewCountryH
     return Hit(f"first payment in {txn.country}: {_against_habit(txn, seen)}")
 
 
+def strange_merchant(txn: Transaction, seen: Features, limit: StrangeMerchant) -> Check:
+    """High amount at a merchant never used before, at an hour when the card is hardly ever used."""
+    if seen.habit < limit.habit or seen.new_merchant is None or seen.hour_share is None or seen.amount_ratio is None:
+        return UNKNOWN
+    if txn.kind in GIVES_BACK or not seen.new_merchant or seen.hour_share >= limit.share or seen.amount_ratio <= limit.times:
+        return CLEAR
+    return Hit(
+        f"a merchant never used before, at {txn.timestamp:%H:%M}, near which {seen.hour_share:.1%} of the card's payments lie: "
+        f"{_against_habit(txn, seen)}"
+    )
+
+
+def new_device_high_amount(txn: Transaction, seen: Features, limit: NewDeviceHighAmount) -> Check:
+    """High amount from a device that this card was never used with."""
+    if seen.habit < LEAST_HABIT or seen.new_device is None or seen.amount_ratio is None:
+        return UNKNOWN
+    if txn.kind in GIVES_BACK or not seen.new_device or seen.amount_ratio <= limit.times:
+        return CLEAR
+    return Hit(f"a device never used before: {_against_habit(txn, seen)}")
+
+
+def recurring_changed(txn: Transaction, seen: Features, limit: RecurringChanged) -> Check:
+    """Recurring payment with another amount than the last time."""
+    if txn.channel is not Channel.RECURRING:
+        return CLEAR
+    if seen.recurring_ratio is None:
+        return UNKNOWN
+    if 1 / limit.times <= seen.recurring_ratio <= limit.times:
+        return CLEAR
+    return Hit(f"{money(txn.amount_minor, txn.currency)}, {seen.recurring_ratio:.3g} times the last one to this merchant")
+
+
+def account_drained(txn: Transaction, seen: Features, limit: AccountDrained) -> Check:
+    """Transfer or cash-out of nearly everything on the account."""
+    if txn.kind not in (Kind.TRANSFER, Kind.CASH_OUT):
+        return CLEAR
+    if seen.balance_share is None or seen.amount is None:
+        return UNKNOWN
+    if seen.amount < limit.least_minor or seen.balance_share < limit.share:
+        return CLEAR
+    return Hit(f"{money(txn.amount_minor, txn.currency)}, {seen.balance_share:.0%} of the balance")
+
+
+def local_then_transfer(txn: Transaction, seen: Features, limit: LocalThenTransfer) -> Check:
+    """High transfer to a payee never paid before, soon after the card itself was used."""
+    if txn.kind is not Kind.TRANSFER:
+        return CLEAR
+    if seen.habit < LEAST_HABIT or seen.new_payee is None or seen.amount_ratio is None:
+        return UNKNOWN
+    if not seen.new_payee or seen.amount_ratio <= limit.times:
+        return CLEAR
+    if seen.seconds_since_present is None or seen.seconds_since_present > limit.minutes * 60:
+        return CLEAR
+    return Hit(
+        f"a payee never paid before, {seen.seconds_since_present / 60:.0f} minutes after a payment with the card itself: "
+        f"{_against_habit(txn, seen)}"
+    )
+
+
 def _against_habit(txn: Transaction, seen: Features) -> str:
-    usual = "unknown" if seen.typical_amount is None else money(seen.typical_amount, txn.currency)
-    return f"{money(txn.amount_minor, txn.currency)}; this card's usual is {usual}"
+    """The amount and the card's usual one, both in the payment's currency. Only where their ratio is known and above 0."""
+    assert seen.amount_ratio
+    return f"{money(txn.amount_minor, txn.currency)}; this card's usual is {money(txn.amount_minor / seen.amount_ratio, txn.currency)}"

@@ -4,14 +4,22 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from aegis_app.core.card import is_small
 from aegis_app.core.features import Features
-from aegis_app.core.payment import Transaction
+from aegis_app.core.payment import GIVES_BACK, Transaction, is_small, money
 from aegis_app.core.rules.rule import CLEAR, UNKNOWN, Check, Hit, Limits
 
 
 class CardTesting(Limits, frozen=True):
     most: Annotated[int, Meta(ge=1, description="verifications and tiny amounts within an hour, the present one included")] = 3
+
+
+class TestedThenLarge(Limits, frozen=True):
+    least: Annotated[int, Meta(ge=1, description="verifications and tiny amounts in the 24 hours before")] = 3
+    times: Annotated[float, Meta(gt=1, description="times the smallest of the last hour")] = 50.0
+
+
+class ManyRefused(Limits, frozen=True):
+    most: Annotated[int, Meta(ge=1, description="attempts in the 24 hours before that policy would not allow")] = 3
 
 
 def card_testing(txn: Transaction, seen: Features, limit: CardTesting) -> Check:
@@ -22,3 +30,23 @@ def card_testing(txn: Transaction, seen: Features, limit: CardTesting) -> Check:
     if tests <= limit.most:
         return CLEAR
     return Hit(f"{tests} verifications or tiny amounts within an hour")
+
+
+def tested_then_large(txn: Transaction, seen: Features, limit: TestedThenLarge) -> Check:
+    """A large amount soon after several verifications or tiny amounts."""
+    if seen.small_24h is None:
+        return UNKNOWN
+    if seen.small_24h < limit.least or txn.kind in GIVES_BACK or is_small(txn):
+        return CLEAR
+    if seen.amount_to_smallest_1h is None or seen.amount_to_smallest_1h <= limit.times:
+        return CLEAR
+    return Hit(f"{money(txn.amount_minor, txn.currency)} after {seen.small_24h} verifications or tiny amounts within 24 hours")
+
+
+def many_refused(txn: Transaction, seen: Features, limit: ManyRefused) -> Check:
+    """Many attempts within 24 hours that were not allowed."""
+    if seen.refused_24h is None:
+        return UNKNOWN
+    if txn.kind in GIVES_BACK or seen.refused_24h < limit.most:
+        return CLEAR
+    return Hit(f"{seen.refused_24h} attempts in the 24 hours before were not allowed")

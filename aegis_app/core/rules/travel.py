@@ -5,13 +5,17 @@ from typing import Annotated
 from msgspec import Meta
 
 from aegis_app.core.features import Features
-from aegis_app.core.payment import Transaction
-from aegis_app.core.rules.rule import CLEAR, UNKNOWN, Check, Hit, Limits
+from aegis_app.core.payment import Channel, Kind, Transaction, money
+from aegis_app.core.rules.rule import CLEAR, LEAST_HABIT, UNKNOWN, Check, Hit, Limits
 
 
 class ImpossibleTravel(Limits, frozen=True):
     kmh: Annotated[float, Meta(gt=0, description="speed that no traveller reaches, km/h")] = 1000.0
     km: Annotated[float, Meta(gt=0, description="shorter distances are never suspicious, km")] = 100.0
+
+
+class CashFarFromHome(Limits, frozen=True):
+    km: Annotated[float, Meta(gt=0, description="from the middle of the card's places, km")] = 200.0
 
 
 def impossible_travel(txn: Transaction, seen: Features, limit: ImpossibleTravel) -> Check:
@@ -21,3 +25,14 @@ def impossible_travel(txn: Transaction, seen: Features, limit: ImpossibleTravel)
     if seen.km <= limit.km or seen.kmh <= limit.kmh:
         return CLEAR
     return Hit(f"{seen.km:,.0f} km from the last payment, which takes {seen.kmh:,.0f} km/h")
+
+
+def cash_far_from_home(txn: Transaction, seen: Features, limit: CashFarFromHome) -> Check:
+    """Cash far from home, in a country where the card was never used."""
+    if txn.channel is not Channel.ATM and txn.kind is not Kind.CASH_OUT:
+        return CLEAR
+    if seen.habit < LEAST_HABIT or seen.km_from_home is None or seen.new_country is None:
+        return UNKNOWN
+    if seen.km_from_home <= limit.km or not seen.new_country:
+        return CLEAR
+    return Hit(f"{money(txn.amount_minor, txn.currency)} in cash, {seen.km_from_home:,.0f} km from home, first payment in {txn.country}")

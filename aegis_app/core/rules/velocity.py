@@ -27,6 +27,10 @@ class Velocity24h(Limits, frozen=True):
     most: Most = 30
 
 
+class ManyMerchants(Limits, frozen=True):
+    most: Annotated[int, Meta(ge=1, description="different merchants within 10 minutes, before the present payment")] = 3
+
+
 def velocity_1m(txn: Transaction, seen: Features, limit: Velocity1m) -> Check:
     """Many payments within a minute."""
     if seen.attempts_1m is None:
@@ -53,6 +57,15 @@ def velocity_24h(txn: Transaction, seen: Features, limit: Velocity24h) -> Check:
     if seen.attempts_24h is None:
         return UNKNOWN
     return CLEAR if seen.attempts_24h < limit.most else _hit(seen.attempts_24h + 1, seen, "24 hours")
+
+
+def many_merchants(txn: Transaction, seen: Features, limit: ManyMerchants) -> Check:
+    """Payments at many merchants within 10 minutes."""
+    if seen.merchants_10m is None:
+        return UNKNOWN
+    if seen.merchants_10m <= limit.most:
+        return CLEAR
+    return Hit(f"payments at {seen.merchants_10m} merchants in the 10 minutes before")
 
 
 def _hit(payments: int, seen: Features, window: str) -> Hit:

@@ -1,0 +1,20 @@
+"""Under which payments are judged, besides memory."""
+
+from msgspec import Struct
+
+from aegis_app.core.lists import Lists
+from aegis_app.core.payment import DAY_MS, Millis
+from aegis_app.core.policy import Policy
+from aegis_app.core.rates import EUROS, Rates
+
+
+class Terms(Struct, frozen=True):
+    """What is in force. A chunk is judged under one of these from its first payment to its last."""
+
+    policy: Policy
+    lists: Lists = Lists()
+    rates: Rates = EUROS
+    ttl: Millis = 400 * DAY_MS
+    """After such a time without a payment a card is forgotten."""
+    feature_share: float = 0.0
+    """Of allowed payments, by a hash of their ids: those whose decision carries its features."""

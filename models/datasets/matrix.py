@@ -1,0 +1,53 @@
+"""Payments described, as a table: what a data scientist works on."""
+
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from types import UnionType
+from typing import Any, Final, get_args
+
+import msgspec
+
+from aegis_app.core.features import Features
+from aegis_app.core.payment import Outcome, Transaction
+from models.datasets.parquet import CHUNK, pyarrow
+
+Row = tuple[Transaction, Outcome, Features]
+_NAMES: Final = Features.__struct_fields__
+
+
+def write_matrix(path: Path, rows: Iterable[Row]) -> int:
+    """Write a row for each payment: its ids and time, its verdict, every feature, and its attributes as a map; returns how many."""
+    arrow, parquet = pyarrow()
+    schema = arrow.schema(
+        [
+            ("transaction_id", arrow.string()),
+            ("card_id", arrow.string()),
+            ("timestamp", arrow.timestamp("ms", tz="UTC")),
+            ("verdict", arrow.string()),
+            *((field.name, _arrow_type(arrow, field.type)) for field in msgspec.structs.fields(Features)),
+            ("attributes", arrow.map_(arrow.string(), arrow.float64())),
+        ]
+    )
+    remaining, number = iter(rows), 0
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        while chunk := list(islice(remaining, CHUNK)):
+            payments = [txn for txn, _, _ in chunk]
+            columns = [
+                [txn.transaction_id for txn in payments],
+                [txn.card_id for txn in payments],
+                [txn.timestamp for txn in payments],
+                [verdict.value for _, verdict, _ in chunk],
+                *zip(*(msgspec.structs.astuple(seen) for _, _, seen in chunk), strict=True),
+                [list(txn.attributes.items()) for txn in payments],
+            ]
+            arrays = [arrow.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+            writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
+            number += len(chunk)
+    return number
+
+
+def _arrow_type(arrow: Any, annotated: Any) -> Any:
+    (kind, *_) = get_args(annotated)
+    plain = next(each for each in get_args(kind) if each is not type(None)) if isinstance(kind, UnionType) else kind
+    return {bool: arrow.bool_(), int: arrow.int64(), float: arrow.float64()}[plain]
