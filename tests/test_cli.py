@@ -26,6 +26,7 @@ from models.datasets import read_payments
 from tests.make import payment, remember, seen
 
 SCHEMAS = Path(__file__).parent.parent / "docs/schemas"
+DEFAULT_POLICY = Path(__file__).parent.parent / "aegis_app/default_policy.toml"
 NOBODY = "127.0.0.1:1"
 
 
@@ -73,6 +74,7 @@ def test_every_command_has_help_with_an_example_of_itself(path: tuple[str, ...])
 
 def test_help_loads_nothing_heavy() -> None:
     heavy = ["faust", "aiokafka", "aiohttp", "pyarrow", "numpy", "pandas", "msgspec", "rich", "rocksdict", "prometheus_client"]
+    heavy += ["jinja2", "matplotlib"]
     program = f"""
 import sys
 from aegis_app.cli import main
@@ -106,6 +108,8 @@ def test_the_version_is_that_of_the_package() -> None:
         ("simulate", "--fraud-rate", "1"),
         ("simulate", "--decisions", "setup.cfg"),
         ("decide", "-", "--policy", "missing.toml"),
+        ("backtest", "-", "--labels", "missing.jsonl"),
+        ("backtest", "-", *("--policy", str(DEFAULT_POLICY)) * 3),
         ("dead-letters", "redrive"),
         ("dead-letters", "redrive", "3:17", "--all"),
         ("dead-letters", "list", "--reason", "spite"),
@@ -160,6 +164,8 @@ def test_without_kafka_one_line_says_what_to_do(arguments: tuple[str, ...]) -> N
         (("topics", "check", "--broker", NOBODY), {"AEGIS_PARTITIONS": "none"}, "AEGIS_PARTITIONS='none'"),
         (("topics", "check", "--broker", NOBODY), {"AEGIS_SECURITY_PROTOCOL": "SSL"}, "speaks SSL"),
         (("decide", "-", "--out", "no/such/directory"), {}, "no/such/directory: No such file or directory"),
+        (("backtest", "-", "--html", "no/such/page.html"), {}, "no/such/page.html: its directory does not exist; make it first"),
+        (("backtest", "-"), {}, "stdin holds no payment that can be judged"),
         (("dead-letters", "show", "seventeen"), {}, "'seventeen' is not a letter's id"),
         (("lists", "add", "deny", "card", "4111111111111111", "--reason", "x"), {}, "value looks like a card number"),
         (("lists", "add", "deny", "country", "France", "--reason", "x"), {}, "a country is two capital letters"),
@@ -365,6 +371,44 @@ def test_decide_reads_parquet_like_json_lines(tmp_path: Path) -> None:
         decided.append(succeed("decide", str(file)).stdout)
 
     assert decided[0] == decided[1] != ""
+
+
+STRICT = 'mode = "observe"\n[rules.velocity_1m]\nstate = "on"\nasks = "block"\nmost = 2\n'
+
+
+def test_backtest_reports_bad_lines_and_labels_judges_the_rest_and_ends_with_1(tmp_path: Path) -> None:
+    file, labels, policy = (tmp_path / name for name in ("payments.jsonl", "labels.jsonl", "policy.toml"))
+    good = [encode_transaction(txn) for txn in burst(4)]
+    file.write_bytes(b"\n".join([good[0], b"no json", good[1], b'{"card_id": "4111111111111111"}', *good[2:]]))
+    labels.write_text('{"transaction_id": "t2", "is_fraud": true}\n{"transaction_id": "t9", "is_fraud": true}\n{}\n')
+    policy.write_text(STRICT)
+
+    result = run("backtest", str(file), "--policy", str(policy), "--labels", str(labels), "--json")
+
+    assert result.exit_code == 1
+    in_labels, first, second, last = result.stderr.splitlines()
+    assert in_labels.startswith(f"{labels}, line 3: Object missing required field")
+    assert first.startswith(f"{file}, line 2: JSON is malformed")
+    assert second.startswith(f"{file}, line 4: Object missing required field")
+    assert last == "aegis: 3 lines hold no payment or label that can be taken; the others are judged"
+    report = json.loads(result.stdout)
+    assert (report["payments"]["payments"], report["payments"]["frauds"], report["labels_of_unknown_payments"]) == (4, 1, 1)
+    assert (report["policies"][0]["flagged"][1]["caught"]["payments"], report["policies"][0]["flagged"][1]["precision"]) == (2, 1.0)
+
+
+def test_backtest_prints_tables_and_writes_a_page_and_reads_stdin(tmp_path: Path) -> None:
+    policy, html = tmp_path / "policy.toml", tmp_path / "page.html"
+    policy.write_text(STRICT)
+    lines = b"".join(encode_transaction(txn) + b"\n" for txn in burst(4))
+
+    result = succeed("backtest", "-", "--policy", str(policy), "--policy", str(DEFAULT_POLICY), "--html", str(html), stdin=lines)
+
+    assert result.stderr == ""
+    assert result.stdout.startswith("Back-test of stdin\n4 payments on 1 day, 2026-03-04 to 2026-03-04 (UTC): 100.00 EUR\n")
+    words = " ".join(result.stdout.split())
+    for sentence in ("nothing is known about what is fraud", "velocity_1m on, block 2", "block allow 2", "Examples of changes"):
+        assert sentence in words
+    assert html.read_text().startswith("<!doctype html>")
 
 
 def test_a_pipe_of_commands_works_and_a_reader_that_leaves_early_breaks_nothing(tmp_path: Path) -> None:

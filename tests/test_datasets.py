@@ -14,12 +14,15 @@ import pytest
 
 from aegis_app.core.payment import Channel, Transaction, encode_transaction
 from aegis_app.simulate import simulate
-from models.datasets import DatasetError, read_payments
+from models.datasets import DatasetError, Part, read_payments
 from models.datasets.aegis import write_parquet
-from models.datasets.handbook import minor_units
+from models.datasets.amounts import minor_units
 from models.datasets.parquet import CHUNK, pyarrow
 
-HANDBOOK = Path(__file__).parents[2] / "shared/data/handbook_2018-04-01_2018-08-31.parquet"
+DATA = Path(__file__).parents[2] / "shared/data"
+HANDBOOK = DATA / "handbook_2018-04-01_2018-08-31.parquet"
+SPARKOV = DATA / "sparkov_regenerated_2019-01_2020-02.parquet"
+KAGGLE = DATA / "sparkov_kaggle_excerpt.parquet"
 pa, pq = pyarrow()
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -47,6 +50,39 @@ def handbook(path: Path, **other: Any) -> Path:
         "TX_AMOUNT": [57.16, 85.64999999999999, 146.0],
         "TX_FRAUD": pa.array([0, 1, 0], pa.int8()),
         "TX_FRAUD_SCENARIO": pa.array([0, 3, 0], pa.int8()),
+    }
+    return written(path, **(columns | other))
+
+
+def kaggle(path: Path, **other: Any) -> Path:
+    columns = {
+        "cc_num": pa.array([4_111_111_111_111_111, 4_111_111_111_111_111, 38_859_492_057_661], pa.int64()),
+        "first": ["Ann", "Ann", "Bo"],
+        "last": ["Lee", "Lee", "Roe"],
+        "dob": ["1988-03-09", "1988-03-09", "1962-01-19"],
+        "trans_num": ["0b24", "1f76", "a1a2"],
+        "trans_date_trans_time": ["2019-01-01 00:00:18", "2019-01-01 00:00:44", "2019-01-01 00:00:51"],
+        "unix_time": [1325376018, 1325376044, 1325376051],
+        "merchant": ["fraud_Rippin", "fraud_Heller", "fraud_Lind"],
+        "category": ["misc_net", "grocery_pos", "travel"],
+        "amt": [4.97, 107.23, 0.1 + 0.2],
+        "merch_lat": [36.01, 49.16, 43.15],
+        "merch_long": [-82.05, -118.19, -112.15],
+        "is_fraud": [0, 1, 0],
+    }
+    return written(path, **(columns | other))
+
+
+def made_anew(path: Path, **other: Any) -> Path:
+    columns = {
+        "unix_time": pa.array([1546300873, 1546301158], pa.int32()),
+        "cust_idx": pa.array([29, 735], pa.int16()),
+        "merchant": pa.array(["fraud_Auer", "fraud_Buck"]).dictionary_encode(),
+        "category": pa.array(["grocery_net", "gas_transport"]).dictionary_encode(),
+        "amt": [127.02, 3.41],
+        "merch_lat_e6": pa.array([42_397_753, 29_535_821], pa.int32()),
+        "merch_long_e6": pa.array([-73_834_377, -94_910_494], pa.int32()),
+        "is_fraud": pa.array([1, 0], pa.int8()),
     }
     return written(path, **(columns | other))
 
@@ -176,6 +212,96 @@ def test_a_bad_row_of_the_handbook_is_named(tmp_path: Path, columns: dict[str, A
         list(read_payments(handbook(tmp_path / "handbook.parquet", **columns)))
 
 
+def test_sparkov_of_kaggle_becomes_payments_at_their_time_of_payment(tmp_path: Path) -> None:
+    first, second, third = read_payments(kaggle(tmp_path / "kaggle.parquet"))
+
+    assert [example.is_fraud for example in (first, second, third)] == [False, True, False]
+    assert first.transaction == Transaction(
+        transaction_id="0b24",
+        card_id=first.transaction.card_id,
+        amount_minor=4_97,
+        currency="USD",
+        timestamp=datetime(2019, 1, 1, 0, 0, 18, tzinfo=UTC),
+        channel=Channel.ONLINE,
+        merchant_id="fraud_Rippin",
+        merchant_category="misc_net",
+        country="US",
+        latitude=36.01,
+        longitude=-82.05,
+    )
+    assert [example.transaction.channel for example in (second, third)] == [Channel.CHIP, Channel.CHIP]
+    assert third.transaction.amount_minor == 30
+
+
+def test_card_numbers_of_kaggle_stay_in_the_reader_and_rounded_ones_do_not_join_cards(tmp_path: Path) -> None:
+    rounded = kaggle(tmp_path / "rounded.parquet", cc_num=[4.1e15, 4.1e15, 4.1e15])
+    payments = [example.transaction for example in [*read_payments(kaggle(tmp_path / "kaggle.parquet")), *read_payments(rounded)]]
+
+    assert not [txn for txn in payments if b"4111111111" in encode_transaction(txn) or b"38859492" in encode_transaction(txn)]
+    ann, again, bo, *_ = (txn.card_id for txn in payments)
+    assert ann == again != bo
+    assert payments[3].card_id == payments[4].card_id != payments[5].card_id
+
+
+def test_sparkov_made_anew_becomes_payments_whose_ids_do_not_depend_on_the_cut(tmp_path: Path) -> None:
+    path = made_anew(tmp_path / "whole.parquet")
+    first, second = read_payments(path)
+    pq.write_table(pq.read_table(path).slice(1), tmp_path / "tail.parquet")
+
+    assert (first.is_fraud, second.is_fraud) == (True, False)
+    assert first.transaction == Transaction(
+        transaction_id=first.transaction.transaction_id,
+        card_id="29",
+        amount_minor=127_02,
+        currency="USD",
+        timestamp=datetime(2019, 1, 1, 0, 1, 13, tzinfo=UTC),
+        channel=Channel.ONLINE,
+        merchant_id="fraud_Auer",
+        merchant_category="grocery_net",
+        country="US",
+        latitude=42.397753,
+        longitude=-73.834377,
+    )
+    assert second.transaction.channel is Channel.CHIP
+    assert list(read_payments(tmp_path / "tail.parquet")) == [second]
+    assert first.transaction.transaction_id != second.transaction.transaction_id
+
+
+@pytest.mark.parametrize("columns", [{"category": ["misc_net", None]}, {"amt": [1.0, 1.005]}, {"merch_lat_e6": [0, 91_000_000]}])
+def test_a_bad_row_of_sparkov_is_named(tmp_path: Path, columns: dict[str, Any]) -> None:
+    with pytest.raises(DatasetError, match=r"anew\.parquet, row 2: "):
+        list(read_payments(made_anew(tmp_path / "anew.parquet", **columns)))
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_parts_together_are_the_file_and_no_card_is_in_two(tmp_path: Path, suffix: str) -> None:
+    path, wrote = tmp_path / f"payments.{suffix}", payments(CHUNK + 10)
+    if suffix == "jsonl":
+        path.write_bytes(lines(wrote))
+    else:
+        write_parquet(path, wrote)
+
+    parts = [[example.transaction for example in read_payments(path, part=Part(number, 3))] for number in range(3)]
+
+    place = {txn.transaction_id: number for number, txn in enumerate(wrote)}
+    assert sorted((txn for part in parts for txn in part), key=lambda txn: place[txn.transaction_id]) == wrote
+    assert all(part == sorted(part, key=lambda txn: place[txn.transaction_id]) for part in parts)
+    cards = [{txn.card_id for txn in part} for part in parts]
+    assert sum(map(len, cards)) == len(set.union(*cards))
+    assert min(map(len, cards)) > 50  # each has its share
+
+
+def test_a_bad_line_or_row_is_of_one_part_and_keeps_its_number(tmp_path: Path) -> None:
+    wrote = payments(40)
+    (tmp_path / "some.jsonl").write_bytes(lines(wrote[:30]) + b"no json\n" + lines(wrote[30:]))
+    rows = handbook(tmp_path / "handbook.parquet", CUSTOMER_ID=[596, None, 2])
+
+    for path, place in ((tmp_path / "some.jsonl", "line 31"), (rows, "row 2")):
+        list(read_payments(path, part=Part(1, 2)))
+        with pytest.raises(DatasetError, match=place):
+            list(read_payments(path, part=Part(0, 2)))
+
+
 @pytest.mark.parametrize(
     ("amount", "currency", "minor"),
     [
@@ -231,7 +357,7 @@ def test_without_pyarrow_json_lines_are_read_and_parquet_says_what_to_install(tm
 import sys
 sys.modules["pyarrow"] = None
 from pathlib import Path
-from models.datasets import DatasetError, read_payments
+from models.datasets import DatasetError, Part, read_payments
 print(len(list(read_payments(Path(sys.argv[1]) / "one.jsonl"))))
 try:
     list(read_payments(Path(sys.argv[1]) / "one.parquet"))
@@ -256,3 +382,22 @@ def test_the_published_handbook_is_read_whole() -> None:
         last = example.transaction.timestamp
 
     assert (number, frauds, len(cards)) == (1_466_282, 12_134, 4_989)  # as pyarrow counts the columns
+
+
+@pytest.mark.skipif(not SPARKOV.exists(), reason=f"Sparkov's data is not here: {SPARKOV}")
+def test_sparkov_is_read_whole() -> None:
+    number, frauds, cards = 0, 0, set()
+    for example in read_payments(SPARKOV):
+        number += 1
+        frauds += example.is_fraud is True
+        cards.add(example.transaction.card_id)
+
+    assert (number, frauds, len(cards)) == (1_026_349, 5_745, 957)  # as pyarrow counts the columns
+
+
+@pytest.mark.skipif(not KAGGLE.exists(), reason=f"Kaggle's data is not here: {KAGGLE}")
+def test_the_excerpt_of_kaggle_is_read_whole() -> None:
+    read = list(read_payments(KAGGLE))
+
+    assert (len(read), sum(example.is_fraud is True for example in read)) == (3000, 6)
+    assert len({example.transaction.card_id for example in read}) == 821  # people; their rounded card numbers are 298

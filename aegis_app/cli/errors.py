@@ -43,6 +43,7 @@ def _ours() -> tuple[type[Exception], ...]:
         "aegis_app.dead_letters": "LetterError",
         "aegis_app.process": "WorkerError",
         "aegis_app.demo": "DemoError",
+        "aegis_app.backtest": "BacktestError",
         "aegis_app.stream.outbox": "TooLargeError",
         "models.datasets": "DatasetError",
     }

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -12,7 +12,7 @@ from models.datasets.example import DatasetError, Example
 from models.datasets.parquet import CHUNK, Layout, pyarrow
 
 
-def read_lines(lines: BinaryIO, name: str) -> Iterator[Example]:
+def read_lines(lines: Iterable[bytes], name: str) -> Iterator[Example]:
     """A payment a line, blank lines aside; `name` is the file's in errors."""
     for number, line in enumerate(lines, start=1):
         if line.isspace():
@@ -65,6 +65,7 @@ LAYOUT: Final = Layout(
     name="Aegis",
     required=tuple(field.encode_name for field in msgspec.structs.fields(Transaction) if field.required),
     optional=tuple(field.encode_name for field in msgspec.structs.fields(Transaction) if not field.required),
+    card="card_id",
     time="timestamp",
     example=_example,
 )

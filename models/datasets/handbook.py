@@ -4,29 +4,14 @@ Its TX_FRAUD_SCENARIO says how a fraud was made, so it gives the label away: it 
 """
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 import msgspec
 
-from aegis_app.core.payment import Transaction, exponent
+from aegis_app.core.payment import Transaction
+from models.datasets.amounts import minor_units
 from models.datasets.example import Example
 from models.datasets.parquet import Layout
-
-MOST_NOISE: Final = Decimal("0.001")
-"""Minor units. The published amounts went through sums of floats: 85.64999999999999 is 85.65, and 85.645 is an error."""
-
-
-def minor_units(amount: Decimal | float | str, currency: str) -> int:
-    """An amount in minor units, by way of its decimal form: 57.16 EUR is 5716. Raises `ValueError` when any is lost."""
-    try:
-        minor = Decimal(str(amount)).scaleb(exponent(currency))
-        whole = round(minor)
-    except (InvalidOperation, ValueError, OverflowError):
-        raise ValueError(f"{amount} is not an amount") from None
-    if abs(minor - whole) > MOST_NOISE:
-        raise ValueError(f"{amount} has more decimals than {currency}")
-    return whole
 
 
 def _example(row: Mapping[str, Any], currency: str) -> Example:
@@ -48,6 +33,7 @@ LAYOUT: Final = Layout(
     name="Fraud-Detection-Handbook",
     required=("TRANSACTION_ID", "TX_DATETIME", "CUSTOMER_ID", "TERMINAL_ID", "TX_AMOUNT"),
     optional=("TX_FRAUD",),
+    card="CUSTOMER_ID",
     time="TX_DATETIME",
     example=_example,
 )

@@ -1,0 +1,38 @@
+"""A report as one page of HTML that needs nothing else: tables, and pictures drawn into it."""
+
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from aegis_app.backtest.errors import BacktestError
+from aegis_app.backtest.report import Report
+from aegis_app.backtest.sheets import headline, sheets
+
+TEMPLATE: Final = "page.html"
+
+
+def check(path: Path) -> None:
+    """Raise `BacktestError` if a page cannot be written to `path`: better now than after minutes of work."""
+    if not path.absolute().parent.is_dir():
+        raise BacktestError(f"{path}: its directory does not exist; make it first")
+    if find_spec("jinja2") is None or find_spec("matplotlib") is None:
+        raise BacktestError("--html needs jinja2 and matplotlib: pip install 'aegis-fraud[report]'")
+
+
+def write(report: Report, path: Path) -> None:
+    """Write the page."""
+    path.write_text(page(report), "utf-8")
+
+
+def page(report: Report) -> str:
+    """The page's text; what strangers wrote in payments and labels is escaped."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    from aegis_app.backtest.pictures import pictures
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files(__package__).joinpath(TEMPLATE).read_text("utf-8"))
+    drawn = [(caption, Markup(svg)) for caption, svg in pictures(report)]
+    return template.render(source=report.source, headline=headline(report), sheets=sheets(report), pictures=drawn)

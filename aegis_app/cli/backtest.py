@@ -1,0 +1,122 @@
+"""`aegis backtest`: what a policy would have done to payments of which the end is known."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING
+
+import click
+
+from aegis_app.cli import options
+from aegis_app.cli.errors import Failure
+
+if TYPE_CHECKING:
+    from aegis_app.backtest.labels import Truth
+
+existing = click.Path(exists=True, dir_okay=False, path_type=Path)
+FRAUD = {"unknown": None, "genuine": False}
+
+
+@click.command()
+@options.source
+@click.option("--policy", "policies", type=existing, multiple=True, help="Policy file; a second one is compared. AEGIS_POLICY if none.")
+@click.option("--labels", type=existing, help="What is fraud: JSON lines with transaction_id and is_fraud.")
+@click.option(
+    "--unlabelled", type=click.Choice(list(FRAUD)), default="unknown", show_default=True, help="What a payment is that no label speaks of."
+)
+@click.option(
+    "--processes", type=click.IntRange(1, 256), help="How many share the work, a part of the cards each; a core each if not given."
+)
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="OUT", help="Write a page with pictures as well.")
+@options.as_json
+def backtest(
+    source: Path,
+    policies: tuple[Path, ...],
+    labels: Path | None,
+    unlabelled: str,
+    processes: int | None,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Judge the payments of FILE by a policy, or by two, and say what it is worth: of each rule hits, precision, money and overlaps.
+
+    FILE is Aegis JSON lines, parquet, or - for JSON lines from stdin. Data sets such as the handbook's and Sparkov's say themselves
+    what is fraud; for others, --labels does. Labels judge the result, no decision sees them. Verdicts count, so it makes no difference
+    whether a policy observes or enforces. Lines that cannot be read are reported and passed over; the exit code is then 1.
+
+    Example: aegis backtest payments.jsonl --policy now.toml --policy next.toml --labels labels.jsonl --html report.html
+    """
+    if len(policies) > 2:
+        raise click.UsageError("--policy is given once or twice: two policies can be compared")
+    import msgspec
+
+    from aegis_app.backtest.report import report
+    from aegis_app.backtest.run import Job, cores_for
+    from aegis_app.backtest.run import backtest as run
+    from aegis_app.policies import PACKAGED, local_terms
+
+    settings = options.settings_with()
+    chosen = [msgspec.structs.replace(settings, policy=policy) for policy in policies] or [settings]
+    terms = tuple(local_terms(each) for each in chosen)
+    named = [(PACKAGED if each.policy is None else str(each.policy), under.policy) for each, under in zip(chosen, terms, strict=True)]
+    if html is not None:
+        from aegis_app.backtest.page import check
+
+        check(html)
+    truths, bad_labels = _truths(labels)
+    with ExitStack() as files:
+        file = files.enter_context(_spooled()) if source == options.DASH else source
+        job = Job(
+            source=file,
+            terms=terms,
+            truths=truths,
+            unlabelled=FRAUD[unlabelled],
+            token=settings.card_id_is_token,
+        )
+        tally = run(job, cores_for(file) if processes is None else processes, files.enter_context(options.counting("judging")))
+    name = "stdin" if source == options.DASH else str(source)
+    for number, reason in sorted(tally.refused):
+        click.echo(f"{name}, line {number}: {reason}", err=True)
+    if not tally.cells:
+        raise Failure(f"{name} holds no payment that can be judged")
+    result = report(name, tally, len(truths), named)
+    if html is not None:
+        from aegis_app.backtest.page import write
+
+        write(result, html)
+    if as_json:
+        options.print_json(result)
+    else:
+        from aegis_app.backtest.terminal import show
+
+        show(result)
+    if tally.refused or bad_labels:
+        raise Failure(f"{len(tally.refused) + bad_labels:,} lines hold no payment or label that can be taken; the others are judged")
+
+
+def _truths(labels: Path | None) -> tuple[dict[str, "Truth"], int]:
+    """What is known, by transaction_id, and how many lines could not be read; those are reported."""
+    if labels is None:
+        return {}, 0
+    from aegis_app.backtest.labels import read_labels
+
+    bad = 0
+
+    def refuse(number: int, error: Exception) -> None:
+        nonlocal bad
+        bad += 1
+        click.echo(f"{labels}, line {number}: {error}", err=True)
+
+    with labels.open("rb") as lines:
+        return read_labels(lines, refuse), bad
+
+
+@contextmanager
+def _spooled() -> Iterator[Path]:
+    """Stdin as a file, because every process reads it."""
+    with NamedTemporaryFile(suffix=".jsonl") as file:
+        shutil.copyfileobj(click.get_binary_stream("stdin"), file)
+        file.flush()
+        yield Path(file.name)
