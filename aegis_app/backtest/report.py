@@ -240,7 +240,7 @@ def _flagged(asked: tuple[Outcome, ...], found: Found, every: Group, days: int) 
 def _rules(found: Found, policy: Policy, every: Group) -> tuple[RuleFigures, ...]:
     hits = _grouped((name, cell, paid) for finding, cell, paid in found for name in finding.hit)
     alone = _grouped((name, cell, paid) for finding, cell, paid in found for name in finding.hit if {*finding.rules} <= {name})
-    clauses = {clause.rule.name: clause for clause in policy.asked}
+    clauses = {clause.rule.name: clause for clause, *_ in policy.asked}
     others = {name: None for name in sorted(hits.keys() - clauses.keys())}
     return tuple(
         RuleFigures(
