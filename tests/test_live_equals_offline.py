@@ -1,0 +1,75 @@
+"""One path: a day sent through the running application is decided as the same day offline."""
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from aegis_app.admin import create
+from aegis_app.backtest.run import Job, backtest
+from aegis_app.core.decision import Ruling, decode_ruling
+from aegis_app.core.lists import Lists
+from aegis_app.core.payment import Outcome, encode_transaction
+from aegis_app.core.policy import parse_policy
+from aegis_app.core.rates import parse_rates
+from aegis_app.core.replay import replay
+from aegis_app.core.terms import Terms
+from aegis_app.lists import publish
+from aegis_app.simulate import RATES_FILE, simulate
+from aegis_app.topics import Name
+from tests.deployment import Deployment
+from tests.make import entry
+
+NEVER = datetime(2000, 1, 1, tzinfo=UTC)
+POLICY = 'mode = "enforce"\ncontrol_share = 0.05\n' + (Path(__file__).parents[1] / "aegis_app/default_policy.toml").read_text().replace(
+    'mode = "observe"\n', ""
+)
+
+
+@pytest.mark.kafka
+def test_a_day_through_the_application_and_through_the_back_test_is_decided_equally(kafka: str, tmp_path: Path) -> None:
+    day = [each.transaction for each in simulate(400, 3, 9, datetime(2026, 3, 1, tzinfo=UTC), fraud_rate=0.05)]
+    denied = entry("deny", "merchant", str(day[50].merchant_id))
+    watched = entry("watch", "country", "US")
+    policy, rates, payments = tmp_path / "policy.toml", tmp_path / "rates.toml", tmp_path / "day.jsonl"
+    policy.write_text(POLICY)
+    rates.write_text(RATES_FILE)
+    payments.write_bytes(b"\n".join(map(encode_transaction, day)))
+    environment = {"AEGIS_POLICY": str(policy), "AEGIS_RATES": str(rates), "AEGIS_FEATURE_SHARE": "1"}
+
+    with Deployment(kafka, tmp_path, "equal", **environment) as made:
+        asyncio.run(create(made.settings))
+        asyncio.run(publish(made.settings, [denied, watched]))
+        made.worker().wait_until_ready()
+        made.send_many([(txn.card_id.encode(), encode_transaction(txn)) for txn in day])
+        made.await_settled()
+        records = [record.value for record in made.records(Name.DECISIONS)]
+    live = {msgspec.json.decode(value)["transaction_id"]: essence(decode_ruling(value)) for value in records}
+
+    lists = Lists().changed([(each.key, each) for each in (denied, watched)], "2")
+    terms = Terms(parse_policy(POLICY), lists, parse_rates(RATES_FILE, "rates", "EUR"), feature_share=1)
+    offline = {txn.transaction_id: essence(as_on_the_wire(screened.ruling)) for txn, screened in replay(day, terms)}
+
+    assert len(live) == len(day) > 1000
+    assert {name for name in live if live[name] != offline[name]} == set()
+    assert {each.outcome for each in live.values()} == set(Outcome)
+    assert {"deny_list", "watch_list", "control"} <= {reason.code for each in live.values() for reason in each.reasons}
+    assert all(each.features is not None for each in live.values())
+
+    judged = backtest(Job(source=payments, terms=(terms,), truths={}, unlabelled=None, token=False), 2, lambda number: None)
+    verdicts: Counter[Outcome] = Counter()
+    for cell, found in judged.cells.items():
+        verdicts[cell.findings[0].verdict] += found.payments
+    assert verdicts == Counter(each.verdict for each in live.values())
+
+
+def as_on_the_wire(ruling: Ruling) -> Ruling:
+    return decode_ruling(msgspec.json.encode(ruling))
+
+
+def essence(ruling: Ruling) -> Ruling:
+    """A ruling without what the clock adds."""
+    return msgspec.structs.replace(ruling, decided_at=NEVER, stale=False)
