@@ -16,6 +16,7 @@ from aegis_app import admin, settings
 from aegis_app.broadcast import Broadcast
 from aegis_app.cli import main
 from aegis_app.core.lists import encode_entry
+from aegis_app.core.payment import encode_transaction
 from aegis_app.core.policy import parse_policy
 from aegis_app.kafka import Kafka, jars
 from aegis_app.lists import Listed, publish
@@ -86,7 +87,10 @@ def test_a_published_policy_judges_the_next_payments_on_both_workers(pair: Deplo
     file.write_text(TWO_A_MINUTE)
     version = parse_policy(TWO_A_MINUTE).version
 
-    (dry,) = aegis(pair, "policies", "publish", str(file), "--note", "try", "--dry-run")
+    payments = tmp_path / "payments.jsonl"
+    payments.write_bytes(b"\n".join(encode_transaction(payment(transaction_id=f"t{n}", seconds=n)) for n in range(4)))
+    dry, judged = aegis(pair, "policies", "publish", str(file), "--note", "try", "--dry-run", "--backtest", str(payments))
+    assert [each["policy"] for each in judged["policies"]] == [f"in force: {dry['was']}", f"this one: {dry['policy']}"]
     assert pair.records(Name.POLICIES) == []
     (told,) = aegis(pair, "policies", "publish", str(file), "--note", "two are enough", "--by", "ana")
     await_everywhere(pair, version)

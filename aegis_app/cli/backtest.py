@@ -1,7 +1,7 @@
 """`aegis backtest`: what a policy would have done to payments of which the end is known."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -14,15 +14,16 @@ from aegis_app.cli.errors import Failure
 
 if TYPE_CHECKING:
     from aegis_app.backtest.labels import Truth
+    from aegis_app.backtest.report import Report
+    from aegis_app.core.terms import Terms
 
-existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 FRAUD = {"unknown": None, "genuine": False}
 
 
 @click.command()
 @options.source
-@click.option("--policy", "policies", type=existing, multiple=True, help="Policy file; a second one is compared. AEGIS_POLICY if none.")
-@click.option("--labels", type=existing, help="What is fraud: JSON lines with transaction_id and is_fraud.")
+@click.option("--policy", "policies", type=options.existing, multiple=True, help="Policy file; a second one is compared. AEGIS_POLICY if none.")
+@click.option("--labels", type=options.existing, help="What is fraud: JSON lines with transaction_id and is_fraud.")
 @click.option(
     "--unlabelled", type=click.Choice(list(FRAUD)), default="unknown", show_default=True, help="What a payment is that no label speaks of."
 )
@@ -52,36 +53,16 @@ def backtest(
         raise click.UsageError("--policy is given once or twice: two policies can be compared")
     import msgspec
 
-    from aegis_app.backtest.report import report
-    from aegis_app.backtest.run import Job, cores_for
-    from aegis_app.backtest.run import backtest as run
     from aegis_app.policies import PACKAGED, local_terms
 
     settings = options.settings_with()
     chosen = [msgspec.structs.replace(settings, policy=policy) for policy in policies] or [settings]
-    terms = tuple(local_terms(each) for each in chosen)
-    named = [(PACKAGED if each.policy is None else str(each.policy), under.policy) for each, under in zip(chosen, terms, strict=True)]
+    named = [(PACKAGED if each.policy is None else str(each.policy), local_terms(each)) for each in chosen]
     if html is not None:
         from aegis_app.backtest.page import check
 
         check(html)
-    truths, bad_labels = _truths(labels)
-    with ExitStack() as files:
-        file = files.enter_context(_spooled()) if source == options.DASH else source
-        job = Job(
-            source=file,
-            terms=terms,
-            truths=truths,
-            unlabelled=FRAUD[unlabelled],
-            token=settings.card_id_is_token,
-        )
-        tally = run(job, cores_for(file) if processes is None else processes, files.enter_context(options.counting("judging")))
-    name = "stdin" if source == options.DASH else str(source)
-    for number, reason in sorted(tally.refused):
-        click.echo(f"{name}, line {number}: {reason}", err=True)
-    if not tally.cells:
-        raise Failure(f"{name} holds no payment that can be judged")
-    result = report(name, tally, len(truths), named)
+    result, bad = judged(source, named, labels, token=settings.card_id_is_token, unlabelled=unlabelled, processes=processes)
     if html is not None:
         from aegis_app.backtest.page import write
 
@@ -92,8 +73,35 @@ def backtest(
         from aegis_app.backtest.terminal import show
 
         show(result)
-    if tally.refused or bad_labels:
-        raise Failure(f"{len(tally.refused) + bad_labels:,} lines hold no payment or label that can be taken; the others are judged")
+    if bad:
+        raise Failure(f"{bad:,} lines hold no payment or label that can be taken; the others are judged")
+
+
+def judged(
+    source: Path,
+    named: Sequence[tuple[str, "Terms"]],
+    labels: Path | None,
+    *,
+    token: bool,
+    unlabelled: str = "unknown",
+    processes: int | None = None,
+) -> "tuple[Report, int]":
+    """What one policy or two, each with its name, make of the payments of a file, and how many lines could not be read; those are reported."""
+    from aegis_app.backtest.report import report
+    from aegis_app.backtest.run import Job, cores_for
+    from aegis_app.backtest.run import backtest as run
+
+    truths, bad_labels = _truths(labels)
+    with ExitStack() as files:
+        file = files.enter_context(_spooled()) if source == options.DASH else source
+        job = Job(file, tuple(terms for _, terms in named), truths, FRAUD[unlabelled], token)
+        tally = run(job, cores_for(file) if processes is None else processes, files.enter_context(options.counting("judging")))
+    name = "stdin" if source == options.DASH else str(source)
+    for number, reason in sorted(tally.refused):
+        click.echo(f"{name}, line {number}: {reason}", err=True)
+    if not tally.cells:
+        raise Failure(f"{name} holds no payment that can be judged")
+    return report(name, tally, len(truths), [(each, terms.policy) for each, terms in named]), len(tally.refused) + bad_labels
 
 
 def _truths(labels: Path | None) -> tuple[dict[str, "Truth"], int]:

@@ -30,7 +30,7 @@ def _counted(payments: Iterable["Transaction"], files: ExitStack, doing: str) ->
 
 @click.command()
 @options.source
-@click.option("--policy", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Policy file; AEGIS_POLICY where not given.")
+@click.option("--policy", type=options.existing, help="Policy file; AEGIS_POLICY where not given.")
 @click.option("--out", type=options.output, default="-", help="Decisions as JSON lines; stdout where not given.")
 def decide(source: Path, policy: Path | None, out: Path) -> None:
     """Decide payments without Kafka: the same path as in a worker, over a memory that begins empty and ends with the command.
@@ -56,7 +56,7 @@ def decide(source: Path, policy: Path | None, out: Path) -> None:
 
 @click.command()
 @options.source
-@click.option("--policy", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Policy file; AEGIS_POLICY where not given.")
+@click.option("--policy", type=options.existing, help="Policy file; AEGIS_POLICY where not given.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A parquet file: a row for each payment.")
 def features(source: Path, policy: Path | None, out: Path) -> None:
     """Describe payments as they were described when they were decided: each by what was known before it, and by nothing else.

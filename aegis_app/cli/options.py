@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 DASH: Final = Path("-")
 
+existing = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 def _address(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if value is not None and value.split() != [value]:

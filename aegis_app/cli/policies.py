@@ -60,20 +60,34 @@ def check(file: Path, as_json: bool) -> None:
 @policy_file
 @click.option("--note", required=True, help="Why, for the record.")
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@click.option("--backtest", "payments", type=options.existing, metavar="PAYMENTS", help="With --dry-run: what would change for these payments.")
+@click.option("--labels", type=options.existing, help="With --backtest: what is fraud; JSON lines with transaction_id and is_fraud.")
 @options.by
 @options.broker
 @options.as_json
-def publish(file: Path, note: str, dry_run: bool, by: str, broker: str | None, as_json: bool) -> None:
+def publish(
+    file: Path, note: str, dry_run: bool, payments: Path | None, labels: Path | None, by: str, broker: str | None, as_json: bool
+) -> None:
     """Put a policy file in force. Every worker takes it up within 2 seconds, between two chunks of payments.
+
+    With --dry-run nothing is published. With --backtest as well, payments of a file are judged by the policy in force and by this one,
+    as `aegis backtest` does.
 
     Example: aegis policies publish policy.toml --note "fewer reviews of contactless payments" --dry-run
     """
     settings = options.settings_with(broker=broker)
     from aegis_app.core.policy import parse_policy
 
+    if payments is not None and not dry_run:
+        raise click.UsageError("--backtest belongs to --dry-run: look first, then publish")
+    if labels is not None and payments is None:
+        raise click.UsageError("--labels judge a --backtest; give both")
     text = _text(file)
-    parse_policy(text, _name(file))
-    _publish(settings, _in_force(settings)[1], text, note, by, as_json, dry_run=dry_run)
+    policy = parse_policy(text, _name(file))
+    now = _in_force(settings)[1]
+    _publish(settings, now, text, note, by, as_json, dry_run=dry_run)
+    if payments is not None:
+        _compare(settings, payments, labels, now, policy, as_json)
 
 
 @policies.command()
@@ -161,6 +175,22 @@ def _in_force(settings: "Settings") -> "tuple[Policies, InForce]":
 
     published = asyncio.run(read(settings))
     return published, local_policy(settings) if published.latest is None else published.latest
+
+
+def _compare(settings: "Settings", payments: Path, labels: Path | None, now: "InForce", policy: "Policy", as_json: bool) -> None:
+    """Judge payments by the policy in force and by another, and show how they differ."""
+    import msgspec
+
+    from aegis_app.backtest.terminal import show
+    from aegis_app.cli.backtest import judged
+    from aegis_app.policies import local_terms
+
+    terms = local_terms(settings)
+    named = [(f"in force: {now.policy.version}", msgspec.structs.replace(terms, policy=now.policy))]
+    if policy != now.policy:
+        named.append((f"this one: {policy.version}", msgspec.structs.replace(terms, policy=policy)))
+    result, _ = judged(payments, named, labels, token=settings.card_id_is_token)
+    options.print_json(result) if as_json else show(result)
 
 
 def _publish(settings: "Settings", now: "InForce", text: str, note: str, by: str, as_json: bool, *, dry_run: bool = False) -> None:

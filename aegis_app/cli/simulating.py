@@ -30,7 +30,7 @@ STRIDE = 1000
 @click.option("--labels", type=options.output, help="Write what analysts and holders say, as in life: later, not of all, at times wrong.")
 @click.option(
     "--decisions",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=options.existing,
     help="What aegis decide made of these payments, so that --labels follow: soon of what was reviewed, seldom of what was blocked.",
 )
 @click.option("--rates", type=options.output, help="Write the exchange rates that hold among these payments, for AEGIS_RATES.")

@@ -366,7 +366,10 @@ class Owners(Generic[V]):
                 raise Stop("the group went on without this worker while it had work in hand") from None
             raise Stop(f"work in hand was not finished within {self.app.drain_seconds:.0f} s") from None
         if self._owners and is_member:
-            await self.app.consumer.commit()
+            # Faust answers False, and commits nothing more, where a periodic commit is under way.
+            for _ in range(3):
+                if await self.app.consumer.commit():
+                    break
         for owner in self:
             await owner.close()
         self._owners.clear()

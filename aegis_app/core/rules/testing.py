@@ -14,8 +14,8 @@ class CardTesting(Limits, frozen=True):
 
 
 class TestedThenLarge(Limits, frozen=True):
-    least: Annotated[int, Meta(ge=1, description="verifications and tiny amounts in the 24 hours before")] = 3
-    times: Annotated[float, Meta(gt=1, description="times the smallest of the last hour")] = 50.0
+    least: Annotated[int, Meta(ge=1, description="verifications and tiny amounts in the hour before")] = 3
+    times: Annotated[float, Meta(gt=1, description="times the smallest of them")] = 50.0
 
 
 class ManyRefused(Limits, frozen=True):
@@ -34,13 +34,13 @@ def card_testing(txn: Transaction, seen: Features, limit: CardTesting) -> Check:
 
 def tested_then_large(txn: Transaction, seen: Features, limit: TestedThenLarge) -> Check:
     """A large amount soon after several verifications or tiny amounts."""
-    if seen.small_24h is None:
+    if seen.small_1h is None:
         return UNKNOWN
-    if seen.small_24h < limit.least or txn.kind in GIVES_BACK or is_small(txn):
+    if seen.small_1h < limit.least or txn.kind in GIVES_BACK or is_small(txn):
         return CLEAR
     if seen.amount_to_smallest_1h is None or seen.amount_to_smallest_1h <= limit.times:
         return CLEAR
-    return Hit(f"{money(txn.amount_minor, txn.currency)} after {seen.small_24h} verifications or tiny amounts within 24 hours")
+    return Hit(f"{money(txn.amount_minor, txn.currency)} after {seen.small_1h} verifications or tiny amounts within an hour")
 
 
 def many_refused(txn: Transaction, seen: Features, limit: ManyRefused) -> Check:

@@ -19,6 +19,7 @@ class ImpossibleTravel(Limits, frozen=True):
 
 class CashFarFromHome(Limits, frozen=True):
     km: Annotated[float, Meta(gt=0, description="from the middle of the card's places, km")] = 200.0
+    times: Annotated[float, Meta(gt=0, description="times the card's typical amount")] = 3.0
 
 
 def impossible_travel(txn: Transaction, seen: Features, limit: ImpossibleTravel) -> Check:
@@ -31,11 +32,11 @@ def impossible_travel(txn: Transaction, seen: Features, limit: ImpossibleTravel)
 
 
 def cash_far_from_home(txn: Transaction, seen: Features, limit: CashFarFromHome) -> Check:
-    """Cash far from home, in a country where the card was never used."""
+    """High amount of cash far from home, in a country where the card was never used."""
     if txn.channel is not ATM and txn.kind is not CASH_OUT:
         return CLEAR
-    if seen.habit < LEAST_HABIT or seen.km_from_home is None or seen.new_country is None:
+    if seen.habit < LEAST_HABIT or seen.km_from_home is None or seen.new_country is None or seen.amount_ratio is None:
         return UNKNOWN
-    if seen.km_from_home <= limit.km or not seen.new_country:
+    if seen.km_from_home <= limit.km or not seen.new_country or seen.amount_ratio <= limit.times:
         return CLEAR
     return Hit(f"{money(txn.amount_minor, txn.currency)} in cash, {seen.km_from_home:,.0f} km from home, first payment in {txn.country}")
