@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from time import monotonic
 from typing import Final, Generic, Self, TypeVar
 
-from aiokafka.admin import AIOKafkaAdminClient
-
+from aegis_app.access import connect
 from aegis_app.core.payment import Millis, Transaction, encode_transaction
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outbox, Outgoing
@@ -85,10 +84,8 @@ async def send(
 
 async def partition_count(settings: Settings, topic: str) -> int:
     """Partitions of `topic`. Raises `MissingTopicError`."""
-    client = AIOKafkaAdminClient(**settings.connection())
     deadline = monotonic() + VISIBLE_SECONDS
-    try:
-        await client.start()
+    async with connect(settings) as client:
         while True:
             (described,) = await client.describe_topics([topic])
             if described["partitions"]:
@@ -96,8 +93,6 @@ async def partition_count(settings: Settings, topic: str) -> int:
             if monotonic() > deadline:
                 raise MissingTopicError(f"there is no topic {topic} on {settings.broker}; make it with `aegis topics create`")
             await asyncio.sleep(0.05)
-    finally:
-        await client.close()
 
 
 async def _paced(payments: Iterable[Transaction], pace: Pace) -> AsyncIterator[list[Transaction]]:

@@ -133,7 +133,9 @@ def test_without_kafka_one_line_says_what_to_do(arguments: tuple[str, ...]) -> N
 
     assert done.returncode == 1
     assert done.stdout == b""
-    assert done.stderr.decode() == f"aegis: no Kafka at {NOBODY}; start one with `aegis kafka` or set AEGIS_BROKER\n"
+    assert done.stderr.decode() == (
+        f"aegis: no Kafka at {NOBODY}; start one with `aegis kafka` or set AEGIS_BROKER, and AEGIS_SECURITY_PROTOCOL where it wants TLS\n"
+    )
 
 
 @pytest.mark.parametrize(
