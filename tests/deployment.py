@@ -76,25 +76,34 @@ class Deployment:
     ) -> tuple[int, int]:
         """Send whatever it is, into the key's own partition if none is named; returns partition and offset."""
         partition = home(key or b"", PARTITIONS) if partition is None else partition
-        return partition, asyncio.run(self._send(name, partition, [Outgoing(key, value)]))[0][0]
+        return partition, self.put(name, partition, [Outgoing(key, value)])[0][0]
 
     def send_many(self, values: list[tuple[bytes, bytes]], name: Name = Name.TRANSACTIONS) -> None:
         """Send (key, value) pairs, each into its key's partition."""
         for partition in range(PARTITIONS):
             batch = [Outgoing(key, value) for key, value in values if home(key, PARTITIONS) == partition]
-            asyncio.run(self._send(name, partition, batch))
+            self.put(name, partition, batch)
 
-    async def _send(self, name: Name, partition: int, records: list[Outgoing]) -> list[tuple[int, int]]:
-        outbox = Outbox(self.settings.connection())
-        await outbox.start()
-        try:
-            return await outbox.publish(self.topic(name), partition, records)
-        finally:
-            await outbox.stop()
+    def put(self, name: Name | str, partition: int, records: list[Outgoing]) -> list[tuple[int, int]]:
+        """Publish records as they are, to one of our topics or to one of this full name; the first offset and number of each batch."""
+
+        async def publish() -> list[tuple[int, int]]:
+            outbox = Outbox(self.settings.connection())
+            await outbox.start()
+            try:
+                return await outbox.publish(self.topic(name) if isinstance(name, Name) else name, partition, records)
+            finally:
+                await outbox.stop()
+
+        return asyncio.run(publish())
 
     def records(self, name: Name) -> list[ConsumerRecord]:
         """All that a topic holds, a partition's records in their order, one partition after another."""
         return self.logs.read(self.topic(name))
+
+    def by_partition(self, name: Name) -> list[list[ConsumerRecord]]:
+        records = self.records(name)
+        return [[record for record in records if record.partition == partition] for partition in range(PARTITIONS)]
 
     def decisions(self) -> list[dict[str, Any]]:
         return [msgspec.json.decode(record.value) for record in self.records(Name.DECISIONS)]

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 
 from aegis_app import settings
+from aegis_app.access import connect
 from aegis_app.kafka import Kafka, KafkaError, jars
+from aegis_app.settings import Settings
 
 pytestmark = pytest.mark.kafka
 
@@ -34,12 +36,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory, class_path: list[Path]) -> 
 
 
 async def create(address: str, topic: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=address)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
-    finally:
-        await admin.close()
+    async with connect(Settings(broker=address)) as client:
+        await client.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
 
 
 async def append(address: str, topic: str, value: bytes) -> None:
