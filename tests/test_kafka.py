@@ -158,7 +158,8 @@ def test_a_java_that_will_not_start_is_said(tmp_path: Path, class_path: list[Pat
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_run_serves_until_told_to_end(tmp_path: Path, signal_number: signal.Signals) -> None:
-    program = "import os, sys; from pathlib import Path; from aegis_app import kafka, settings"
+    program = "import os, signal, sys; from pathlib import Path; from aegis_app import kafka, settings"
+    program += "; signal.signal(signal.SIGINT, signal.default_int_handler)"  # which tests in a shell's background do not inherit
     program += "; kafka.run(settings.read(os.environ), Path(sys.argv[1]))"
     command = [sys.executable, "-c", program, str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)

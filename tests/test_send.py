@@ -158,12 +158,14 @@ def test_topics_are_made_once_and_a_broken_set_is_told(kafka: str, tmp_path: Pat
     ours = Deployment(kafka, tmp_path, f"topics-{uuid.uuid4().hex[:8]}")
 
     before = ours.aegis("topics", "check")
+    too_many = ours.aegis("topics", "create", environment={"AEGIS_REPLICATION": "3"})
     created = ours.aegis("topics", "create", "--json")
     again = ours.aegis("topics", "create", "--json")
     after = ours.aegis("topics", "check")
 
     assert before.exit_code == 1
     assert f"{ours.topic(Name.TRANSACTIONS)} is missing" in before.stdout
+    assert (too_many.exit_code, too_many.stderr) == (1, f"aegis: Kafka at {kafka} has too few brokers for AEGIS_REPLICATION=3\n")
     assert ours.topic(Name.TRANSACTIONS) in json.loads(created.stdout)["created"]
     assert json.loads(again.stdout) == {"created": []}
     assert (after.exit_code, after.stdout) == (0, "the topics are as they should be\n")

@@ -48,7 +48,7 @@ def _ours() -> tuple[type[Exception], ...]:
 
 
 def _of_kafka(error: Exception, settings: "Settings") -> str | None:
-    from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
+    from aiokafka.errors import InvalidReplicationFactorError, KafkaConnectionError, KafkaError, KafkaTimeoutError
 
     broker, protocol = settings.broker, settings.security_protocol
     match error:
@@ -58,6 +58,8 @@ def _of_kafka(error: Exception, settings: "Settings") -> str | None:
             return f"no Kafka at {broker} that speaks {protocol}; check AEGIS_BROKER, AEGIS_SECURITY_PROTOCOL, AEGIS_SASL_* and AEGIS_SSL_*"
         case KafkaTimeoutError() | TimeoutError():
             return f"Kafka at {broker} does not answer; is it up?"
+        case InvalidReplicationFactorError():
+            return f"Kafka at {broker} has too few brokers for AEGIS_REPLICATION={settings.replication}"
         case KafkaError():
             return f"Kafka at {broker} refused: {error}; see `aegis topics check`"
     return None

