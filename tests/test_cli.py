@@ -145,6 +145,7 @@ def test_without_kafka_one_line_says_what_to_do(arguments: tuple[str, ...]) -> N
         (("policies", "show"), {"AEGIS_POLICY": "missing.toml"}, "missing.toml"),
         (("topics", "check", "--broker", NOBODY), {"AEGIS_PARTITIONS": "none"}, "AEGIS_PARTITIONS='none'"),
         (("topics", "check", "--broker", NOBODY), {"AEGIS_SECURITY_PROTOCOL": "SSL"}, "speaks SSL"),
+        (("topics", "check"), {"AEGIS_SECURITY_PROTOCOL": "SSL", "AEGIS_SSL_CAFILE": __file__}, "the certificates cannot be used"),
         (("decide", "-", "--out", "no/such/directory"), {}, "no/such/directory: No such file or directory"),
         (("dead-letters", "show", "seventeen"), {}, "'seventeen' is not a letter's id"),
     ],

@@ -1,6 +1,7 @@
 """A Kafka that wants TLS and a password: everything that speaks to it does so, or says in one line what is wrong."""
 
 import asyncio
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from aiokafka import AIOKafkaConsumer
 from aegis_app.core.payment import encode_transaction
 from aegis_app.kafka import Kafka, jars
 from aegis_app.kafka.ports import free_port
-from aegis_app.settings import Settings
+from aegis_app.settings import read
 from aegis_app.topics import Name
 from tests.deployment import Deployment, wait_until
 from tests.make import payment
@@ -55,6 +56,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority that has nothing to do with our broker."""
+    return certify(tmp_path_factory.mktemp("stranger"), "stranger")[1]
+
+
+@pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory, certificates: tuple[Path, Path]) -> Iterator[str]:
     """`host:port` of a broker with a SASL_SSL listener alone, where `aegis` may enter."""
     store, _ = certificates
@@ -72,7 +79,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory, certificates: tuple[Path, 
         "ssl.truststore.password": PASSWORD,
     }
     user = f"--add-scram=SCRAM-SHA-256=[name=aegis,password={PASSWORD}]"
-    broker = Kafka(tmp_path_factory.mktemp("secured"), jars(Settings()), properties=properties, format_options=[user])
+    broker = Kafka(tmp_path_factory.mktemp("secured"), jars(read(os.environ)), properties=properties, format_options=[user])
     with broker:
         yield broker.address
 
@@ -131,13 +138,11 @@ def test_payments_go_the_whole_way_over_tls_past_a_broker_that_is_away(
             {"AEGIS_SSL_CAFILE": "{stranger}"},
             "the certificate of Kafka at {kafka} is not trusted (self-signed certificate); check AEGIS_SSL_CAFILE",
         ),
-        ({"AEGIS_SSL_CAFILE": "/nowhere.pem"}, "AEGIS_SSL_CAFILE='/nowhere.pem': no such file"),
     ],
 )
 def test_whoever_is_not_let_in_is_told_why_in_one_line(
-    secured: str, tmp_path: Path, identity: dict[str, str], wrong: dict[str, str], line: str
+    secured: str, tmp_path: Path, identity: dict[str, str], stranger: Path, wrong: dict[str, str], line: str
 ) -> None:
-    _, stranger = certify(tmp_path, "stranger")
     wrong = {name: value.format(stranger=stranger) for name, value in wrong.items()}
     with Deployment(secured, tmp_path, "stranger", **identity) as made:
         worker = made.worker(**wrong)
