@@ -6,8 +6,10 @@ from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+from msgspec import Struct
 
+from aegis_app.access import connect
 from aegis_app.settings import Settings
 from aegis_app.topics import TOPICS, Name, changelog, full_name
 
@@ -49,19 +51,47 @@ def wanted(settings: Settings, partitions: int | None = None) -> list[NewTopic]:
     return topics + changelogs
 
 
-async def create(settings: Settings) -> list[str]:
-    """Make the topics that are missing, with as many partitions as `transactions` has; returns their names. Raises `KafkaError`."""
-    async with _client(settings) as client:
+class Prepared(Struct, frozen=True):
+    """The topics as a worker finds them when it starts."""
+
+    made: list[str]
+    """Names of those that were missing."""
+    problems: list[str]
+    partitions: int
+    """Of `transactions`."""
+
+
+async def prepare(settings: Settings) -> Prepared:
+    """Make what is missing and check the whole. Raises `AccessError` and what aiokafka raises, as all here do."""
+    async with connect(settings) as client:
+        made = await _create(client, settings)
         there = await _described(client, settings)
-        missing = [topic for topic in wanted(settings, _partitions(there, settings)) if topic.name not in there]
-        if not missing:
-            return []
-        answer = await client.create_topics(missing)
-        for name, code, *message in answer.topic_errors:
-            error = for_code(code)
-            if code and error is not TopicAlreadyExistsError:
-                raise error(f"{name}: {' '.join(filter(None, message))}")
-        return [topic.name for topic in missing]
+        return Prepared(made, await _problems(client, settings, there), _partitions(there, settings))
+
+
+async def create(settings: Settings) -> list[str]:
+    """Make the topics that are missing, with as many partitions as `transactions` has; returns their names."""
+    async with connect(settings) as client:
+        return await _create(client, settings)
+
+
+async def check(settings: Settings) -> list[str]:
+    """What does not fit, a sentence each; empty where all is well."""
+    async with connect(settings) as client:
+        return await _problems(client, settings, await _described(client, settings))
+
+
+async def _create(client: AIOKafkaAdminClient, settings: Settings) -> list[str]:
+    there = await _described(client, settings)
+    missing = [topic for topic in wanted(settings, _partitions(there, settings)) if topic.name not in there]
+    if not missing:
+        return []
+    answer = await client.create_topics(missing)
+    for name, code, *message in answer.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:
+            raise error(f"{name}: {' '.join(filter(None, message))}")
+    return [topic.name for topic in missing]
 
 
 async def _described(client: AIOKafkaAdminClient, settings: Settings) -> dict[str, list[Any]]:
@@ -75,16 +105,10 @@ def _partitions(there: dict[str, list[Any]], settings: Settings) -> int:
     return len(there.get(full_name(Name.TRANSACTIONS, settings), ())) or settings.partitions
 
 
-async def partitions(settings: Settings) -> int:
-    """How many partitions `transactions` has. Raises `KafkaError`."""
-    async with _client(settings) as client:
-        return _partitions(await _described(client, settings), settings)
-
-
 async def partition_count(settings: Settings, topic: str) -> int:
     """Partitions of `topic`, its full name. Raises `MissingTopicError`."""
     deadline = monotonic() + VISIBLE_SECONDS
-    async with _client(settings) as client:
+    async with connect(settings) as client:
         while True:
             (described,) = await client.describe_topics([topic])
             if described["partitions"]:
@@ -94,11 +118,8 @@ async def partition_count(settings: Settings, topic: str) -> int:
             await asyncio.sleep(0.05)
 
 
-async def check(settings: Settings) -> list[str]:
-    """What does not fit, a sentence each; empty where all is well. Raises `KafkaError`."""
-    async with _client(settings) as client:
-        there = await _described(client, settings)
-        configured = await _configs(client, list(there))
+async def _problems(client: AIOKafkaAdminClient, settings: Settings, there: dict[str, list[Any]]) -> list[str]:
+    configured = await _configs(client, list(there))
     count = _partitions(there, settings)
     problems = []
     for topic in wanted(settings, count):
@@ -122,7 +143,7 @@ async def check(settings: Settings) -> list[str]:
 async def retentions(settings: Settings) -> dict[str, int | None]:
     """For how long each log that holds payments keeps its records, in milliseconds; -1 for ever, `None` where it is compacted."""
     kept: dict[str, int | None] = {}
-    async with _client(settings) as client:
+    async with connect(settings) as client:
         configured = await _configs(client, list(await _described(client, settings)))
     for name, config in configured.items():
         if name not in {full_name(Name.LISTS, settings), full_name(Name.POLICIES, settings)}:
@@ -146,25 +167,3 @@ async def _configs(client: AIOKafkaAdminClient, names: list[str]) -> dict[str, d
         for _code, _message, _type, name, entries in answer.resources:
             configs[name] = {entry[0]: entry[1] for entry in entries}
     return configs
-
-
-class _client:
-    """An admin client for the length of a `with` block."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    async def __aenter__(self) -> AIOKafkaAdminClient:
-        self._client = AIOKafkaAdminClient(**self._settings.connection())
-        try:
-            await self._client.start()
-        except BaseException:
-            await self._client.close()
-            raise
-        return self._client
-
-    async def __aexit__(self, *_: Any) -> None:
-        await self._client.close()
-
-
-__all__ = ["KafkaError", "check", "create", "wanted"]

@@ -118,7 +118,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         raise SettingsError(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
     values = {name.removeprefix(PREFIX).lower(): value for name, value in given.items()}
     try:
-        return msgspec.convert(values, Settings, strict=False, dec_hook=_decode)
+        found = msgspec.convert(values, Settings, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `$.")
         name = place.rstrip("`")
@@ -126,6 +126,19 @@ def read(environment: Mapping[str, str]) -> Settings:
             raise SettingsError(reason) from None
         value = "(not shown)" if name in SECRETS else repr(values[name])
         raise SettingsError(f"{PREFIX}{name.upper()}={value}: {reason}") from None
+    _check_certificates(found)
+    return found
+
+
+def _check_certificates(found: Settings) -> None:
+    for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+        path = getattr(found, name)
+        if path is not None and not path.is_file():
+            raise SettingsError(f"{PREFIX}{name.upper()}={str(path)!r}: no such file")
+    try:
+        found.ssl_context()
+    except ssl.SSLError as error:
+        raise SettingsError(f"{PREFIX}SSL_*: the certificates cannot be used ({error})") from None
 
 
 def _decode(kind: type, value: Any) -> Any:

@@ -5,9 +5,9 @@ from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from aegis_app.access import connect
 from aegis_app.settings import Settings
 
 T = TypeVar("T")
@@ -46,12 +46,8 @@ class Logs:
             await consumer.stop()
 
     async def _committed(self, topic: str) -> dict[int, int]:
-        client = AIOKafkaAdminClient(**self._settings.connection())
-        await client.start()
-        try:
+        async with connect(self._settings) as client:
             offsets = await client.list_consumer_group_offsets(self._settings.app_id)
-        finally:
-            await client.close()
         return {tp.partition: max(0, found.offset) for tp, found in offsets.items() if tp.topic == topic}
 
     async def _read(self, topic: str, last: int | None) -> list[ConsumerRecord]:

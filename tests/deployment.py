@@ -2,18 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import msgspec
 from aiokafka.structs import ConsumerRecord
+from click.testing import CliRunner, Result
 
 from aegis_app import admin
+from aegis_app.cli import main
 from aegis_app.core.payment import Transaction, encode_transaction
 from aegis_app.kafka.ports import free_port
 from aegis_app.process import Worker
-from aegis_app.settings import Settings
+from aegis_app.settings import read, settings
 from aegis_app.stream.outbox import Outbox, Outgoing
 from aegis_app.topics import Name, full_name, home
 from bench.logs import Logs
@@ -25,18 +28,18 @@ class Deployment:
     """Topics of its own on a shared broker, and workers that read them."""
 
     def __init__(self, broker: str, directory: Path, prefix: str, **environment: str) -> None:
-        self.settings = Settings(broker=broker, topic_prefix=f"{prefix}-", app_id=prefix, partitions=PARTITIONS)
-        self.logs = Logs(self.settings)
-        self.workers: list[Worker] = []
-        self._directory = directory
-        self._started = 0
         self._environment = {
             "AEGIS_BROKER": broker,
-            "AEGIS_TOPIC_PREFIX": self.settings.topic_prefix,
+            "AEGIS_TOPIC_PREFIX": f"{prefix}-",
             "AEGIS_APP_ID": prefix,
             "AEGIS_PARTITIONS": str(PARTITIONS),
             "AEGIS_SESSION_TIMEOUT_SECONDS": "8",
         } | environment
+        self.settings = read(self._environment)
+        self.logs = Logs(self.settings)
+        self.workers: list[Worker] = []
+        self._directory = directory
+        self._started = 0
 
     def __enter__(self) -> Self:
         asyncio.run(admin.create(self.settings))
@@ -53,6 +56,14 @@ class Deployment:
         self.workers.append(worker)
         return worker.start("-l", "info", **environment)
 
+    def aegis(self, *arguments: str, stdin: bytes = b"", environment: Mapping[str, str] = MappingProxyType({})) -> Result:
+        """Run a command as the deployment's people do; `environment` is added to its own."""
+        settings.cache_clear()
+        try:
+            return CliRunner().invoke(main, arguments, input=stdin, env=self._environment | dict(environment))
+        finally:
+            settings.cache_clear()
+
     def topic(self, name: Name) -> str:
         return full_name(name, self.settings)
 
@@ -65,24 +76,34 @@ class Deployment:
     ) -> tuple[int, int]:
         """Send whatever it is, into the key's own partition if none is named; returns partition and offset."""
         partition = home(key or b"", PARTITIONS) if partition is None else partition
-        return partition, asyncio.run(self._send(name, partition, [Outgoing(key, value)]))[0][0]
+        return partition, self.put(name, partition, [Outgoing(key, value)])[0][0]
 
     def send_many(self, values: list[tuple[bytes, bytes]], name: Name = Name.TRANSACTIONS) -> None:
         """Send (key, value) pairs, each into its key's partition."""
         for partition in range(PARTITIONS):
             batch = [Outgoing(key, value) for key, value in values if home(key, PARTITIONS) == partition]
-            asyncio.run(self._send(name, partition, batch))
+            self.put(name, partition, batch)
 
-    async def _send(self, name: Name, partition: int, records: list[Outgoing]) -> list[tuple[int, int]]:
-        outbox = Outbox(self.settings.connection())
-        await outbox.start()
-        try:
-            return await outbox.publish(self.topic(name), partition, records)
-        finally:
-            await outbox.stop()
+    def put(self, name: Name | str, partition: int, records: list[Outgoing]) -> list[tuple[int, int]]:
+        """Publish records as they are, to one of our topics or to one of this full name; the first offset and number of each batch."""
+
+        async def publish() -> list[tuple[int, int]]:
+            outbox = Outbox(self.settings.connection())
+            await outbox.start()
+            try:
+                return await outbox.publish(self.topic(name) if isinstance(name, Name) else name, partition, records)
+            finally:
+                await outbox.stop()
+
+        return asyncio.run(publish())
 
     def records(self, name: Name) -> list[ConsumerRecord]:
+        """All that a topic holds, a partition's records in their order, one partition after another."""
         return self.logs.read(self.topic(name))
+
+    def by_partition(self, name: Name) -> list[list[ConsumerRecord]]:
+        records = self.records(name)
+        return [[record for record in records if record.partition == partition] for partition in range(PARTITIONS)]
 
     def decisions(self) -> list[dict[str, Any]]:
         return [msgspec.json.decode(record.value) for record in self.records(Name.DECISIONS)]

@@ -153,7 +153,9 @@ def test_without_kafka_one_line_says_what_to_do(arguments: tuple[str, ...]) -> N
 
     assert done.returncode == 1
     assert done.stdout == b""
-    assert done.stderr.decode() == f"aegis: no Kafka at {NOBODY}; start one with `aegis kafka` or set AEGIS_BROKER\n"
+    assert done.stderr.decode() == (
+        f"aegis: no Kafka at {NOBODY}; start one with `aegis kafka` or set AEGIS_BROKER, and AEGIS_SECURITY_PROTOCOL where it wants TLS\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,6 +165,7 @@ def test_without_kafka_one_line_says_what_to_do(arguments: tuple[str, ...]) -> N
         (("policies", "show", "--local"), {"AEGIS_POLICY": "missing.toml"}, "missing.toml"),
         (("topics", "check", "--broker", NOBODY), {"AEGIS_PARTITIONS": "none"}, "AEGIS_PARTITIONS='none'"),
         (("topics", "check", "--broker", NOBODY), {"AEGIS_SECURITY_PROTOCOL": "SSL"}, "speaks SSL"),
+        (("topics", "check"), {"AEGIS_SECURITY_PROTOCOL": "SSL", "AEGIS_SSL_CAFILE": __file__}, "the certificates cannot be used"),
         (("decide", "-", "--out", "no/such/directory"), {}, "no/such/directory: No such file or directory"),
         (("backtest", "-", "--html", "no/such/page.html"), {}, "no/such/page.html: its directory does not exist; make it first"),
         (("backtest", "-"), {}, "stdin holds no payment that can be judged"),

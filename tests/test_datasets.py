@@ -368,7 +368,7 @@ except DatasetError as error:
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True, cwd=root)
 
-    assert done.stdout.splitlines() == ["1", "parquet needs pyarrow: pip install 'aegis-fraud[data]'"]
+    assert done.stdout.splitlines() == ["1", "parquet needs pyarrow: pip install pyarrow"]
 
 
 @pytest.mark.skipif(not HANDBOOK.exists(), reason=f"the handbook's data is not here: {HANDBOOK}")

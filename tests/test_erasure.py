@@ -6,24 +6,13 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
-from click.testing import CliRunner, Result
 
-from aegis_app.cli import main
-from aegis_app.settings import settings
 from aegis_app.stream.memory import LEARNT
 from aegis_app.topics import Name, changelog
 from tests.deployment import PARTITIONS, Deployment, wait_until
 from tests.make import payment
 
 pytestmark = pytest.mark.kafka
-
-
-def aegis(made: Deployment, *arguments: str) -> Result:
-    environment = {"AEGIS_TOPIC_PREFIX": made.settings.topic_prefix, "AEGIS_APP_ID": made.settings.app_id}
-    settings.cache_clear()
-    result = CliRunner().invoke(main, [*arguments, "--broker", made.settings.broker], env=environment)
-    settings.cache_clear()
-    return result
 
 
 def test_an_erased_card_is_gone_and_stays_gone_when_its_payments_are_read_again(kafka: str, tmp_path: Path) -> None:
@@ -33,7 +22,7 @@ def test_an_erased_card_is_gone_and_stays_gone_when_its_payments_are_read_again(
             made.pay(*(payment(card_id=card_id, transaction_id=f"{card_id}-{n}", minute=n) for n in range(3)))
         made.await_settled()
 
-        said = aegis(made, "cards", "erase", "card-1")
+        said = made.aegis("cards", "erase", "card-1")
         wait_until(lambda: worker.get("/cards/card-1")[0] == 404, 20, made)
 
         assert said.exit_code == 0, said.output
@@ -69,7 +58,7 @@ async def read_payments_again(made: Deployment) -> None:
 
 def test_what_is_no_card_id_is_refused_before_it_is_sent(kafka: str, tmp_path: Path) -> None:
     with Deployment(kafka, tmp_path, "erasure-no") as made:
-        said = aegis(made, "cards", "erase", "4111 1111 1111 1111")
+        said = made.aegis("cards", "erase", "4111 1111 1111 1111")
 
         assert said.exit_code == 1
         assert "looks like a card number" in said.output

@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 
 from aegis_app import admin
+from aegis_app.access import connect
 from aegis_app.core.card import encode_card
 from aegis_app.core.payment import Transaction
-from aegis_app.stream.outbox import Outbox, Outgoing
+from aegis_app.stream.outbox import Outgoing
 from aegis_app.topics import Name, changelog
 from tests.deployment import PARTITIONS, Deployment, wait_until
 from tests.make import payment, remember
@@ -40,10 +40,8 @@ def test_a_recreated_topic_stops_the_worker_instead_of_losing_its_payments(kafka
 
 
 async def recreate(made: Deployment) -> None:
-    client = AIOKafkaAdminClient(**made.settings.connection())
-    await client.start()
-    await client.delete_topics([made.topic(Name.TRANSACTIONS)])
-    await client.close()
+    async with connect(made.settings) as client:
+        await client.delete_topics([made.topic(Name.TRANSACTIONS)])
     for _ in range(50):
         if await admin.create(made.settings):
             return
@@ -56,7 +54,7 @@ def test_a_second_writer_is_noticed_and_its_older_value_does_not_win(kafka: str,
         partition = made.pay(*some(0, 5))[0][0]
         made.await_settled()
         stale = encode_card(remember(*some(0, 2)))
-        asyncio.run(write_changelog(made, partition, stale))
+        made.put(changelog("cards", made.settings), partition, [Outgoing(b"card-1", stale)])
         made.pay(*some(5, 1))
         wait_until(lambda: worker.pid is None, 30, made)
         assert worker.returncode == 70
@@ -70,13 +68,6 @@ def test_a_second_writer_is_noticed_and_its_older_value_does_not_win(kafka: str,
         last = [record for record in made.logs.read(changelog("cards", made.settings)) if record.key == b"card-1"][-1]
         assert last.value != stale
         assert [decision["transaction_id"] for decision in made.decisions()] == [f"t{n}" for n in range(7)]
-
-
-async def write_changelog(made: Deployment, partition: int, value: bytes) -> None:
-    outbox = Outbox(made.settings.connection())
-    await outbox.start()
-    await outbox.publish(changelog("cards", made.settings), partition, [Outgoing(b"card-1", value)])
-    await outbox.stop()
 
 
 def test_a_process_that_stood_still_beyond_its_session_ends_before_it_writes(kafka: str, tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 
 from aegis_app import settings
+from aegis_app.access import connect
 from aegis_app.kafka import Kafka, KafkaError, jars
+from aegis_app.settings import Settings
 
 pytestmark = pytest.mark.kafka
 
@@ -34,12 +36,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory, class_path: list[Path]) -> 
 
 
 async def create(address: str, topic: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=address)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
-    finally:
-        await admin.close()
+    async with connect(Settings(broker=address)) as client:
+        await client.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
 
 
 async def append(address: str, topic: str, value: bytes) -> None:
@@ -160,7 +158,8 @@ def test_a_java_that_will_not_start_is_said(tmp_path: Path, class_path: list[Pat
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_run_serves_until_told_to_end(tmp_path: Path, signal_number: signal.Signals) -> None:
-    program = "import os, sys; from pathlib import Path; from aegis_app import kafka, settings"
+    program = "import os, signal, sys; from pathlib import Path; from aegis_app import kafka, settings"
+    program += "; signal.signal(signal.SIGINT, signal.default_int_handler)"  # which tests in a shell's background do not inherit
     program += "; kafka.run(settings.read(os.environ), Path(sys.argv[1]))"
     command = [sys.executable, "-c", program, str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)

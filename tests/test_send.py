@@ -12,78 +12,39 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer
 from aiokafka.partitioner import DefaultPartitioner
-from aiokafka.structs import ConsumerRecord, TopicPartition
-from click.testing import CliRunner
 
-from aegis_app import admin
 from aegis_app.admin import MissingTopicError
-from aegis_app.cli import main
 from aegis_app.core.intake import Past, read_history, read_payment
 from aegis_app.core.payment import Outcome, Transaction, encode_transaction
 from aegis_app.send import at_once, at_rate, at_speed, send
-from aegis_app.settings import Settings
 from aegis_app.simulate import simulate
-from aegis_app.topics import Name, full_name, home
+from aegis_app.topics import Name, home
+from tests.deployment import PARTITIONS, Deployment
 from tests.make import NOON, payment
-
-PARTITIONS = 4
 
 
 @pytest.fixture
-def settings(kafka: str) -> Settings:
-    """Of a deployment of its own, whose topics are there."""
-    name = f"send-{uuid.uuid4().hex[:8]}"
-    ours = Settings(broker=kafka, topic_prefix=f"{name}-", app_id=name, partitions=PARTITIONS)
-    asyncio.run(admin.create(ours))
-    return ours
+def made(kafka: str, tmp_path: Path) -> Iterator[Deployment]:
+    with Deployment(kafka, tmp_path, f"send-{uuid.uuid4().hex[:8]}") as made:
+        yield made
 
 
-def contents(settings: Settings, name: Name) -> list[list[ConsumerRecord]]:
-    """What a topic holds, by partition."""
-
-    async def read() -> list[list[ConsumerRecord]]:
-        partitions = [TopicPartition(full_name(name, settings), partition) for partition in range(PARTITIONS)]
-        found = []
-        async with AIOKafkaConsumer(**settings.connection(), auto_offset_reset="earliest") as consumer:
-            consumer.assign(partitions)
-            for tp, end in sorted((await consumer.end_offsets(partitions)).items()):
-                records: list[ConsumerRecord] = []
-                while len(records) < end:
-                    records += (await consumer.getmany(tp, timeout_ms=10_000))[tp]
-                found.append(records)
-        return found
-
-    return asyncio.run(asyncio.wait_for(read(), 60))
-
-
-def to_transactions(settings: Settings, payments: Any, **how: Any) -> int:
-    return asyncio.run(send(settings, full_name(Name.TRANSACTIONS, settings), payments, **how))
-
-
-def run(settings: Settings, *arguments: str, stdin: bytes = b"") -> Any:
-    environment = {"AEGIS_TOPIC_PREFIX": settings.topic_prefix, "AEGIS_APP_ID": settings.app_id, "AEGIS_BROKER": settings.broker}
-    from aegis_app.settings import settings as cached
-
-    cached.cache_clear()
-    try:
-        return CliRunner().invoke(main, arguments, input=stdin, env=environment)
-    finally:
-        cached.cache_clear()
+def to_transactions(made: Deployment, payments: Any, **how: Any) -> int:
+    return asyncio.run(send(made.settings, made.topic(Name.TRANSACTIONS), payments, **how))
 
 
 @pytest.mark.kafka
-def test_every_payment_arrives_once_in_order_in_the_partition_of_its_card(settings: Settings) -> None:
+def test_every_payment_arrives_once_in_order_in_the_partition_of_its_card(made: Deployment) -> None:
     payments = [each.transaction for each in simulate(200, 20, 6, NOON, fraud_rate=0.02)]
     counts: list[int] = []
 
-    assert to_transactions(settings, iter(payments), sent=counts.append) == len(payments) == sum(counts)
+    assert to_transactions(made, iter(payments), sent=counts.append) == len(payments) == sum(counts)
 
     expected: dict[int, list[Transaction]] = defaultdict(list)
     for txn in payments:
         expected[DefaultPartitioner()(txn.card_id.encode(), list(range(PARTITIONS)), [])].append(txn)
-    arrived = contents(settings, Name.TRANSACTIONS)
+    arrived = made.by_partition(Name.TRANSACTIONS)
     assert {
         partition: [read_payment(record.value, record.key, record.timestamp, token=False) for record in records]
         for partition, records in enumerate(arrived)
@@ -92,29 +53,29 @@ def test_every_payment_arrives_once_in_order_in_the_partition_of_its_card(settin
 
 
 @pytest.mark.kafka
-def test_a_rate_spreads_payments_evenly_over_time(settings: Settings) -> None:
-    to_transactions(settings, [payment(card_id="one", transaction_id=f"t{n}") for n in range(50)], pace=at_rate(100))
+def test_a_rate_spreads_payments_evenly_over_time(made: Deployment) -> None:
+    to_transactions(made, [payment(card_id="one", transaction_id=f"t{n}") for n in range(50)], pace=at_rate(100))
 
-    times = [record.timestamp for records in contents(settings, Name.TRANSACTIONS) for record in records]
+    times = [record.timestamp for record in made.records(Name.TRANSACTIONS)]
 
     assert times[-1] - times[0] >= 470  # 49 gaps of 10 ms, less a tick of each clock
     assert all(times[n] - times[0] >= n * 10 - 20 for n in range(50))
 
 
 @pytest.mark.kafka
-def test_a_speed_keeps_the_gaps_between_payments_so_many_times_shorter(settings: Settings) -> None:
+def test_a_speed_keeps_the_gaps_between_payments_so_many_times_shorter(made: Deployment) -> None:
     minutes = [0, 5, 5, 60, 10]
 
-    to_transactions(settings, [payment(minute=each, transaction_id=f"t{n}") for n, each in enumerate(minutes)], pace=at_speed(7200))
+    to_transactions(made, [payment(minute=each, transaction_id=f"t{n}") for n, each in enumerate(minutes)], pace=at_speed(7200))
 
-    times = [record.timestamp for records in contents(settings, Name.TRANSACTIONS) for record in records]
+    times = [record.timestamp for record in made.records(Name.TRANSACTIONS)]
     assert times[3] - times[0] == pytest.approx(500, abs=200)
     assert times[2] - times[0] < 300
     assert times[4] >= times[3]  # late in the file, so it is due at once
 
 
 @pytest.mark.kafka
-def test_what_was_read_is_sent_while_its_source_is_silent(settings: Settings) -> None:
+def test_what_was_read_is_sent_while_its_source_is_silent(made: Deployment) -> None:
     arrived = threading.Event()
     waits: list[bool] = []
 
@@ -123,24 +84,24 @@ def test_what_was_read_is_sent_while_its_source_is_silent(settings: Settings) ->
         waits.append(arrived.wait(30))
         yield payment(transaction_id="second")
 
-    assert to_transactions(settings, source(), sent=lambda number: arrived.set()) == 2
+    assert to_transactions(made, source(), sent=lambda number: arrived.set()) == 2
     assert waits == [True]
 
 
 @pytest.mark.kafka
-def test_what_the_source_raises_comes_after_the_payments_before_it_were_sent(settings: Settings) -> None:
+def test_what_the_source_raises_comes_after_the_payments_before_it_were_sent(made: Deployment) -> None:
     def source() -> Iterator[Transaction]:
         yield payment(transaction_id="first")
         raise ZeroDivisionError("the source broke")
 
     with pytest.raises(ZeroDivisionError, match="the source broke"):
-        to_transactions(settings, source())
+        to_transactions(made, source())
 
-    assert sum(map(len, contents(settings, Name.TRANSACTIONS))) == 1
+    assert len(made.records(Name.TRANSACTIONS)) == 1
 
 
 @pytest.mark.kafka
-def test_a_source_that_nobody_reads_to_its_end_leaves_no_thread_behind(settings: Settings) -> None:
+def test_a_source_that_nobody_reads_to_its_end_leaves_no_thread_behind(made: Deployment) -> None:
     def endless() -> Iterator[Transaction]:
         while True:
             yield payment()
@@ -149,7 +110,7 @@ def test_a_source_that_nobody_reads_to_its_end_leaves_no_thread_behind(settings:
         raise ZeroDivisionError("cannot encode")
 
     with pytest.raises(ZeroDivisionError):
-        to_transactions(settings, endless(), encode=broken)
+        to_transactions(made, endless(), encode=broken)
 
     deadline = time.monotonic() + 10
     while any(thread.name == "read ahead" for thread in threading.enumerate()):
@@ -158,26 +119,26 @@ def test_a_source_that_nobody_reads_to_its_end_leaves_no_thread_behind(settings:
 
 
 @pytest.mark.kafka
-def test_a_missing_topic_is_named_with_the_command_that_makes_it(settings: Settings) -> None:
+def test_a_missing_topic_is_named_with_the_command_that_makes_it(made: Deployment) -> None:
     with pytest.raises(MissingTopicError, match=r"there is no topic elsewhere on .*`aegis topics create`"):
-        asyncio.run(send(settings, "elsewhere", [payment()]))
+        asyncio.run(send(made.settings, "elsewhere", [payment()]))
 
 
 @pytest.mark.kafka
-def test_send_payments_counts_what_it_sent(settings: Settings, tmp_path: Path) -> None:
+def test_send_payments_counts_what_it_sent(made: Deployment, tmp_path: Path) -> None:
     file = tmp_path / "payments.jsonl"
     file.write_bytes(b"\n".join(encode_transaction(payment(minute=n)) for n in range(10)))
 
-    result = run(settings, "send", "payments", str(file), "--json")
+    result = made.aegis("send", "payments", str(file), "--json")
 
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) | {"seconds": 0} == {"sent": 10, "topic": full_name(Name.TRANSACTIONS, settings), "seconds": 0}
-    assert sum(map(len, contents(settings, Name.TRANSACTIONS))) == 10
+    assert json.loads(result.stdout) | {"seconds": 0} == {"sent": 10, "topic": made.topic(Name.TRANSACTIONS), "seconds": 0}
+    assert len(made.records(Name.TRANSACTIONS)) == 10
 
 
 @pytest.mark.kafka
-def test_send_payments_says_which_line_is_bad_and_how_many_before_it_were_sent(settings: Settings) -> None:
-    result = run(settings, "send", "payments", "-", stdin=encode_transaction(payment()) + b"\nno json\n")
+def test_send_payments_says_which_line_is_bad_and_how_many_before_it_were_sent(made: Deployment) -> None:
+    result = made.aegis("send", "payments", "-", stdin=encode_transaction(payment()) + b"\nno json\n")
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert "line 2: JSON is malformed" in result.stderr
@@ -185,27 +146,28 @@ def test_send_payments_says_which_line_is_bad_and_how_many_before_it_were_sent(s
 
 
 @pytest.mark.kafka
-def test_warm_puts_payments_on_history_with_the_outcome_they_had(settings: Settings) -> None:
-    result = run(settings, "warm", "-", "--outcome", "review", stdin=encode_transaction(payment()))
+def test_warm_puts_payments_on_history_with_the_outcome_they_had(made: Deployment) -> None:
+    result = made.aegis("warm", "-", "--outcome", "review", stdin=encode_transaction(payment()))
 
     assert result.exit_code == 0, result.output
-    (record,) = [record for records in contents(settings, Name.HISTORY) for record in records]
+    (record,) = made.records(Name.HISTORY)
     assert read_history(record.value, record.key, record.timestamp, token=False) == Past(payment(), Outcome.REVIEW)
 
 
 @pytest.mark.kafka
-def test_topics_are_made_once_and_a_broken_set_is_told(kafka: str) -> None:
-    name = f"topics-{uuid.uuid4().hex[:8]}"
-    ours = Settings(broker=kafka, topic_prefix=f"{name}-", app_id=name)
+def test_topics_are_made_once_and_a_broken_set_is_told(kafka: str, tmp_path: Path) -> None:
+    ours = Deployment(kafka, tmp_path, f"topics-{uuid.uuid4().hex[:8]}")
 
-    before = run(ours, "topics", "check")
-    made = run(ours, "topics", "create", "--json")
-    again = run(ours, "topics", "create", "--json")
-    after = run(ours, "topics", "check")
+    before = ours.aegis("topics", "check")
+    too_many = ours.aegis("topics", "create", environment={"AEGIS_REPLICATION": "3"})
+    created = ours.aegis("topics", "create", "--json")
+    again = ours.aegis("topics", "create", "--json")
+    after = ours.aegis("topics", "check")
 
     assert before.exit_code == 1
-    assert f"{name}-transactions is missing" in before.stdout
-    assert f"{name}-transactions" in json.loads(made.stdout)["created"]
+    assert f"{ours.topic(Name.TRANSACTIONS)} is missing" in before.stdout
+    assert (too_many.exit_code, too_many.stderr) == (1, f"aegis: Kafka at {kafka} has too few brokers for AEGIS_REPLICATION=3\n")
+    assert ours.topic(Name.TRANSACTIONS) in json.loads(created.stdout)["created"]
     assert json.loads(again.stdout) == {"created": []}
     assert (after.exit_code, after.stdout) == (0, "the topics are as they should be\n")
 

@@ -1,20 +1,24 @@
 """A running worker on a real Kafka: what strangers send, and what people ask of it."""
 
+import asyncio
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from aegis_app.core.card import encode_card
 from aegis_app.core.intake import HIDDEN, Past, encode_history
 from aegis_app.core.payment import encode_transaction
-from aegis_app.topics import Name, home
+from aegis_app.stream.outbox import Outgoing
+from aegis_app.topics import Name, changelog, home
 from tests.deployment import PARTITIONS, Deployment, wait_until
-from tests.make import payment
+from tests.make import payment, remember
 
 pytestmark = pytest.mark.kafka
 
@@ -146,25 +150,43 @@ def test_each_payment_is_decided_once_and_a_repeat_is_answered_as_before(deploym
     assert value(metrics, "aegis_conflicts_total") == 1
 
 
+async def produce_in_transactions(deployment: Deployment, card_id: str, number: int) -> None:
+    """A payment in each transaction, every second of them aborted."""
+    producer = AIOKafkaProducer(**deployment.settings.connection(), transactional_id="upstream")
+    await producer.start()
+    for n in range(number):
+        txn = payment(card_id=card_id, transaction_id=f"{'abort' if n % 2 else 'keep'}-{n}", minute=n)
+        await producer.begin_transaction()
+        await producer.send(deployment.topic(Name.TRANSACTIONS), encode_transaction(txn), card_id.encode())
+        await (producer.abort_transaction() if n % 2 else producer.commit_transaction())
+    await producer.stop()
+
+
 def test_aborted_transactions_are_never_decided_and_hold_nothing_up(deployment: Deployment) -> None:
-    import asyncio
-
-    async def produce() -> None:
-        producer = AIOKafkaProducer(**deployment.settings.connection(), transactional_id="upstream")
-        await producer.start()
-        for number in range(10):
-            txn = payment(card_id="exact", transaction_id=f"{'abort' if number % 2 else 'keep'}-{number}", minute=number)
-            await producer.begin_transaction()
-            await producer.send(deployment.topic(Name.TRANSACTIONS), encode_transaction(txn), b"exact")
-            await (producer.abort_transaction() if number % 2 else producer.commit_transaction())
-        await producer.stop()
-
-    asyncio.run(produce())
+    asyncio.run(produce_in_transactions(deployment, "exact", 10))
     deployment.pay(payment(card_id="exact", transaction_id="plain", minute=60))
     deployment.await_settled()
 
     ids = [decision["transaction_id"] for decision in deployment.decisions() if decision["card_id"] == "exact"]
     assert ids == ["keep-0", "keep-2", "keep-4", "keep-6", "keep-8", "plain"]
+
+
+def test_a_log_that_ends_in_markers_of_transactions_is_no_lag(kafka: str, tmp_path: Path) -> None:
+    cards = {home(card_id.encode(), PARTITIONS): card_id for card_id in ("c0", "c1", "c2", "c3")}
+    with Deployment(kafka, tmp_path, "markers") as made:
+        for number, card_id in enumerate(cards.values(), 3):  # one log ends in a commit, the other in an abort
+            asyncio.run(produce_in_transactions(made, card_id, number))
+        worker = made.worker().wait_until_ready()
+        wait_until(lambda: made.decided() == 4, 20, made)
+        wait_until(lambda: value(worker.get("/metrics")[1], "aegis_lag_payments") == 0, 20, made)
+        worker.stop()
+        worker.start("-l", "info").wait_until_ready()  # nothing comes any more, so no partition has an owner
+        wait_until(lambda: value(worker.get("/metrics")[1], "aegis_lag_payments") == 0, 20, made)
+
+        assert len(cards) == PARTITIONS
+        assert all(
+            made.logs.committed(made.topic(Name.TRANSACTIONS))[p] < end for p, end in made.logs.ends(made.topic(Name.TRANSACTIONS)).items()
+        )
 
 
 def test_history_is_learnt_without_a_decision(deployment: Deployment) -> None:
@@ -196,19 +218,36 @@ def test_the_views_say_what_is_known(deployment: Deployment) -> None:
 
 
 def test_two_workers_share_the_partitions_and_answer_for_each_other(kafka: str, tmp_path: Path) -> None:
+    cards = [f"{odd}{n}" for odd in ("c", "a/b?c=%2F&d#e+f ", "../é;") for n in range(4)]
     with Deployment(kafka, tmp_path, "pair") as pair:
         pair.worker().wait_until_ready()
         pair.worker().wait_until_ready()
         wait_until(lambda: all(value(worker.get("/metrics")[1], "aegis_lag_payments") is not None for worker in pair.workers), 20, pair)
-        pair.pay(*(payment(card_id=f"c{n}", transaction_id=f"t{n}") for n in range(8)))
+        pair.pay(*(payment(card_id=card_id, transaction_id=f"t{n}") for n, card_id in enumerate(cards)))
         pair.await_settled()
 
-        answers = [[worker.get(f"/cards/c{n}") for worker in pair.workers] for n in range(8)]
+        answers = [[worker.get(f"/cards/{quote(card_id, safe='')}") for worker in pair.workers] for card_id in cards]
 
-        assert {home(f"c{n}".encode(), PARTITIONS) for n in range(8)} == {0, 1}
-        for one, other in answers:
-            assert one[0] == 200, one
+        assert {home(card_id.encode(), PARTITIONS) for card_id in cards} == {0, 1}
+        for card_id, (one, other) in zip(cards, answers, strict=True):
             assert one == other
+            assert (one[0], one[1]["card_id"]) == (200, card_id)
+
+
+def test_a_card_is_not_called_unknown_while_memory_is_read_back(kafka: str, tmp_path: Path) -> None:
+    memory = encode_card(remember(payment()))
+    ours = Outgoing(b"card-1", memory)
+    others = (Outgoing(b"other-%d" % n, memory) for n in range(150_000))
+    with Deployment(kafka, tmp_path, "recovery") as made:
+        made.put(changelog("cards", made.settings), home(b"card-1", PARTITIONS), [*others, ours])
+        worker = made.worker()
+        seen = [(0, "")]
+        while seen[-1][0] != 200:
+            seen.append((worker.get("/cards/card-1")[0], str(worker.get("/ready")[1])))
+            assert worker.pid is not None, worker.last_words()
+
+        assert any(status == 503 and "memory is read back" in waits for status, waits in seen)
+        assert {status for status, _ in seen} == {0, 200, 503}
 
 
 def test_a_second_worker_on_one_data_directory_is_refused(deployment: Deployment) -> None:
@@ -262,6 +301,7 @@ def test_sigterm_ends_within_15_seconds_with_everything_in_hand_committed(kafka:
     [
         ({"AEGIS_PARTITION": "4"}, "aegis: AEGIS_PARTITION is not a setting; did you mean AEGIS_PARTITIONS?"),
         ({"AEGIS_WEB_HOST": "0.0.0.0"}, "aegis: web_host 0.0.0.0 is reachable from outside: set AEGIS_WEB_TOKEN as well"),
+        ({"AEGIS_SSL_CAFILE": "/nowhere/ca.pem"}, "aegis: AEGIS_SSL_CAFILE='/nowhere/ca.pem': no such file"),
         ({"AEGIS_POLICY": "/nowhere/policy.toml"}, "aegis: AEGIS_POLICY: [Errno 2] No such file or directory: '/nowhere/policy.toml'"),
     ],
 )

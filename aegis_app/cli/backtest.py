@@ -22,7 +22,9 @@ FRAUD = {"unknown": None, "genuine": False}
 
 @click.command()
 @options.source
-@click.option("--policy", "policies", type=options.existing, multiple=True, help="Policy file; a second one is compared. AEGIS_POLICY if none.")
+@click.option(
+    "--policy", "policies", type=options.existing, multiple=True, help="Policy file; a second one is compared. AEGIS_POLICY if none."
+)
 @click.option("--labels", type=options.existing, help="What is fraud: JSON lines with transaction_id and is_fraud.")
 @click.option(
     "--unlabelled", type=click.Choice(list(FRAUD)), default="unknown", show_default=True, help="What a payment is that no label speaks of."
@@ -86,7 +88,7 @@ def judged(
     unlabelled: str = "unknown",
     processes: int | None = None,
 ) -> "tuple[Report, int]":
-    """What one policy or two, each with its name, make of the payments of a file, and how many lines could not be read; those are reported."""
+    """What one policy or two, by their names, make of the payments of a file; and how many lines could not be read, which are reported."""
     from aegis_app.backtest.report import report
     from aegis_app.backtest.run import Job, cores_for
     from aegis_app.backtest.run import backtest as run

@@ -40,6 +40,7 @@ def _ours() -> tuple[type[Exception], ...]:
         "aegis_app.core.lists": "ListError",
         "aegis_app.core.intake": "Refused",
         "aegis_app.admin": "MissingTopicError",
+        "aegis_app.access": "AccessError",
         "aegis_app.dead_letters": "LetterError",
         "aegis_app.process": "WorkerError",
         "aegis_app.demo": "DemoError",
@@ -51,18 +52,18 @@ def _ours() -> tuple[type[Exception], ...]:
 
 
 def _of_kafka(error: Exception, settings: "Settings") -> str | None:
-    from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, KafkaError, KafkaTimeoutError
+    from aiokafka.errors import InvalidReplicationFactorError, KafkaConnectionError, KafkaError, KafkaTimeoutError
 
     broker, protocol = settings.broker, settings.security_protocol
     match error:
-        case AuthenticationFailedError():
-            return f"Kafka at {broker} does not know {settings.sasl_username} ({error}); check AEGIS_SASL_*"
         case KafkaConnectionError() if protocol == "PLAINTEXT":
-            return f"no Kafka at {broker}; start one with `aegis kafka` or set AEGIS_BROKER"
+            return f"no Kafka at {broker}; start one with `aegis kafka` or set AEGIS_BROKER, and AEGIS_SECURITY_PROTOCOL where it wants TLS"
         case KafkaConnectionError():
             return f"no Kafka at {broker} that speaks {protocol}; check AEGIS_BROKER, AEGIS_SECURITY_PROTOCOL, AEGIS_SASL_* and AEGIS_SSL_*"
         case KafkaTimeoutError() | TimeoutError():
             return f"Kafka at {broker} does not answer; is it up?"
+        case InvalidReplicationFactorError():
+            return f"Kafka at {broker} has too few brokers for AEGIS_REPLICATION={settings.replication}"
         case KafkaError():
             return f"Kafka at {broker} refused: {error}; see `aegis topics check`"
     return None

@@ -13,7 +13,7 @@ from aegis_app.cli import options
     "--data", type=click.Path(file_okay=False, path_type=Path), default="var/kafka", show_default=True, help="Where to keep its data."
 )
 def kafka(port: int | None, data: Path) -> None:
-    """Run a real Kafka on this machine until Ctrl-C; its data stay for the next time. The first time downloads 43 MB.
+    """Run a real Kafka on this machine until Ctrl-C; its data stay for the next time. The first time downloads 44 MB.
 
     Example: aegis kafka --port 19092
     """

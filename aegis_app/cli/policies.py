@@ -60,7 +60,7 @@ def check(file: Path, as_json: bool) -> None:
 @policy_file
 @click.option("--note", required=True, help="Why, for the record.")
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")
-@click.option("--backtest", "payments", type=options.existing, metavar="PAYMENTS", help="With --dry-run: what would change for these payments.")
+@click.option("--backtest", "payments", type=options.existing, metavar="PAYMENTS", help="With --dry-run: what would change for these.")
 @click.option("--labels", type=options.existing, help="With --backtest: what is fraud; JSON lines with transaction_id and is_fraud.")
 @options.by
 @options.broker

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError as ClientError
 from msgspec import Struct
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from aegis_app import admin
+from aegis_app.access import AccessError, connect
 from aegis_app.core.policy import Mode
 from aegis_app.demo.interrupts import Interrupts
 from aegis_app.kafka import Kafka, jars
@@ -178,15 +178,10 @@ def _remove_topics(settings: Settings) -> None:
     names = [topic.name for topic in admin.wanted(settings)]
 
     async def remove() -> None:
-        async with asyncio.timeout(CLEAN_SECONDS):
-            client = AIOKafkaAdminClient(**settings.connection())
-            try:
-                await client.start()
-                await client.delete_topics(names)
-            finally:
-                await client.close()
+        async with asyncio.timeout(CLEAN_SECONDS), connect(settings) as client:
+            await client.delete_topics(names)
 
     try:
         asyncio.run(remove())
-    except (ClientError, OSError, TimeoutError):
+    except (AccessError, ClientError, OSError, TimeoutError):
         return

