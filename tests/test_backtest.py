@@ -176,6 +176,18 @@ def test_what_no_label_speaks_of_can_be_taken_for_genuine(by_hand: Path) -> None
     assert (found.payments.frauds, found.payments.genuine) == (3, 5)
 
 
+def test_payments_before_a_day_are_learnt_from_and_not_counted(by_hand: Path) -> None:
+    file = by_hand.with_name("burst.jsonl")
+    file.write_bytes(lines(payment(seconds=second, transaction_id=f"t{second}") for second in range(4)))
+
+    found = judged(file, since=NOON + timedelta(seconds=2))
+
+    assert found.payments.payments == 2
+    assert [each.caught.payments for each in found.policies[0].flagged if each.verdicts == (BLOCK,)] == [
+        2
+    ]  # the third and fourth in a minute
+
+
 def test_whether_a_policy_enforces_makes_no_difference(by_hand: Path) -> None:
     texts = [f'mode = "{mode}"\n[rules.velocity_1m]\nstate = "on"\nasks = "block"\nmost = 2\n' for mode in ("observe", "enforce")]
     observed, enforced = (judged(by_hand, (parse_policy(text),), TRUTHS).policies[0] for text in texts)

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from itertools import tee
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -38,6 +39,8 @@ class Job(Struct, frozen=True):
     """Whether a payment of which nothing is known counts as fraud."""
     token: bool
     """card_ids may look like card numbers, because they are none."""
+    since: datetime | None = None
+    """Payments before it are learnt from, and not counted."""
 
     def truth(self, example: Example) -> Truth:
         known = self.truths.get(example.transaction.transaction_id)
@@ -94,6 +97,8 @@ def judge(job: Job, part: Part, count: Callable[[int], object]) -> Tally:
     examples, *copies = tee(_counted(_examples(job, part, tally), count), 1 + len(job.terms))
     courses = [replay((example.transaction for example in copy), terms) for copy, terms in zip(copies, job.terms, strict=True)]
     for example, *judged in zip(examples, *courses, strict=True):
+        if job.since is not None and example.transaction.timestamp < job.since:
+            continue
         if example.transaction.transaction_id in job.truths:
             tally.labelled.add(example.transaction.transaction_id)
         tally.count(example.transaction, job.truth(example), [screened.ruling for _, screened in judged], rates)

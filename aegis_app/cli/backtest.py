@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ FRAUD = {"unknown": None, "genuine": False}
 @click.option(
     "--processes", type=click.IntRange(1, 256), help="How many share the work, a part of the cards each; a core each if not given."
 )
+@click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Only learn from payments before this day (UTC): cards need a past.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="OUT", help="Write a page with pictures as well.")
 @options.as_json
 def backtest(
@@ -40,6 +42,7 @@ def backtest(
     labels: Path | None,
     unlabelled: str,
     processes: int | None,
+    since: datetime | None,
     html: Path | None,
     as_json: bool,
 ) -> None:
@@ -64,7 +67,8 @@ def backtest(
         from aegis_app.backtest.page import check
 
         check(html)
-    result, bad = judged(source, named, labels, token=settings.card_id_is_token, unlabelled=unlabelled, processes=processes)
+    begin = None if since is None else since.replace(tzinfo=UTC)
+    result, bad = judged(source, named, labels, token=settings.card_id_is_token, unlabelled=unlabelled, processes=processes, since=begin)
     if html is not None:
         from aegis_app.backtest.page import write
 
@@ -87,6 +91,7 @@ def judged(
     token: bool,
     unlabelled: str = "unknown",
     processes: int | None = None,
+    since: datetime | None = None,
 ) -> "tuple[Report, int]":
     """What one policy or two, by their names, make of the payments of a file; and how many lines could not be read, which are reported."""
     from aegis_app.backtest.report import report
@@ -96,7 +101,7 @@ def judged(
     truths, bad_labels = _truths(labels)
     with ExitStack() as files:
         file = files.enter_context(_spooled()) if source == options.DASH else source
-        job = Job(file, tuple(terms for _, terms in named), truths, FRAUD[unlabelled], token)
+        job = Job(file, tuple(terms for _, terms in named), truths, FRAUD[unlabelled], token, since)
         tally = run(job, cores_for(file) if processes is None else processes, files.enter_context(options.counting("judging")))
     name = "stdin" if source == options.DASH else str(source)
     for number, reason in sorted(tally.refused):
