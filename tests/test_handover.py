@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -94,15 +95,21 @@ def test_cards_that_idled_too_long_are_forgotten(kafka: str, tmp_path: Path) -> 
         worker = made.worker().wait_until_ready()
         made.pay(*(payment(card_id=f"old-{n}", transaction_id=f"old-{n}") for n in range(20)))
         made.await_settled()
-        days = 32 * 24 * 60
-        for n in range(30):
-            made.pay(*(payment(card_id=f"new-{p}-{n}", transaction_id=f"new-{p}-{n}", minute=days + n) for p in range(PARTITIONS)))
+        later = count(32 * 24 * 60)
+
+        def gone() -> int:
+            return sum(worker.get(f"/cards/old-{n}")[0] == 404 for n in range(20))
+
+        def pay_until_gone() -> bool:
+            minute = next(later)
+            made.pay(*(payment(card_id=f"new-{p}-{minute}", transaction_id=f"new-{p}-{minute}", minute=minute) for p in range(PARTITIONS)))
+            return gone() >= 15
+
+        wait_until(pay_until_gone, 60, made)
         made.await_settled()
 
-        gone = [worker.get(f"/cards/old-{n}")[0] for n in range(20)]
         tombstones = [record.key for record in made.logs.read(changelog("cards", made.settings)) if record.value is None]
 
-        assert gone.count(404) >= 15
         assert {key.decode() for key in tombstones} <= {f"old-{n}" for n in range(20)}
-        assert len(tombstones) == gone.count(404)
-        assert worker.get("/cards/new-0-29")[0] == 200
+        assert len(tombstones) == gone()
+        assert worker.get(f"/cards/new-0-{next(later) - 1}")[0] == 200

@@ -18,15 +18,16 @@ from aegis_app.core.rates import parse_rates
 from aegis_app.core.replay import replay
 from aegis_app.core.terms import Terms
 from aegis_app.lists import publish
+from aegis_app.policies import local_policy
+from aegis_app.settings import Settings
 from aegis_app.simulate import RATES_FILE, simulate
 from aegis_app.topics import Name
 from tests.deployment import Deployment
 from tests.make import entry
 
 NEVER = datetime(2000, 1, 1, tzinfo=UTC)
-POLICY = 'mode = "enforce"\ncontrol_share = 0.05\n' + (Path(__file__).parents[1] / "aegis_app/default_policy.toml").read_text().replace(
-    'mode = "observe"\n', ""
-)
+PACKAGED = local_policy(Settings()).text
+POLICY = PACKAGED.replace('mode = "observe"', 'mode = "enforce"').replace("control_share = 0.0\n", "control_share = 0.05\n")
 
 
 @pytest.mark.kafka
