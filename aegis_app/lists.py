@@ -81,7 +81,8 @@ async def publish(settings: Settings, entries: Iterable[Entry], sent: Callable[[
 def make_entry(fields: Mapping[str, Any], *, by: str, at: datetime, token: bool) -> Entry:
     """An entry from the fields of a line or of a command; `by` and `at` where they do not say. Raises `ListError`."""
     if unknown := sorted(fields.keys() - set(Entry.__struct_fields__)):
-        raise ListError(f"{unknown[0]!r} is no field of an entry; fields are {', '.join(Entry.__struct_fields__)}")
+        name = hide(repr(unknown[0]).encode()).decode()
+        raise ListError(f"{name} is no field of an entry; fields are {', '.join(Entry.__struct_fields__)}")
     until = fields.get("until")
     try:
         given = {**fields, "until": parse_until(until) if isinstance(until, str) else until}

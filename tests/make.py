@@ -65,6 +65,7 @@ def seen(card: Card, txn: Transaction) -> Features:
 UNREMARKABLE: dict[str, Any] = {
     "saturated": False,
     "habit": 20,
+    "habit_amounts": 20,
     "age_days": 300.0,
     "seconds_since_last": 86_400.0,
     "per_active_day": 1.4,

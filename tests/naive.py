@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from aegis_app.core.case import Case
 from aegis_app.core.encoding import CHANNELS, KINDS
-from aegis_app.core.payment import CARD_PRESENT, DAY_MS, GIVES_BACK, HOUR_MS, MINUTE_MS, Channel, Kind, Transaction, exponent
+from aegis_app.core.payment import CARD_PRESENT, DAY_MS, GIVES_BACK, HOUR_MS, MINUTE_MS, Channel, Kind, Outcome, Transaction, exponent
 
 REACH = timedelta(hours=25) // timedelta(milliseconds=1)
 
@@ -18,7 +18,11 @@ class Event(Struct, frozen=True):
     """A payment as it was learnt."""
 
     case: Case
-    allowed: bool
+    verdict: Outcome
+
+    @property
+    def allowed(self) -> bool:
+        return self.verdict is Outcome.ALLOW
 
 
 def recount(events: list[Event], case: Case) -> dict[str, Any]:
@@ -87,6 +91,7 @@ def recount(events: list[Event], case: Case) -> dict[str, Any]:
         "gap_z": deviation(gaps, log1p((at - last) / 1000) if 0 < last <= at else None),
         "age_days": (at - events[0].case.at) / DAY_MS if events and events[0].case.at <= at else None,
         "habit": len(habit),
+        "habit_amounts": len(amounts),
         "amount": amount,
         "typical_amount": typical,
         "amount_ratio": amount / typical if compared else None,  # type: ignore[operator]  # both known
@@ -140,7 +145,7 @@ def small(event: Event) -> bool:
 
 
 def refused(event: Event) -> bool:
-    return not event.allowed
+    return event.verdict is Outcome.BLOCK
 
 
 def merchants(events: list[Event] | None) -> int | None:

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aegis_app.core.card import Card
 from aegis_app.core.decision import CODES, Decision, Receipt, Ruling, decide, decode_ruling, encode_decision
 from aegis_app.core.lists import Entry, Lists
-from aegis_app.core.payment import SEVERITY, Outcome
-from aegis_app.core.policy import Clause, Mode, Policy, State
+from aegis_app.core.payment import SEVERITY, Kind, Outcome
+from aegis_app.core.policy import Clause, Mode, Policy, State, parse_policy
 from aegis_app.core.rules import RULES, Hit, Limits, Rule
 from aegis_app.core.screen import TRANSACTIONS, adopt, screen
 from aegis_app.core.terms import Terms
@@ -257,3 +258,33 @@ def test_a_few_allowed_payments_go_to_review_so_that_misses_are_found() -> None:
 )
 def test_chance_decides_nothing_else(terms: Terms) -> None:
     assert {ruling.control_probability for ruling in drawn(terms)} == {None}
+
+
+@pytest.mark.parametrize("kind", [Kind.REFUND, Kind.REVERSAL])
+def test_no_rule_is_asked_about_what_gives_money_back_but_lists_are(kind: Kind) -> None:
+    assert decided(under(BLOCKS), kind=kind).verdict is Outcome.ALLOW
+    assert decided(listed(entry("deny")), kind=kind).verdict is Outcome.BLOCK
+
+
+def test_where_a_rule_failed_chance_lets_nothing_pass() -> None:
+    assert {ruling.outcome for ruling in drawn(under(clause(breaks), on_failure=Outcome.BLOCK, control_share=0.5))} == {Outcome.BLOCK}
+
+
+def test_reviews_because_of_earlier_blocks_come_to_an_end() -> None:
+    terms = Terms(
+        parse_policy(
+            'mode = "enforce"\n[rules.velocity_1m]\nstate = "on"\nasks = "block"\nmost = 2\n'
+            '[rules.many_refused]\nstate = "on"\nasks = "review"\nmost = 3\n'
+        )
+    )
+    card: Card | None = None
+    verdicts: list[Outcome] = []
+    for number, seconds in enumerate([*range(6), *(7200 * day for day in range(1, 40))]):
+        txn = payment(seconds=seconds, transaction_id=f"t{number}")
+        screened = screen(card, txn, terms, receipt(txn), number)
+        card = screened.card
+        verdicts.append(screened.ruling.verdict)
+
+    assert verdicts[2:6] == [Outcome.BLOCK] * 4
+    assert set(verdicts[6:17]) == {Outcome.REVIEW}  # a day
+    assert set(verdicts[19:]) == {Outcome.ALLOW}

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from aegis_app.core import habit
 from aegis_app.core.attempts import MOST_EXACT
-from aegis_app.core.card import BLANK, LAYOUT, decode_card, encode_card, learn
+from aegis_app.core.card import BLANK, LAYOUT, Settled, decode_card, encode_card, learn
 from aegis_app.core.encoding import category_code, channel_code, country_code, kind_code
 from aegis_app.core.features import Features, describe
-from aegis_app.core.payment import Channel, Kind, Transaction
+from aegis_app.core.payment import Channel, Kind, Outcome, Transaction
 from aegis_app.core.rates import Rates
 from aegis_app.core.rules import RULES
 from aegis_app.core.rules.rule import LEAST_HABIT
-from tests.make import ALLOWED, BLOCKED, NOON, cased, payment, remember, seen
+from tests.make import NOON, cased, payment, remember, seen
 from tests.naive import Event, recount
 
 RATES = Rates("EUR", {"EUR": 1.0, "USD": 1.25, "JPY": 160.0, "KWD": 0.3})
@@ -26,8 +26,8 @@ GAPS = st.one_of(st.integers(0, 120), st.integers(0, 7200), st.integers(0, 4 * 8
 
 
 @st.composite
-def pasts(draw: st.DrawFn) -> list[tuple[Transaction, bool]]:
-    """Payments of a card in order of arrival, some late, and whether each was allowed."""
+def pasts(draw: st.DrawFn) -> list[tuple[Transaction, Outcome]]:
+    """Payments of a card in order of arrival, some late, and the verdict about each."""
     past, now = [], NOON
     for number in range(draw(st.integers(1, 25))):
         now += timedelta(seconds=draw(GAPS), milliseconds=draw(st.integers(0, 999)))
@@ -51,15 +51,15 @@ def pasts(draw: st.DrawFn) -> list[tuple[Transaction, bool]]:
             longitude=None if place is None else place[1],
             attributes=draw(st.sampled_from([{}, {"balance_minor": 1000.0}, {"balance_minor": 0.0}])),
         )
-        past.append((txn, draw(st.booleans()) or draw(st.booleans())))
+        past.append((txn, draw(st.sampled_from([Outcome.ALLOW, Outcome.ALLOW, *Outcome]))))
     return past
 
 
 @given(pasts())
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
-def test_every_feature_equals_a_recount_from_scratch(past: list[tuple[Transaction, bool]]) -> None:
+def test_every_feature_equals_a_recount_from_scratch(past: list[tuple[Transaction, Outcome]]) -> None:
     card, events = BLANK, list[Event]()
-    for number, (txn, allowed) in enumerate(past):
+    for number, (txn, verdict) in enumerate(past):
         case = cased(txn, rates=RATES)
         found = msgspec.structs.asdict(describe(card, case))
         expected = recount(events, case)
@@ -72,8 +72,8 @@ def test_every_feature_equals_a_recount_from_scratch(past: list[tuple[Transactio
         for name, value in expected.items():
             assert found[name] == (value if value is None else pytest.approx(value, rel=1e-4, abs=0.03)), (name, number)
 
-        card = decode_card(encode_card(learn(card, case, ALLOWED if allowed else BLOCKED, 0, number)))
-        events.append(Event(case, allowed))
+        card = decode_card(encode_card(learn(card, case, Settled(verdict, verdict, 0.5, 0), 0, number)))
+        events.append(Event(case, verdict))
 
 
 def test_every_feature_says_its_unit_its_meaning_and_when_it_is_null() -> None:
@@ -92,6 +92,15 @@ def test_habit_is_unknown_to_rules_until_it_is_known() -> None:
     hits = [rule.name for rule in RULES if not isinstance(rule.function(odd, seen(young, odd), rule.limits()), str)]
 
     assert hits == []
+
+
+def test_amounts_that_were_never_compared_are_no_habit() -> None:
+    card = remember(*(payment(minute=1500 * number, currency="USD") for number in range(20)), payment(minute=1500 * 20, amount_minor=100))
+    odd = payment(minute=1500 * 21, amount_minor=9999_00, device_id="new", country="US")
+
+    assert seen(card, odd).habit == 21
+    assert seen(card, odd).habit_amounts == 1
+    assert [rule.name for rule in RULES if not isinstance(rule.function(odd, seen(card, odd), rule.limits()), str)] == []
 
 
 def test_more_attempts_than_are_kept_exactly_are_never_undercounted() -> None:

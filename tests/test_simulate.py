@@ -247,7 +247,7 @@ def test_of_no_fraud_is_everything_caught_and_of_the_loud_ones_something(crime: 
     }
 
     assert max(recall.values()) < 0.95, recall
-    assert min(recall[loud] for loud in ("card_testing", "stolen_card", "account_takeover")) > 0.1, recall
+    assert min(recall[loud] for loud in ("card_testing", "stolen_card", "account_takeover")) > 0.05, recall
 
 
 def test_a_machine_tries_many_cards_a_few_times_each_at_one_merchant(crime: list[Labelled]) -> None:

@@ -23,7 +23,7 @@ MOST_EXACT: Final = 256
 SMALL: Final = 1
 """Mark of an attempt that tests a card: a verification, or an amount of at most two whole units."""
 REFUSED: Final = 2
-"""Mark of an attempt whose verdict was not `allow`."""
+"""Mark of an attempt whose verdict was `block`. Not of reviewed ones: a rule that counts them and asks for review would never end."""
 _MARKS: Final = tuple(bytes((mark,)) for mark in range(4))
 _ONES: Final = {mark: bytes((marks & mark) // mark for marks in range(256)) for mark in (SMALL, REFUSED)}
 

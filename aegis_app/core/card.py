@@ -17,7 +17,7 @@ from aegis_app.core.attempts import Attempts
 from aegis_app.core.case import Case
 from aegis_app.core.days import Days
 from aegis_app.core.habit import Habit
-from aegis_app.core.payment import ALLOW, DAY_MS, GIVES_BACK, MINUTE_MS, Millis, Outcome, Transaction, encode_transaction
+from aegis_app.core.payment import ALLOW, BLOCK, DAY_MS, GIVES_BACK, MINUTE_MS, Millis, Outcome, Transaction, encode_transaction
 from aegis_app.core.uses import find
 
 LAYOUT: Final = 2
@@ -145,15 +145,14 @@ def learn(card: Card, case: Case, settled: Settled, source: int, offset: int) ->
     seen, first = _advance(card.seen, source, offset), card.first if card.first > 0 else at
     if txn.kind in GIVES_BACK:
         return Card(LAYOUT, seen, clock, first, card.attempts, card.days, card.habit, ring)
-    allowed = settled.verdict is ALLOW
     return Card(
         LAYOUT,
         seen,
         clock,
         first,
-        attempts.add(card.attempts, clock, case, not allowed),
+        attempts.add(card.attempts, clock, case, settled.verdict is BLOCK),
         days.add(card.days, clock // DAY_MS, at // DAY_MS, case.amount),
-        habit.learn(card.habit, case) if allowed else card.habit,
+        habit.learn(card.habit, case) if settled.verdict is ALLOW else card.habit,
         ring,
     )
 

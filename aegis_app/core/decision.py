@@ -13,7 +13,7 @@ from aegis_app.core.card import Settled
 from aegis_app.core.case import Case
 from aegis_app.core.features import Features
 from aegis_app.core.lists import Entry, ListName
-from aegis_app.core.payment import ALLOW, SEVERITY, Millis, Outcome, Transaction, encode_transaction, strictest
+from aegis_app.core.payment import ALLOW, GIVES_BACK, SEVERITY, Millis, Outcome, Transaction, encode_transaction, strictest
 from aegis_app.core.policy import Clause, Policy, State
 from aegis_app.core.rules import CLEAR, UNKNOWN, Failed, Hit
 from aegis_app.core.terms import Terms
@@ -120,8 +120,13 @@ class Findings(Struct, frozen=True, gc=False):
     failures: list[Failed]
 
 
+_NO_FINDINGS: Final = Findings(_NONE, _NONE, _NONE)
+
+
 def check(txn: Transaction, seen: Features, policy: Policy) -> Findings:
-    """Ask every rule of `policy`."""
+    """Ask every rule of `policy`; none about what gives money back, which is no attempt and no habit."""
+    if txn.kind in GIVES_BACK:
+        return _NO_FINDINGS
     hits: list[tuple[Clause, Hit]] = _NONE
     shadows: list[str] = _NONE
     failures: list[Failed] = _NONE
@@ -150,7 +155,7 @@ def decide(case: Case, seen: Features, terms: Terms, receipt: Receipt) -> Ruling
     verdict = strictest([request.asks for request in requests])
     outcome, controlled = verdict if policy.enforces else ALLOW, False
     if policy.control_share > 0 and policy.enforces and _draw(txn.transaction_id, _CONTROL) < policy.control_share:
-        outcome, controlled = _controlled(case, policy, verdict, entries)
+        outcome, controlled = _controlled(case, policy, verdict, is_sure=not (entries or findings.failures))
     show = verdict is not ALLOW or controlled or _draw(txn.transaction_id, _FEATURES) < terms.feature_share
     return Ruling(
         outcome=outcome,
@@ -210,9 +215,12 @@ def _reasons(requests: list[Request], entries: Sequence[Entry], by_chance: Outco
     return reasons
 
 
-def _controlled(case: Case, policy: Policy, verdict: Outcome, entries: Sequence[Entry]) -> tuple[Outcome, bool]:
-    """The outcome of a payment drawn as a control, and whether it is one: neither what a list decided, nor a high amount, passes so."""
-    if entries or verdict is Outcome.REVIEW:
+def _controlled(case: Case, policy: Policy, verdict: Outcome, *, is_sure: bool) -> tuple[Outcome, bool]:
+    """The outcome of a payment drawn as a control, and whether it is one.
+
+    Nothing is that a list decided, or where a rule failed (`is_sure`); and no high amount passes.
+    """
+    if not is_sure or verdict is Outcome.REVIEW:
         return verdict, False
     if verdict is Outcome.ALLOW:
         return Outcome.REVIEW, True
@@ -244,6 +252,7 @@ def repeat(settled: Settled, terms: Terms, receipt: Receipt) -> Ruling:
         rates=terms.rates.version,
         decided_at=receipt.decided_at,
         duplicate=True,
+        degraded="rule_failed" in codes,
         stale=receipt.stale,
         redriven=receipt.redriven,
     )

@@ -51,7 +51,7 @@ class Features(Struct, frozen=True, gc=False):
     small_24h: Annotated[int | None, _of("payments", "verifications and tiny amounts in the 24 hours before", _EARLY)]
     merchants_10m: Annotated[int | None, _of("merchants", "different ones tried in the 10 minutes before", _EARLY)]
     merchants_1h: Annotated[int | None, _of("merchants", "different ones tried in the hour before", _EARLY)]
-    refused_1h: Annotated[int | None, _of("payments", "attempts in the hour before that policy would not allow", _EARLY)]
+    refused_1h: Annotated[int | None, _of("payments", "attempts in the hour before that policy would block", _EARLY)]
     refused_24h: Annotated[int | None, _of("payments", "the same in the 24 hours before", _EARLY)]
     saturated: Annotated[bool, _of("yes or no", "a count above may exceed the truth: too many to keep each exactly")]
     per_active_day: Annotated[
@@ -72,6 +72,7 @@ class Features(Struct, frozen=True, gc=False):
     ]
     age_days: Annotated[float | None, _of("days", "since the card's first payment known here", "this is the first, or lies before it")]
     habit: Annotated[int, _of("payments", "allowed ones that habit was learnt from")]
+    habit_amounts: Annotated[int, _of("payments", "those of them whose amount is known in the base currency, and above zero")]
     amount: Annotated[int | None, _of("base minor units", "the payment's own", _NO_RATE)]
     typical_amount: Annotated[float | None, _of("base minor units", "geometric mean of the card's amounts", _NO_HABIT)]
     amount_ratio: Annotated[float | None, _of("times", "amount over typical amount", f"{_NO_RATE}, or {_NO_HABIT}")]
@@ -163,6 +164,7 @@ def describe(card: Card, case: Case) -> Features:
         None if gap is None else habit.deviation(known.gaps, known.sum_gap, known.sum_gap_squared, gap),
         (at - card.first) / DAY_MS if 0 < card.first <= at else None,
         payments,
+        known.amounts,
         amount,
         typical,
         None if amount is None or typical is None else amount / typical,

@@ -69,7 +69,9 @@ class Outcome(StrEnum):
 SEVERITY: Final[Mapping[Outcome, int]] = {outcome: rank for rank, outcome in enumerate(Outcome)}
 
 
-ALLOW: Final = Outcome.ALLOW  # an enum's member is looked up in Python code, and this one for every payment
+# An enum's member is looked up in Python code, and these for every payment.
+ALLOW: Final = Outcome.ALLOW
+BLOCK: Final = Outcome.BLOCK
 
 
 def strictest(asked: list[Outcome]) -> Outcome:

@@ -45,7 +45,7 @@ class Rates(Struct, frozen=True, dict=True):
         return None if amount is None or amount > LARGEST else amount
 
 
-Rate = Annotated[float, Meta(gt=0)]
+Rate = Annotated[float, Meta(ge=1e-6, le=1e9)]
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,6 +65,4 @@ def parse_rates(text: str, name: str, base: str) -> Rates:
         raise RatesError(f"{name}: {error}") from None
     if file.base != base:
         raise RatesError(f"{name}: its rates are for one {file.base}, but AEGIS_BASE_CURRENCY is {base}")
-    if infinite := [currency for currency, rate in file.rates.items() if rate == float("inf")]:
-        raise RatesError(f"{name}: rates.{infinite[0]} is no number")
     return Rates(base, {**file.rates, base: 1.0})

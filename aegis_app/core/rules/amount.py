@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from aegis_app.core.features import Features
-from aegis_app.core.payment import GIVES_BACK, Channel, Kind, Transaction, money
+from aegis_app.core.payment import Channel, Kind, Transaction, money
 from aegis_app.core.rules.rule import CLEAR, LEAST_HABIT, UNKNOWN, Check, Hit, Limits
 
 # An enum's member is looked up in Python code; each rule is asked about every payment.
@@ -57,9 +57,9 @@ class LocalThenTransfer(Limits, frozen=True):
 
 def amount_spike(txn: Transaction, seen: Features, limit: AmountSpike) -> Check:
     """Amount far above what this card usually spends."""
-    if seen.habit < LEAST_HABIT or seen.amount_ratio is None:
+    if seen.habit_amounts < LEAST_HABIT or seen.amount_ratio is None:
         return UNKNOWN
-    if txn.kind in GIVES_BACK or seen.amount_ratio <= limit.times:
+    if seen.amount_ratio <= limit.times:
         return CLEAR
     if seen.amount_z is not None and seen.amount_z <= limit.deviations:
         return CLEAR
@@ -68,19 +68,19 @@ def amount_spike(txn: Transaction, seen: Features, limit: AmountSpike) -> Check:
 
 def far_above_largest(txn: Transaction, seen: Features, limit: FarAboveLargest) -> Check:
     """Amount far above the largest that this card ever paid."""
-    if seen.habit < LEAST_HABIT or seen.amount is None or seen.amount_to_largest is None:
+    if seen.habit_amounts < LEAST_HABIT or seen.amount is None or seen.amount_to_largest is None:
         return UNKNOWN
-    if txn.kind in GIVES_BACK or seen.amount < limit.least_minor or seen.amount_to_largest <= limit.times:
+    if seen.amount < limit.least_minor or seen.amount_to_largest <= limit.times:
         return CLEAR
     return Hit(f"{money(txn.amount_minor, txn.currency)}, {seen.amount_to_largest:.3g} times the largest before")
 
 
 def new_country_high_amount(txn: Transaction, seen: Features, limit: NewCountryHighAmount) -> Check:
     """High amount, with the card present, in a country where it was never used."""
-    if seen.habit < LEAST_HABIT or seen.new_country is None or seen.amount_ratio is None:
+    if seen.habit_amounts < LEAST_HABIT or seen.new_country is None or seen.amount_ratio is None:
         return UNKNOWN
     # From afar, a foreign shop is nothing strange: most hits on those were genuine.
-    if txn.kind in GIVES_BACK or not (seen.new_country and txn.is_card_present) or seen.amount_ratio <= limit.times:
+    if not (seen.new_country and txn.is_card_present) or seen.amount_ratio <= limit.times:
         return CLEAR
     return Hit(f"first payment in {txn.country}: {_against_habit(txn, seen)}")
 
@@ -89,7 +89,7 @@ def strange_merchant(txn: Transaction, seen: Features, limit: StrangeMerchant) -
     """High amount at a merchant never used before, at an hour when the card is hardly ever used."""
     if seen.habit < limit.habit or seen.new_merchant is None or seen.hour_share is None or seen.amount_ratio is None:
         return UNKNOWN
-    if txn.kind in GIVES_BACK or not seen.new_merchant or seen.hour_share >= limit.share or seen.amount_ratio <= limit.times:
+    if not seen.new_merchant or seen.hour_share >= limit.share or seen.amount_ratio <= limit.times:
         return CLEAR
     return Hit(
         f"a merchant never used before, at {txn.timestamp:%H:%M}, near which {seen.hour_share:.1%} of the card's payments lie: "
@@ -99,9 +99,9 @@ def strange_merchant(txn: Transaction, seen: Features, limit: StrangeMerchant) -
 
 def new_device_high_amount(txn: Transaction, seen: Features, limit: NewDeviceHighAmount) -> Check:
     """High amount from a device that this card was never used with."""
-    if seen.habit < LEAST_HABIT or seen.new_device is None or seen.amount_ratio is None:
+    if seen.habit_amounts < LEAST_HABIT or seen.new_device is None or seen.amount_ratio is None:
         return UNKNOWN
-    if txn.kind in GIVES_BACK or not seen.new_device or seen.amount_ratio <= limit.times:
+    if not seen.new_device or seen.amount_ratio <= limit.times:
         return CLEAR
     return Hit(f"a device never used before: {_against_habit(txn, seen)}")
 
@@ -132,7 +132,7 @@ def local_then_transfer(txn: Transaction, seen: Features, limit: LocalThenTransf
     """High transfer to a payee never paid before, soon after the card itself was used."""
     if txn.kind is not TRANSFER:
         return CLEAR
-    if seen.habit < LEAST_HABIT or seen.new_payee is None or seen.amount_ratio is None:
+    if seen.habit_amounts < LEAST_HABIT or seen.new_payee is None or seen.amount_ratio is None:
         return UNKNOWN
     if not seen.new_payee or seen.amount_ratio <= limit.times:
         return CLEAR

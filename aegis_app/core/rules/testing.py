@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from aegis_app.core.features import Features
-from aegis_app.core.payment import GIVES_BACK, Transaction, is_small, money
+from aegis_app.core.payment import Transaction, is_small, money
 from aegis_app.core.rules.rule import CLEAR, UNKNOWN, Check, Hit, Limits
 
 
@@ -19,7 +19,7 @@ class TestedThenLarge(Limits, frozen=True):
 
 
 class ManyRefused(Limits, frozen=True):
-    most: Annotated[int, Meta(ge=1, description="attempts in the 24 hours before that policy would not allow")] = 3
+    most: Annotated[int, Meta(ge=1, description="attempts in the 24 hours before that policy would block")] = 3
 
 
 def card_testing(txn: Transaction, seen: Features, limit: CardTesting) -> Check:
@@ -36,7 +36,7 @@ def tested_then_large(txn: Transaction, seen: Features, limit: TestedThenLarge) 
     """A large amount soon after several verifications or tiny amounts."""
     if seen.small_1h is None:
         return UNKNOWN
-    if seen.small_1h < limit.least or txn.kind in GIVES_BACK or is_small(txn):
+    if seen.small_1h < limit.least or is_small(txn):
         return CLEAR
     if seen.amount_to_smallest_1h is None or seen.amount_to_smallest_1h <= limit.times:
         return CLEAR
@@ -44,9 +44,9 @@ def tested_then_large(txn: Transaction, seen: Features, limit: TestedThenLarge) 
 
 
 def many_refused(txn: Transaction, seen: Features, limit: ManyRefused) -> Check:
-    """Many attempts within 24 hours that were not allowed."""
+    """Many attempts within 24 hours that policy would block."""
     if seen.refused_24h is None:
         return UNKNOWN
-    if txn.kind in GIVES_BACK or seen.refused_24h < limit.most:
+    if seen.refused_24h < limit.most:
         return CLEAR
-    return Hit(f"{seen.refused_24h} attempts in the 24 hours before were not allowed")
+    return Hit(f"{seen.refused_24h} attempts in the 24 hours before were to be blocked")

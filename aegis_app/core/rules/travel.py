@@ -35,7 +35,7 @@ def cash_far_from_home(txn: Transaction, seen: Features, limit: CashFarFromHome)
     """High amount of cash far from home, in a country where the card was never used."""
     if txn.channel is not ATM and txn.kind is not CASH_OUT:
         return CLEAR
-    if seen.habit < LEAST_HABIT or seen.km_from_home is None or seen.new_country is None or seen.amount_ratio is None:
+    if seen.habit_amounts < LEAST_HABIT or seen.km_from_home is None or seen.new_country is None or seen.amount_ratio is None:
         return UNKNOWN
     if seen.km_from_home <= limit.km or not seen.new_country or seen.amount_ratio <= limit.times:
         return CLEAR
