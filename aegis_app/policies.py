@@ -12,6 +12,7 @@ from aiokafka.structs import ConsumerRecord
 from msgspec import Meta, Struct
 
 from aegis_app.broadcast import UnreadableError, read_once, readable
+from aegis_app.core.intake import hide
 from aegis_app.core.payment import DAY_MS
 from aegis_app.core.policy import Mode, Policy, PolicyError, parse_policy
 from aegis_app.core.terms import Terms
@@ -128,6 +129,8 @@ async def read(settings: Settings) -> Policies:
 def signed(text: str, *, author: str, note: str, at: datetime) -> Published:
     """What is to be published. Raises `PolicyError` where a worker could not read it."""
     parse_policy(text)
+    if hide(note.encode()) != note.encode() or hide(author.encode()) != author.encode():
+        raise PolicyError("author or note holds a card number; name its token")
     try:
         return msgspec.convert({"text": text, "author": author, "note": note, "at": at}, Published)
     except msgspec.ValidationError as error:

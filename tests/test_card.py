@@ -26,6 +26,7 @@ from aegis_app.core.card import (
 )
 from aegis_app.core.case import Case
 from aegis_app.core.payment import DAY_MS, HOUR_MS, MINUTE_MS, Kind, Transaction
+from aegis_app.core.uses import fingerprint
 from tests.make import ALLOWED, BLOCKED, NOON, PARIS, cased, payment, remember, seen
 
 START = 1_772_600_000_000
@@ -108,6 +109,27 @@ def test_memory_of_a_card_stays_bounded_under_a_hundred_thousand_payments() -> N
     assert seen(card, txn).saturated
 
 
+@pytest.mark.parametrize("ahead", [10, 8 * 60], ids=["ten minutes", "a time zone"])
+def test_memory_stays_bounded_where_a_terminals_clock_is_ahead(ahead: int) -> None:
+    card = BLANK
+    for number in range(3000):
+        txn = payment(minute=2 * number + ahead, transaction_id=f"t{number}", merchant_id=f"m{number}")
+        card = learn(card, cased(txn, txn.at - ahead * MINUTE_MS), ALLOWED, 0, number)
+
+    assert len(encode_card(card)) <= 8192
+    assert card.clock == txn.at - ahead * MINUTE_MS
+    assert card.habit.last <= card.clock
+
+
+@given(st.text(min_size=1, max_size=64))
+def test_whatever_strangers_call_a_merchant_takes_four_bytes(name: str) -> None:
+    assert len(fingerprint(name)) == 4
+    card = remember(payment(merchant_id=name, device_id=name, payee_id=name), payment(minute=1, merchant_id="other", device_id="other"))
+
+    assert seen(card, payment(minute=2, merchant_id=name, device_id=name)).new_device is False
+    assert seen(card, payment(minute=2, merchant_id=name)).merchants_10m == len({name, "other"})
+
+
 def test_a_card_used_twice_a_day_for_two_months_takes_less_than_two_kibibytes() -> None:
     card = remember(*(payment(minute=number * 12 * 60, merchant_id=f"m{number % 20}") for number in range(120)))
 
@@ -162,7 +184,7 @@ def test_a_payment_far_ahead_does_not_advance_the_clock() -> None:
 
     after = learn(card, cased(ahead, payment(minute=1).at), ALLOWED, 0, 1)
 
-    assert after.clock == card.clock
+    assert after.clock == payment(minute=1).at  # when its record was written, and no later
     assert seen(after, payment(minute=2)).attempts_10m == 1
 
 

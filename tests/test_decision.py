@@ -77,6 +77,13 @@ def test_a_failed_rule_degrades_the_decision_and_asks_what_policy_says(on_failur
     assert [reason.text for reason in ruling.reasons] == ["breaks could not tell: ValueError: no luck"]
 
 
+def test_a_rule_that_answers_nonsense_failed() -> None:
+    ruling = decide(cased(payment()), features(), under(clause(lambda txn, seen, limit: None)), receipt(payment()))
+
+    assert ruling.degraded
+    assert ruling.verdict is Outcome.REVIEW
+
+
 def test_the_strongest_reason_comes_first() -> None:
     txn = payment()
     mild = clause(asks=Outcome.REVIEW)

@@ -160,7 +160,7 @@ def test_shares_stay_what_they_are_when_a_tally_is_full() -> None:
     card = BLANK
     night, noon = payment(minute=-600, transaction_id="night"), payment(transaction_id="noon")
     for txn in [night, noon, noon, noon] * 17_500:
-        card = msgspec.structs.replace(card, habit=habit.learn(card.habit, cased(txn)))
+        card = msgspec.structs.replace(card, habit=habit.learn(card.habit, cased(txn), txn.at))
 
     assert card.habit.payments == 70_000
     assert seen(card, noon).hour_share == pytest.approx(0.75, abs=0.001)

@@ -186,3 +186,13 @@ def test_a_tombstone_takes_an_entry_out() -> None:
     listed.apply([record(0, b"deny:card:card-1", encode_entry(entry())), record(1, b"deny:card:card-1", None)])
 
     assert not listed.lists.counts
+
+
+@pytest.mark.parametrize(
+    "fields", [{"by": "4111111111111111"}, {"reason": "4111 1111 1111 1111"}, {"of": "device", "value": "dev-4111111111111111"}]
+)
+def test_a_card_number_is_on_no_list_wherever_it_stands(fields: dict[str, Any]) -> None:
+    with pytest.raises(ListError, match="holds a card number") as refused:
+        entry(**fields).check(token=True)
+
+    assert "4111" not in str(refused.value)

@@ -103,6 +103,14 @@ def test_what_workers_could_not_read_is_not_published(author: str, note: str) ->
         signed(limit(3), author=author, note=note, at=NOON)
 
 
+@pytest.mark.parametrize(("author", "note"), [("ana", "blocks 4111 1111 1111 1111 too often"), ("4111111111111111", "because")])
+def test_a_card_number_is_published_neither_as_author_nor_in_a_note(author: str, note: str) -> None:
+    with pytest.raises(PolicyError, match="holds a card number") as refused:
+        signed(limit(3), author=author, note=note, at=NOON)
+
+    assert "4111" not in str(refused.value)
+
+
 HEADS = ('mode = "observe"', "mode='observe'", ' "mode"   =  "observe"   # since Tuesday', "# mode = 'observe'", 'on_failure = "block"')
 
 

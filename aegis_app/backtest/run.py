@@ -97,10 +97,10 @@ def judge(job: Job, part: Part, count: Callable[[int], object]) -> Tally:
     examples, *copies = tee(_counted(_examples(job, part, tally), count), 1 + len(job.terms))
     courses = [replay((example.transaction for example in copy), terms) for copy, terms in zip(copies, job.terms, strict=True)]
     for example, *judged in zip(examples, *courses, strict=True):
-        if job.since is not None and example.transaction.timestamp < job.since:
-            continue
         if example.transaction.transaction_id in job.truths:
             tally.labelled.add(example.transaction.transaction_id)
+        if job.since is not None and example.transaction.timestamp < job.since:
+            continue
         tally.count(example.transaction, job.truth(example), [screened.ruling for _, screened in judged], rates)
     return tally
 

@@ -39,6 +39,7 @@ def erase(card_id: str, broker: str | None, as_json: bool) -> None:
     click.echo(f"{card_id}: asked its worker to forget it. What was written before stays in Kafka's logs:")
     for topic, said in _remains(kept).items():
         click.echo(f"  {topic}: {said}")
+    click.echo("Entries of lists that name it stay as well: aegis lists show deny card, and watch, and allow")
 
 
 def _remains(kept: Mapping[str, int | None]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from aegis_app.core.uses import find
 
 LAYOUT: Final = 2
 AHEAD_MS: Final = 5 * MINUTE_MS
-"""A payment further ahead of its Kafka record than this does not advance the card's clock."""
+"""A payment further ahead of its Kafka record than this advances the card's clock to the record's time only."""
 RING: Final = 32
 RULING: Final = Packed("<IBdQ")
 """Hash of the content, outcome and verdict, score (NaN: none), reason codes as bits."""
@@ -52,7 +52,7 @@ class Card(Struct, frozen=True, array_like=True, gc=False):
     layout: int = LAYOUT
     seen: tuple[int, int, int] = (-1, -1, -1)
     clock: Millis = 0
-    """The latest time of a payment that was not ahead of its record."""
+    """The latest time of a payment; of one ahead of its record, that of the record."""
     first: Millis = 0
     """Of the payment that came first; 0 for none."""
     attempts: Attempts = Attempts()
@@ -134,7 +134,7 @@ def skip(card: Card, source: int, offset: int) -> Card:
 def learn(card: Card, case: Case, settled: Settled, source: int, offset: int) -> Card:
     """The memory after a payment about which `settled` was decided."""
     txn, at = case.txn, case.at
-    clock = max(card.clock, at) if at - case.written <= AHEAD_MS else card.clock or case.written
+    clock = max(card.clock, at if at - case.written <= AHEAD_MS else case.written)
     ruling = RULING.pack(
         content_hash(txn),
         _OUTCOMES.index(settled.outcome) | _OUTCOMES.index(settled.verdict) << 2,
@@ -152,7 +152,7 @@ def learn(card: Card, case: Case, settled: Settled, source: int, offset: int) ->
         first,
         attempts.add(card.attempts, clock, case, settled.verdict is BLOCK),
         days.add(card.days, clock // DAY_MS, at // DAY_MS, case.amount),
-        habit.learn(card.habit, case) if settled.verdict is ALLOW else card.habit,
+        habit.learn(card.habit, case, clock) if settled.verdict is ALLOW else card.habit,
         ring,
     )
 

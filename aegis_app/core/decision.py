@@ -138,8 +138,9 @@ def check(txn: Transaction, seen: Features, policy: Policy) -> Findings:
             continue
         if found is CLEAR or found is UNKNOWN:
             continue
-        assert isinstance(found, Hit)
-        if clause.state is State.ON:
+        if not isinstance(found, Hit):
+            failures = [*failures, Failed(clause.rule.name, f"it answered {found!r}")]
+        elif clause.state is State.ON:
             hits = [*hits, (clause, found)]
         else:
             shadows = [*shadows, clause.rule.name]
@@ -273,7 +274,10 @@ _decode_ids = msgspec.json.Decoder(_Ids).decode
 def standing(records: Sequence[bytes], txn: Transaction) -> Ruling | None:
     """The first ruling among records of `decisions` that is about `txn`: an offset alone may be that of a topic made anew since."""
     for record in records:
-        ids = _decode_ids(record)
+        try:
+            ids = _decode_ids(record)
+        except msgspec.DecodeError:  # a stranger's: no decision of ours
+            continue
         if (ids.transaction_id, ids.card_id) == (txn.transaction_id, txn.card_id):
             return decode_ruling(record)
     return None

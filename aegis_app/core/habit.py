@@ -74,9 +74,9 @@ class Habit(Struct, frozen=True, array_like=True, gc=False):
 NONE: Final = Habit()
 
 
-def learn(habit: Habit, case: Case) -> Habit:
-    """The habit after an allowed payment."""
-    txn, at = case.txn, case.at
+def learn(habit: Habit, case: Case, clock: Millis) -> Habit:
+    """The habit after an allowed payment; one ahead of the card's clock counts as of now."""
+    txn, at = case.txn, min(case.at, clock)
     amounts, sum_log, sum_log_squared, largest = habit.amounts, habit.sum_log, habit.sum_log_squared, habit.largest
     if case.amount is not None and case.amount > 0:
         step = log(case.amount)

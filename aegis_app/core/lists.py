@@ -81,8 +81,9 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         """Raise `ListError` where a card number stands in it. `token`: card_ids may look like card numbers, because they are none."""
         if looks_like_card_number(self.value) and not (token and self.of is Of.CARD):
             raise ListError("value looks like a card number; list its token (or set AEGIS_CARD_ID_IS_TOKEN=true, where card_ids look so)")
-        if hide(self.reason.encode()) != self.reason.encode():
-            raise ListError("reason holds a card number; name its token")
+        for name, text in (("value", self.value), ("reason", self.reason), ("by", self.by)):
+            if hide(text.encode()) != text.encode() and not (token and name == "value" and self.of is Of.CARD):
+                raise ListError(f"{name} holds a card number; name its token")
 
 
 Change = tuple[Key, Entry | None]

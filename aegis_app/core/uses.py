@@ -18,7 +18,7 @@ _ONCE: Final = (1).to_bytes(2, "little")
 @lru_cache(1 << 16)
 def fingerprint(name: str) -> bytes:
     """Four bytes that stand for a name; those of a country are its code, readable."""
-    return name.encode() + b"\0\0" if len(name) == 2 else xxh32_digest(name.encode())
+    return name.encode() + b"\0\0" if len(name) == 2 and name.isascii() else xxh32_digest(name.encode())
 
 
 def find(column: bytes, item: bytes, width: int) -> int:

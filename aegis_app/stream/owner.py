@@ -45,6 +45,10 @@ class Stop(RuntimeError):
     """The process must not go on; the message says why and what to do."""
 
 
+class Forgotten:
+    """Stands for a value that is to go. One for each time, so that it is known which chunk asked for it."""
+
+
 class Work(Generic[V]):
     """A chunk in hand: what it reads, what it publishes, what it teaches."""
 
@@ -56,7 +60,7 @@ class Work(Generic[V]):
         self.passed = owner.passed.get(self.topic, -1)
         """Up to this offset everything is learnt, also of what is not remembered any more."""
         self.outputs: dict[str, list[Outgoing]] = defaultdict(list)
-        self.changed: dict[str, V | None] = {}
+        self.changed: dict[str, V | Forgotten] = {}
         self.sent: list[Sent] = []
 
     def recall(self, key: str) -> V | None:
@@ -65,8 +69,7 @@ class Work(Generic[V]):
 
     def learn(self, key: str, value: V | None) -> None:
         """Remember `value` from now on; `None` forgets."""
-        self.changed[key] = value
-        self.owner.overlay[key] = value
+        self.changed[key] = self.owner.overlay[key] = Forgotten() if value is None else value
 
     def publish(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         self.outputs[topic].append(Outgoing(key, value, headers))
@@ -80,7 +83,7 @@ class Owner(Generic[V]):
         self.memory = memory
         self.partition = partition
         self.changelog = memory.changelog_topic.get_topic_name()
-        self.overlay: dict[str, V | None] = {}
+        self.overlay: dict[str, V | Forgotten] = {}
         """What is in flight, newer than the database."""
         self.cached: dict[str, V] = {}
         """What the database holds of late, as values."""
@@ -149,9 +152,11 @@ class Owner(Generic[V]):
                         self.recorded.setdefault(int(offset), []).append(record.value)
 
     def recall(self, key: str) -> V | None:
-        if key in self.overlay:
-            return self.overlay[key]
-        value = self.cached.get(key)
+        value = self.overlay.get(key)
+        if value is None:
+            value = self.cached.get(key)
+        if isinstance(value, Forgotten):
+            return None
         return self.memory.read(self.partition, key) if value is None else value
 
     def follows(self, topic: str, records: list[ConsumerRecord]) -> int | None:
@@ -209,48 +214,52 @@ class Owner(Generic[V]):
 
     async def _settle(self, works: list[Work[V]]) -> None:
         """Once Kafka holds the outputs: changelog, then RocksDB, then the offsets."""
-        changed: dict[str, V | None] = {}
+        changed: dict[str, V | Forgotten] = {}
         learnt = dict(self.learnt)
         for work in works:
             await landed(work.sent)
             changed |= work.changed
             learnt[work.topic] = max(work.last, learnt.get(work.topic, -1))
         self.learnt = learnt
-        kept = {name: value for name, value in changed.items() if value is not None}
-        gone = [name for name, value in changed.items() if value is None]
+        kept = {name: value for name, value in changed.items() if not isinstance(value, Forgotten)}
+        gone = [name for name in changed if name not in kept]
         latest = max(map(self.memory.codec.clock, kept.values()), default=0)
         self.newest = max(self.newest, min(latest, int(time() * 1000)))  # a producer's wrong clock must not make others look idle
         write = rocksdict.WriteBatch(raw_mode=True)
         changes = self._sweep(write, sum(len(work.records) for work in works))
         encode = self.memory.codec.encode
-        for key, raw in (*((name.encode(), encode(value)) for name, value in kept.items()), (LEARNT, msgspec.msgpack.encode(learnt))):
+        for name, value in kept.items():
+            key, raw = name.encode(), encode(value)
             write.put(key, raw)
             changes.append(Outgoing(key, raw))
-        # Last: a value that is gone takes its offsets with it, so what was learnt must stand on the log before.
+        # In one batch, and last: values that go take their offsets with them, so what was learnt must stand on the log as soon as they
+        # are gone, and must not stand there while they are not.
+        last = [Outgoing(LEARNT, msgspec.msgpack.encode(learnt)), *(Outgoing(name.encode(), None) for name in gone)]
+        write.put(LEARNT, last[0].value)
         for name in gone:
             write.delete(name.encode())
-            changes.append(Outgoing(name.encode(), None))
         self.app.owners.check_lease()
-        await self._write(write, changes)
+        await self._write(write, *((changes, last) if gone else ([*changes, *last],)))
         if len(self.cached) > CACHED:
             self.cached.clear()
         self.cached |= kept
         for name in gone:
             self.cached.pop(name, None)
-        for name, value in changed.items():
-            if name in self.overlay and self.overlay[name] is value:
+        for name, settled in changed.items():
+            if self.overlay.get(name) is settled:
                 del self.overlay[name]
         for work in works:
             self.settled[work.topic] = max(work.last + 1, self.settled.get(work.topic, 0))
             self.app.owners.on_settled(work)
 
-    async def _write(self, write: Any, changes: list[Outgoing]) -> None:
-        """Publish the changelog, check that nobody else did, then write RocksDB with the offset reached."""
-        for offset, number in await self.app.changes.publish(self.changelog, self.partition, changes):
-            if offset != self._next_change:
-                self.memory.data.wipe(self.partition)
-                raise Stop(f"another worker writes {self.changelog}[{self.partition}]: offset {offset}, expected {self._next_change}")
-            self._next_change = offset + number
+    async def _write(self, write: Any, *parts: list[Outgoing]) -> None:
+        """Publish the changelog, each part once the one before is there; check that nobody else did, then write RocksDB with the offset."""
+        for changes in parts:
+            for offset, number in await self.app.changes.publish(self.changelog, self.partition, changes):
+                if offset != self._next_change:
+                    self.memory.data.wipe(self.partition)
+                    raise Stop(f"another worker writes {self.changelog}[{self.partition}]: offset {offset}, expected {self._next_change}")
+                self._next_change = offset + number
         write.put(self.memory.data.offset_key, b"%d" % (self._next_change - 1))
         self.memory.data.partition(self.partition).write(write)
 
@@ -349,7 +358,7 @@ class Owners(Generic[V]):
     def latch(self, work: Work[V], reason: str) -> None:
         """Take no further chunk, and do not settle `work`, until an operator says so."""
         for key, value in work.changed.items():
-            if key in work.owner.overlay and work.owner.overlay[key] is value:
+            if work.owner.overlay.get(key) is value:
                 del work.owner.overlay[key]
         self.latched = reason
         self.app.log.critical("%s", reason)
