@@ -1,7 +1,7 @@
 """`aegis decide` and `aegis features`: payments without Kafka."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,17 +15,6 @@ if TYPE_CHECKING:
     from aegis_app.core.intake import Refused
     from aegis_app.core.payment import Transaction
     from aegis_app.settings import Settings
-
-STRIDE = 1000
-"""Payments between two looks at the progress bar."""
-
-
-def _counted(payments: Iterable["Transaction"], files: ExitStack, doing: str) -> Iterator["Transaction"]:
-    show = files.enter_context(options.counting(doing))
-    for number, txn in enumerate(payments, start=1):
-        if number % STRIDE == 0:
-            show(STRIDE)
-        yield txn
 
 
 @click.command()
@@ -101,6 +90,6 @@ def _payments(source: Path, settings: "Settings", doing: str) -> Iterator[Iterat
         else:
             lines = click.get_binary_stream("stdin") if source == options.DASH else files.enter_context(source.open("rb"))
             payments = read_lines(lines, refuse, token=settings.card_id_is_token)
-        yield _counted(payments, files, doing)
+        yield options.counted(payments, files.enter_context(options.counting(doing)))
     if bad:
         raise Failure(f"{bad:,} lines hold no payment that can be taken; what became of the others is written")

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from aegis_app.core.payment import Outcome
     from aegis_app.simulate import Desk, Labelled
 
-STRIDE = 1000
-"""Payments between two looks at the progress bar."""
-
 
 @click.command()
 @click.option("--cards", type=click.IntRange(min=1), default=1000, show_default=True)
@@ -64,7 +61,7 @@ def simulate(
     desk = Desk(seed, None if decisions is None else _stopped(decisions))
     payments: Iterable[Labelled] = course(cards, days, seed, start.replace(tzinfo=UTC), fraud_rate)
     with ExitStack() as files:
-        payments = _counted(payments, files)
+        payments = options.counted(payments, files.enter_context(options.counting("simulating")))
         if truth is not None:
             payments = _telling(payments, files.enter_context(options.writing(truth)))
         if labels is not None:
@@ -89,14 +86,6 @@ def _stopped(decisions: Path) -> dict[str, "Outcome"]:
             return read_stopped(lines)
         except ValueError as error:
             raise Failure(f"{decisions}, {error}") from error
-
-
-def _counted(payments: Iterable["Labelled"], files: ExitStack) -> Iterator["Labelled"]:
-    show = files.enter_context(options.counting("simulating"))
-    for number, payment in enumerate(payments, start=1):
-        if number % STRIDE == 0:
-            show(STRIDE)
-        yield payment
 
 
 def _telling(payments: Iterable["Labelled"], truth: BinaryIO) -> Iterator["Labelled"]:

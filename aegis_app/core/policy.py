@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
 from hashlib import sha256
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
@@ -35,9 +35,6 @@ class State(StrEnum):
     ON = "on"
     SHADOW = "shadow"
     OFF = "off"
-
-
-Ask = Literal[Outcome.REVIEW, Outcome.BLOCK]
 
 
 class Clause(Struct, frozen=True):
