@@ -1,74 +1,194 @@
-"""Every series that a worker exports. Labels come from closed sets only; time is in seconds."""
+"""Every series that a worker exports. Labels come from closed sets only; time is in seconds, money in whole units of the base currency.
 
+Updated once a chunk: a counter's lock for each payment would cost more than the rules. docs/metrics.md is written from here.
+"""
+
+from bisect import bisect_left
 from collections import Counter as Tallied
+from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import Final
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
+from aegis_app.core.intake import Reason
+from aegis_app.core.payment import GIVES_BACK, Outcome, Transaction, exponent
+from aegis_app.core.rules import RULES
 from aegis_app.core.screen import Screened
 
+
+class Distribution(Collector):
+    """A histogram that takes what many payments had in common at once."""
+
+    def __init__(self, name: str, documentation: str, labelnames: Iterable[str] = (), *, buckets: tuple[float, ...]) -> None:
+        self.name = name
+        self.documentation = documentation
+        self.labelnames = tuple(labelnames)
+        self._bounds = buckets
+        self._names = [*map(floatToGoString, buckets), "+Inf"]
+        self._counts: dict[tuple[str, ...], list[int]] = {}
+        self._sums: dict[tuple[str, ...], float] = {}
+        REGISTRY.register(self)
+
+    def observe(self, values: Mapping[float, int], *labels: str) -> None:
+        """Count each value as often as it says."""
+        counts = self._counts.setdefault(labels, [0] * len(self._names))
+        for value, number in values.items():
+            counts[bisect_left(self._bounds, value)] += number
+        self._sums[labels] = self._sums.get(labels, 0.0) + sum(value * number for value, number in values.items())
+
+    def describe(self) -> Iterable[Metric]:
+        return [self._family()]
+
+    def collect(self) -> Iterable[Metric]:
+        family = self._family()
+        for labels, counts in self._counts.items():
+            family.add_metric(labels, [*zip(self._names, accumulate(counts), strict=True)], self._sums[labels])
+        return [family]
+
+    def _family(self) -> HistogramMetricFamily:
+        return HistogramMetricFamily(self.name, self.documentation, labels=self.labelnames)
+
+
+RULES_LAYER: Final = "rules"
+"""The layers that may fail, and that give a score."""
+SECONDS: Final = (0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
 PAYMENTS: Final = Counter("aegis_payments_total", "Payments decided, repeats included.", ["outcome", "verdict"])
+AMOUNT: Final = Counter(
+    "aegis_amount_total",
+    "Money of the payments decided, in whole units of the base currency; without repeats, refunds, and currencies that have no rate.",
+    ["outcome", "verdict"],
+)
+SCORE: Final = Distribution(
+    "aegis_score",
+    "Scores of payments, 0 to 1, 1 being fraud; without repeats, and without those of which a layer could not tell.",
+    ["layer"],
+    buckets=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
+)
+RULE_HITS: Final = Counter("aegis_rule_hits_total", "Payments that hit a rule; repeats left out.", ["rule", "mode"])
+DEGRADED: Final = Counter("aegis_degraded_total", "Decisions for which a layer failed.", ["layer"])
+_RULE_FAILED: Final = DEGRADED.labels(RULES_LAYER)
 DUPLICATES: Final = Counter("aegis_duplicates_total", "Payments whose transaction_id was decided before.")
 CONFLICTS: Final = Counter("aegis_conflicts_total", "Repeated transaction_ids that came with other content.")
-UNRATED: Final = Counter("aegis_unrated_total", "Payments in a currency without a rate: their amounts are compared with nothing.")
-ERASED: Final = Counter("aegis_erased_total", "Cards forgotten because somebody asked for it.")
-DEGRADED: Final = Counter("aegis_degraded_total", "Decisions for which a rule or layer failed.")
+LATE: Final = Counter("aegis_late_total", "Payments older, by their own time, than another of their card that came before.")
 STALE: Final = Counter("aegis_stale_total", "Payments decided over 5 minutes after their record was written.")
+UNRATED: Final = Counter("aegis_unrated_total", "Payments in a currency without a rate: their amounts are compared with nothing.")
+DEAD_LETTERS: Final = Counter("aegis_dead_letters_total", "Records that could not be taken.", ["topic", "reason"])
 LEARNT_HISTORY: Final = Counter("aegis_history_learnt_total", "Payments learnt without a decision.")
+ERASED: Final = Counter("aegis_erased_total", "Cards forgotten because somebody asked for it.")
+
+LATENCY: Final = Distribution(
+    "aegis_decision_seconds", "From a payment's Kafka record to its decision, acknowledged by Kafka; of each payment.", buckets=SECONDS
+)
+STAGE: Final = Histogram(
+    "aegis_stage_seconds",
+    "Parts of that way, of each chunk: wait (its oldest record, until taken up), judge (parse, recall, describe, check, decide, learn), "
+    "publish (until Kafka has acknowledged the decisions); then, while nobody waits, changelog and rocksdb.",
+    ["stage"],
+    buckets=(0.0005, *SECONDS[:12]),
+)
+WAIT, JUDGE, PUBLISH, CHANGELOG, ROCKSDB = map(STAGE.labels, ("wait", "judge", "publish", "changelog", "rocksdb"))
+CHUNK: Final = Histogram("aegis_chunk_payments", "Records in a chunk.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
+LAG: Final = Gauge("aegis_lag_payments", "Records not settled yet; absent while Kafka does not answer.", ["topic", "partition"])
+BEHIND: Final = Gauge(
+    "aegis_behind_seconds",
+    "Age of the record settled last where others wait, 0 where none does; absent before the first.",
+    ["topic", "partition"],
+)
+IDLE: Final = Gauge("aegis_stuck_seconds", "Since there was last nothing to do, or something got done.")
 ADOPTED: Final = Counter("aegis_adopted_total", "Payments learnt from a decision that an earlier owner had published.")
 SKIPPED: Final = Counter("aegis_skipped_total", "Records read again that were learnt already.")
 JUMPS: Final = Counter("aegis_jumps_total", "Chunks that did not follow on the one before, and were read again.")
-DEAD_LETTERS: Final = Counter("aegis_dead_letters_total", "Records that could not be taken.", ["topic", "reason"])
-RULE_HITS: Final = Counter("aegis_rule_hits_total", "Rules that were hit.", ["rule", "mode"])
-LATENCY: Final = Histogram(
-    "aegis_decision_seconds",
-    "From the payment's Kafka record to its acknowledged decision, of the chunk's oldest payment.",
-    buckets=(0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
-)
-CHUNK: Final = Histogram("aegis_chunk_payments", "Records in a chunk.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
-LAG: Final = Gauge("aegis_lag_payments", "Records not settled yet.", ["topic", "partition"])
 LATCHED: Final = Gauge("aegis_latched", "1 while too many dead letters keep this worker from consuming.")
-OWNED: Final = Gauge("aegis_partitions_owned", "Partitions whose cards this worker holds.")
+
+READY: Final = Gauge("aegis_ready", "1 while payments are decided here, as /ready says.")
+KAFKA: Final = Gauge("aegis_kafka_answers", "1 while Kafka answers this worker's questions about its logs.")
+OWNED: Final = Gauge("aegis_partitions_owned", "Partitions whose cards this worker holds, once a record of theirs has come.")
+REBALANCES: Final = Counter("aegis_rebalances_total", "Times that this worker was given partitions.")
+RECOVERY: Final = Gauge("aegis_recovery_records", "Records of changelogs still to be read back before payments are decided here.")
+
+READS: Final = Counter("aegis_memory_reads_total", "Values read from RocksDB because they were not at hand.", ["table"])
+WRITES: Final = Counter("aegis_memory_writes_total", "Values written to RocksDB and the changelog.", ["table"])
+KEYS: Final = Gauge("aegis_memory_keys", "Values remembered here, as RocksDB estimates.", ["table"])
+BYTES: Final = Gauge("aegis_memory_bytes", "Size of RocksDB's files and of what it holds in memory.", ["table"])
+DISK_FREE: Final = Gauge("aegis_disk_free_bytes", "Free where the data directory is.")
+DISK: Final = Gauge("aegis_disk_bytes", "Size of the disk where the data directory is.")
+
+WORKER: Final = Gauge("aegis_worker_info", "The software and what it was started with: always 1.", ["version", "base_currency", "rates"])
 POLICY: Final = Gauge("aegis_policy_info", "The policy in force: always 1.", ["version", "mode"])
+LISTED: Final = Gauge("aegis_list_entries", "Entries held of each list, those that expired included.", ["list"])
 BROADCAST_AGE: Final = Gauge("aegis_broadcast_age_seconds", "Since this worker last knew that it held all of a topic.", ["topic"])
 BROADCAST_REFUSED: Final = Counter("aegis_broadcast_refused_total", "Records of such a topic that were passed over.", ["topic"])
 
 
-class Tally:
-    """What a chunk of payments adds to the counters, added once: a counter's lock per payment would cost more than the rules."""
+def begin(topics: Iterable[str]) -> None:
+    """Export 0 of what has not happened yet, or Prometheus would miss the first time that it does. `topics`: those that are read."""
+    for outcome in Outcome:
+        for verdict in Outcome:
+            PAYMENTS.labels(outcome, verdict)
+            AMOUNT.labels(outcome, verdict)
+    for rule in RULES:
+        RULE_HITS.labels(rule.name, "on")
+        RULE_HITS.labels(rule.name, "shadow")
+    for topic in topics:
+        for reason in Reason:
+            DEAD_LETTERS.labels(topic, reason)
 
-    def __init__(self) -> None:
+
+class Tally:
+    """What a chunk of payments adds, added once. `currency`: the base currency."""
+
+    def __init__(self, currency: str) -> None:
         self.skipped = 0
         self.adopted = 0
+        self._minor = 10 ** exponent(currency)
         self._outcomes: Tallied[tuple[str, str]] = Tallied()
+        self._amounts: Tallied[tuple[str, str]] = Tallied()
+        self._scores: Tallied[float] = Tallied()
         self._rules: Tallied[tuple[str, str]] = Tallied()
         self._flags: Tallied[Counter] = Tallied()
 
-    def add(self, screened: Screened) -> None:
+    def add(self, screened: Screened, txn: Transaction) -> None:
         ruling = screened.ruling
-        self._outcomes[ruling.outcome, ruling.verdict] += 1
-        if ruling.rules and not ruling.duplicate:
+        decided = ruling.outcome, ruling.verdict
+        self._outcomes[decided] += 1
+        if ruling.stale:
+            self._flags[STALE] += 1
+        if screened.seen is None:
+            self._flags[DUPLICATES] += 1
+            if screened.conflict:
+                self._flags[CONFLICTS] += 1
+            return
+        amount = screened.seen.amounts.amount
+        if amount is None:
+            self._flags[UNRATED] += 1
+        elif txn.kind not in GIVES_BACK:
+            self._amounts[decided] += amount
+        if ruling.score is not None:
+            self._scores[ruling.score] += 1
+        if ruling.rules:
             self._rules.update((rule, "on") for rule in ruling.rules)
         if ruling.shadow_rules:
             self._rules.update((rule, "shadow") for rule in ruling.shadow_rules)
-        if ruling.duplicate:
-            self._flags[DUPLICATES] += 1
-        if screened.conflict:
-            self._flags[CONFLICTS] += 1
-        if screened.seen is not None and screened.seen.amounts.amount is None:
-            self._flags[UNRATED] += 1
+        if txn.at < screened.card.clock:
+            self._flags[LATE] += 1
         if ruling.degraded:
-            self._flags[DEGRADED] += 1
-        if ruling.stale:
-            self._flags[STALE] += 1
+            self._flags[_RULE_FAILED] += 1
 
     def count(self) -> None:
-        """Add the chunk to the counters."""
+        """Add the chunk to the series."""
         SKIPPED.inc(self.skipped)
         ADOPTED.inc(self.adopted)
-        for labels, number in self._outcomes.items():
-            PAYMENTS.labels(*labels).inc(number)
-        for labels, number in self._rules.items():
-            RULE_HITS.labels(*labels).inc(number)
+        for decided, number in self._outcomes.items():
+            PAYMENTS.labels(*decided).inc(number)
+        for decided, minor in self._amounts.items():
+            AMOUNT.labels(*decided).inc(minor / self._minor)
+        for hit, number in self._rules.items():
+            RULE_HITS.labels(*hit).inc(number)
         for counter, number in self._flags.items():
             counter.inc(number)
+        SCORE.observe(self._scores, RULES_LAYER)

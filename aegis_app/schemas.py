@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+from prometheus_client.metrics import MetricWrapperBase
 
+from aegis_app import metrics
 from aegis_app.core import encoding
 from aegis_app.core.decision import Decision
 from aegis_app.core.features import GROUPS
 from aegis_app.core.intake import Erase, Past
 from aegis_app.core.lists import Entry
 from aegis_app.core.payment import Transaction
+from aegis_app.metrics import Distribution
 from aegis_app.policies import Published
 from aegis_app.settings import PREFIX, Settings
 from aegis_app.topics import Name
@@ -59,6 +62,38 @@ def features_page() -> str:
             "",
         ]
     )
+
+
+def metrics_page() -> str:
+    """Every series as a table in Markdown."""
+    series = [each for each in vars(metrics).values() if isinstance(each, Distribution | MetricWrapperBase) and not _is_child(each)]
+    rows = [_metric_row(each) for each in series]
+    return "\n".join(
+        [
+            "# Metrics",
+            "",
+            "What a worker exports at `/metrics`, for Prometheus. Labels come from closed sets, and nothing about a card, a merchant or a",
+            "payment is among them. Series of several workers add up; `max` over them is right for ages and for `_info`. Beside these are",
+            "the usual `process_` and `python_` ones. What they show is in `grafana/`, when to worry in `prometheus/alerts.yml`.",
+            "",
+            "| series | kind | labels | meaning |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _metric_row(metric: Distribution | MetricWrapperBase) -> str:
+    family = next(iter(metric.describe()))
+    labels = metric.labelnames if isinstance(metric, Distribution) else metric._labelnames
+    name = f"{family.name}_total" if family.type == "counter" else family.name
+    return f"| `{name}` | {family.type} | {', '.join(f'`{label}`' for label in labels)} | {family.documentation} |"
+
+
+def _is_child(metric: Distribution | MetricWrapperBase) -> bool:
+    """Whether it is one of a series' own, with its labels given."""
+    return isinstance(metric, MetricWrapperBase) and bool(metric._labelvalues)
 
 
 def settings_page() -> str:

@@ -10,7 +10,8 @@ import agents
 import agents.screening
 import models
 import tables
-from aegis_app.application import app
+from aegis_app import metrics
+from aegis_app.application import app, history, transactions
 
 __all__ = ["app"]
 
@@ -21,3 +22,5 @@ if len(_parents) > 1:
         + ", ".join(sorted(map(str, _parents)))
         + "; use an environment of its own"
     )
+
+metrics.begin([transactions, history])

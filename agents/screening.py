@@ -36,7 +36,7 @@ def screen_payments(work: Work[Card]) -> None:
     terms = application.terms()
     now = datetime.now(UTC)
     now_ms = now.timestamp() * 1000
-    tally = metrics.Tally()
+    tally = metrics.Tally(terms.rates.base)
     letters: list[Letter] = []
     for record in work.records:
         try:
@@ -58,7 +58,7 @@ def screen_payments(work: Work[Card]) -> None:
         screened = screen(card, txn, terms, receipt, record.offset)
         work.learn(txn.card_id, screened.card)
         publish(work, record, txn, screened.ruling)
-        tally.add(screened)
+        tally.add(screened, txn)
     if work.owner.latch.trips(len(work.records), len(letters)):
         owners.latch(work, work.owner.latch.sentence)
         return

@@ -19,7 +19,7 @@ from aegis_app.core.features import CATALOGUE
 from aegis_app.core.lists import ListName, Of
 from aegis_app.core.payment import Transaction, decode_transaction, encode_transaction
 from aegis_app.core.rules import RULES
-from aegis_app.schemas import RECORDS, features_page, settings_page
+from aegis_app.schemas import RECORDS, features_page, metrics_page, settings_page
 from aegis_app.settings import settings
 from models.datasets import read_payments
 from tests.make import payment, remember, seen
@@ -452,3 +452,9 @@ def test_the_committed_catalogue_of_features_is_what_the_features_say() -> None:
     page = (SCHEMAS.parent / "features.md").read_text()
 
     assert page == features_page(), "write it anew: python -c 'from aegis_app.schemas import *; print(features_page(), end=\"\")'"
+
+
+def test_the_committed_page_of_metrics_is_that_of_the_metrics() -> None:
+    page = (SCHEMAS.parent / "metrics.md").read_text()
+
+    assert page == metrics_page(), "write it anew: python -c 'from aegis_app.schemas import *; print(metrics_page(), end=\"\")'"

@@ -73,6 +73,15 @@ class Store(rocksdb.Store):
         """Every open database by its partition."""
         return dict(self._dbs)
 
+    def size(self) -> tuple[int, int]:
+        """Values held here, as RocksDB estimates, and the bytes of its files and of what it has not written there yet."""
+        keys = stored = 0
+        for database in list(self._dbs.values()):
+            keys += database.property_int_value("rocksdb.estimate-num-keys") or 0
+            stored += database.property_int_value("rocksdb.total-sst-files-size") or 0
+            stored += database.property_int_value("rocksdb.cur-size-all-mem-tables") or 0
+        return keys, stored
+
     def revoke_partitions(self, table: Any, tps: set[TP]) -> None:
         for tp in tps:
             if tp.topic in table.changelog_topic.topics:

@@ -1,6 +1,7 @@
 """Records on their way to Kafka, a chunk's worth at a time, acknowledged by all replicas."""
 
-from collections.abc import Awaitable, Iterable
+import asyncio
+from collections.abc import Iterable
 from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaProducer
@@ -10,7 +11,7 @@ from msgspec import Struct
 from aegis_app.topics import LARGEST_RECORD
 
 Headers = list[tuple[str, bytes]]
-Sent = tuple[Awaitable[RecordMetadata], int]
+Sent = tuple[asyncio.Future[RecordMetadata], int]
 """A batch on its way, and its number of records."""
 Landed = tuple[int, int]
 """A batch that Kafka holds: its first offset, and its number of records."""

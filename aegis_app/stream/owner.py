@@ -6,10 +6,10 @@ the chunk is settled, and the next commit commits that. So memory that contains 
 """
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import islice
-from time import monotonic, time
+from time import monotonic, perf_counter, time
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
@@ -62,6 +62,8 @@ class Work(Generic[V]):
         self.outputs: dict[str, list[Outgoing]] = defaultdict(list)
         self.changed: dict[str, V | Forgotten] = {}
         self.sent: list[Sent] = []
+        self.sent_at = self.acknowledged_at = 0.0
+        """When outputs began to be sent, and when Kafka had them all, in seconds since 1970."""
 
     def recall(self, key: str) -> V | None:
         """Memory as of the last payment before; `None` for none."""
@@ -73,6 +75,10 @@ class Work(Generic[V]):
 
     def publish(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         self.outputs[topic].append(Outgoing(key, value, headers))
+
+    def acknowledge(self, _: object) -> None:
+        """Note that Kafka holds a batch of the outputs; settling, which waits its turn, comes later."""
+        self.acknowledged_at = time()
 
 
 class Owner(Generic[V]):
@@ -94,6 +100,10 @@ class Owner(Generic[V]):
         self.passed: dict[str, int] = {}
         """Per topic, the last offset computed: that of `learnt` and what is in flight since."""
         self.latch = Latch(app.settings.dead_letter_share, app.settings.dead_letter_window)
+        self.read = 0
+        """Values read from the database, to be counted."""
+        self.settled_record: dict[str, int] = {}
+        """Per topic, the time of the record settled last, in milliseconds."""
         self.newest = 0
         """The latest event time learnt here since it was taken over, in milliseconds."""
         self._expected: dict[str, int] = {}
@@ -157,7 +167,10 @@ class Owner(Generic[V]):
             value = self.cached.get(key)
         if isinstance(value, Forgotten):
             return None
-        return self.memory.read(self.partition, key) if value is None else value
+        if value is not None:
+            return value
+        self.read += 1
+        return self.memory.read(self.partition, key)
 
     def follows(self, topic: str, records: list[ConsumerRecord]) -> int | None:
         """`None` where `records` follow on what came before; else the offset to go back to.
@@ -193,8 +206,11 @@ class Owner(Generic[V]):
             while True:
                 work = await self._computed.get()
                 self.app.owners.check_lease()
+                work.sent_at = time()
                 for topic, records in work.outputs.items():
                     work.sent += await self.app.outputs.send(topic, self.partition, records)
+                for future, _ in work.sent:
+                    future.add_done_callback(work.acknowledge)
                 await self._published.put(work)
                 self._computed.task_done()
         except Exception as error:
@@ -218,6 +234,7 @@ class Owner(Generic[V]):
         learnt = dict(self.learnt)
         for work in works:
             await landed(work.sent)
+            self.app.owners.on_published(work)
             changed |= work.changed
             learnt[work.topic] = max(work.last, learnt.get(work.topic, -1))
         self.learnt = learnt
@@ -250,18 +267,26 @@ class Owner(Generic[V]):
                 del self.overlay[name]
         for work in works:
             self.settled[work.topic] = max(work.last + 1, self.settled.get(work.topic, 0))
+            self.settled_record[work.topic] = work.records[-1].timestamp
             self.app.owners.on_settled(work)
 
     async def _write(self, write: Any, *parts: list[Outgoing]) -> None:
         """Publish the changelog, each part once the one before is there; check that nobody else did, then write RocksDB with the offset."""
+        begun = perf_counter()
         for changes in parts:
             for offset, number in await self.app.changes.publish(self.changelog, self.partition, changes):
                 if offset != self._next_change:
                     self.memory.data.wipe(self.partition)
                     raise Stop(f"another worker writes {self.changelog}[{self.partition}]: offset {offset}, expected {self._next_change}")
                 self._next_change = offset + number
+        acknowledged = perf_counter()
         write.put(self.memory.data.offset_key, b"%d" % (self._next_change - 1))
         self.memory.data.partition(self.partition).write(write)
+        metrics.CHANGELOG.observe(acknowledged - begun)
+        metrics.ROCKSDB.observe(perf_counter() - acknowledged)
+        metrics.WRITES.labels(self.memory.name).inc(sum(map(len, parts)))
+        metrics.READS.labels(self.memory.name).inc(self.read)
+        self.read = 0
 
     def _sweep(self, write: Any, payments: int) -> list[Outgoing]:
         """Forget some of the values that idled for too long; every value's turn comes."""
@@ -306,11 +331,18 @@ class Owners(Generic[V]):
         """What may be committed."""
         return {TP(topic, owner.partition): offset for owner in self for topic, offset in owner.settled.items()}
 
+    def on_published(self, work: Work[V]) -> None:
+        """Kafka holds a chunk's outputs: who waits for a decision can have it."""
+        if self.decisions not in work.outputs:
+            return
+        metrics.PUBLISH.observe(max(0.0, work.acknowledged_at - work.sent_at))
+        written = Counter([record.timestamp for record in work.records])
+        metrics.LATENCY.observe({max(0.0, work.acknowledged_at - at / 1000): number for at, number in written.items()})
+
     def on_settled(self, work: Work[V]) -> None:
         """A chunk's outputs, changelog and memory are all in place."""
         self.last_settled = monotonic()
         metrics.CHUNK.observe(len(work.records))
-        metrics.LATENCY.observe(max(0.0, time() - work.records[0].timestamp / 1000))
 
     def tick(self) -> None:
         """Say that this process runs, at least every second. Raises `Stop` where it did not for too long."""
@@ -345,7 +377,10 @@ class Owners(Generic[V]):
                     await self.app.consumer.seek_wait({TP(message.topic, message.partition): back})
                     continue
                 work = Work(owner, event.value)
+                metrics.WAIT.observe(max(0.0, time() - work.records[0].timestamp / 1000))
+                begun = perf_counter()
                 yield work
+                metrics.JUDGE.observe(perf_counter() - begun)
                 if self.latched is None:
                     await owner.put(work)
 

@@ -15,6 +15,8 @@ from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from aegis_app import metrics
+
 if TYPE_CHECKING:
     from aegis_app.stream.app import StreamApp
 
@@ -116,6 +118,7 @@ class ChunkConsumer(driver.Consumer):
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        metrics.REBALANCES.inc()
         self.app.check_assignment(assigned)
         await super().on_partitions_assigned(assigned, generation_id)
         self.app.owners.take_over()

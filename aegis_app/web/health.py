@@ -1,15 +1,20 @@
 """Is this worker alive, and is it working? And the watch behind the answer, which asks Kafka itself."""
 
 import asyncio
-from time import monotonic
+import shutil
+from time import monotonic, time
 from typing import Any, Final
 
 from aiokafka.errors import KafkaError
+from faust.types import TP
 from prometheus_client import generate_latest
 
 from aegis_app import metrics
-from aegis_app.application import app, broadcasts, in_force
+from aegis_app.application import app, broadcasts, in_force, lists, rates, settings
+from aegis_app.core.lists import ListName
+from aegis_app.version import VERSION
 from aegis_app.web.pages import Answer, page
+from tables.cards import cards
 
 LOOK_SECONDS: Final = 2.0
 STUCK_SECONDS: Final = 45.0
@@ -36,10 +41,19 @@ class Watch:
                 lag = await app.lag()
         except (KafkaError, OSError, TimeoutError):
             self.lag, self.idle_since = None, monotonic()
+            metrics.KAFKA.set(0)
+            metrics.LAG.clear()
+            metrics.BEHIND.clear()
             return
+        metrics.KAFKA.set(1)
         metrics.LAG.clear()
+        metrics.BEHIND.clear()
         for tp, waiting in lag.items():
-            metrics.LAG.labels(tp.topic, str(tp.partition)).set(waiting)
+            labels = tp.topic, str(tp.partition)
+            metrics.LAG.labels(*labels).set(waiting)
+            behind = self._behind(tp) if waiting else 0.0
+            if behind is not None:
+                metrics.BEHIND.labels(*labels).set(behind)
         metrics.OWNED.set(len(list(app.owners)))
         metrics.LATCHED.set(app.owners.latched is not None)
         self.lag = sum(lag.values())
@@ -48,6 +62,11 @@ class Watch:
         resting = self.lag == 0 or app.owners.latched is not None or app.in_recovery
         if resting and not (app.rebalancing and monotonic() - self.moving_since > STUCK_SECONDS):
             self.idle_since = monotonic()
+
+    def _behind(self, tp: TP) -> float | None:
+        owner = app.owners.holding(tp.partition)
+        written = None if owner is None else owner.settled_record.get(tp.topic)
+        return None if written is None else max(0.0, time() - written / 1000)
 
     def stuck_for(self) -> float:
         """Seconds with work to do and none settled."""
@@ -76,16 +95,7 @@ async def health(request: Any) -> Answer:
 @page("/ready", guarded=False)
 async def ready(request: Any) -> Answer:
     """200 while payments are decided here; else 503 with what is waited for."""
-    waits = []
-    recovery: Any = app.tables.recovery  # type: ignore[attr-defined]  # absent from Faust's interface
-    if app.owners.latched is not None:
-        waits.append(app.owners.latched)
-    if app.rebalancing or not app.consumer.assignment():
-        waits.append("partitions are being assigned")
-    if app.in_recovery:
-        waits.append(f"memory is read back: {recovery.active_remaining_total()} records to go")
-    elif not app.tables.actives_ready:
-        waits.append("memory is not there yet")
+    waits = waits_for()
     behind = [
         f"{broadcast.name} are those of {broadcast.age:.0f} s ago: Kafka does not answer"
         for broadcast in broadcasts
@@ -95,11 +105,44 @@ async def ready(request: Any) -> Answer:
     return 503 if waits else 200, answer
 
 
+def waits_for() -> list[str]:
+    """Why no payments are decided here, one sentence each; empty while they are."""
+    waits = []
+    if app.owners.latched is not None:
+        waits.append(app.owners.latched)
+    if app.rebalancing or not app.consumer.assignment():
+        waits.append("partitions are being assigned")
+    if app.in_recovery:
+        waits.append(f"memory is read back: {to_recover()} records to go")
+    elif not app.tables.actives_ready:
+        waits.append("memory is not there yet")
+    return waits
+
+
+def to_recover() -> int:
+    """Records of changelogs still to be read back."""
+    recovery: Any = app.tables.recovery  # type: ignore[attr-defined]  # absent from Faust's interface
+    return int(recovery.active_remaining_total()) if app.in_recovery else 0
+
+
 @page("/metrics")
 async def exported(request: Any) -> Answer:
+    """Every series, for Prometheus; docs/metrics.md says what they mean."""
     policy = in_force().policy
     metrics.POLICY.clear()
     metrics.POLICY.labels(policy.version, policy.mode).set(1)
+    metrics.WORKER.labels(VERSION, settings.base_currency, rates.version or "").set(1)
     for broadcast in broadcasts:
         metrics.BROADCAST_AGE.labels(broadcast.name).set(broadcast.age)
+    for name in ListName:
+        metrics.LISTED.labels(name).set(sum(number for (at, _), number in lists.held.lists.counts.items() if at is name))
+    metrics.READY.set(not waits_for())
+    metrics.IDLE.set(watch.stuck_for())
+    metrics.RECOVERY.set(to_recover())
+    keys, stored = cards.data.size()
+    metrics.KEYS.labels(cards.name).set(keys)
+    metrics.BYTES.labels(cards.name).set(stored)
+    disk = shutil.disk_usage(settings.datadir)
+    metrics.DISK.set(disk.total)
+    metrics.DISK_FREE.set(disk.free)
     return 200, generate_latest()
