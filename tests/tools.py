@@ -1,0 +1,17 @@
+"""Programs that tests run and that no wheel brings: in CI they must be there, on a user's machine a test may go without."""
+
+import os
+import shutil
+
+import pytest
+
+
+def tool(name: str) -> str:
+    """Path of a program. Skips the test where it is missing; fails it in CI."""
+    found = shutil.which(name)
+    if found is not None:
+        return found
+    reason = f"{name} is not installed: on Debian and Ubuntu, apt install prometheus prometheus-alertmanager"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
