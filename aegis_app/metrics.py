@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import Final
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
@@ -127,6 +127,7 @@ BROADCAST_REFUSED: Final = Counter("aegis_broadcast_refused_total", "Records of 
 
 def begin(topics: Iterable[str]) -> None:
     """Export 0 of what has not happened yet, or Prometheus would miss the first time that it does. `topics`: those that are read."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client's
     for outcome in Outcome:
         for verdict in Outcome:
             PAYMENTS.labels(outcome, verdict)

@@ -62,8 +62,10 @@ class Work(Generic[V]):
         self.outputs: dict[str, list[Outgoing]] = defaultdict(list)
         self.changed: dict[str, V | Forgotten] = {}
         self.sent: list[Sent] = []
-        self.sent_at = self.acknowledged_at = 0.0
-        """When outputs began to be sent, and when Kafka had them all, in seconds since 1970."""
+        self.sent_at = 0.0
+        """When outputs began to be sent, in seconds since 1970."""
+        self.acknowledged_at: float | None = None
+        """When Kafka had them all, likewise; `None` while that is not noted."""
 
     def recall(self, key: str) -> V | None:
         """Memory as of the last payment before; `None` for none."""
@@ -332,12 +334,15 @@ class Owners(Generic[V]):
         return {TP(topic, owner.partition): offset for owner in self for topic, offset in owner.settled.items()}
 
     def on_published(self, work: Work[V]) -> None:
-        """Kafka holds a chunk's outputs: who waits for a decision can have it."""
+        """Kafka holds a chunk's outputs: who waits for a decision can have it. Dead letters among them are timed along."""
         if self.decisions not in work.outputs:
             return
-        metrics.PUBLISH.observe(max(0.0, work.acknowledged_at - work.sent_at))
-        written = Counter([record.timestamp for record in work.records])
-        metrics.LATENCY.observe({max(0.0, work.acknowledged_at - at / 1000): number for at, number in written.items()})
+        acknowledged = time() if work.acknowledged_at is None else work.acknowledged_at
+        metrics.PUBLISH.observe(max(0.0, acknowledged - work.sent_at))
+        seconds: Counter[float] = Counter()
+        for at, number in Counter([record.timestamp for record in work.records]).items():
+            seconds[max(0.0, acknowledged - at / 1000)] += number
+        metrics.LATENCY.observe(seconds)
 
     def on_settled(self, work: Work[V]) -> None:
         """A chunk's outputs, changelog and memory are all in place."""

@@ -1,0 +1,103 @@
+"""Does it stop the right payments, and what would another rule have done?"""
+
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from grafana.panels import PER_SECOND, Board, Query, bars, growth, heat, lines, rate
+
+
+def hits(mode: str) -> str:
+    """How often each rule was hit in the time selected, most first."""
+    found = growth(f'aegis_rule_hits_total{{@, mode="{mode}"}}', "rule")
+    return f"sort_desc({found} > 0)"
+
+
+def hits_per_1000(mode: str) -> str:
+    found = rate(f'aegis_rule_hits_total{{@, mode="{mode}"}}', "rule")
+    return f"1000 * {found} / on () group_left {rate('aegis_payments_total{@}')} > 0"
+
+
+def share_of_payments(series: str) -> str:
+    return f"{rate(series)} / {rate('aegis_payments_total{@}')}"
+
+
+def detection() -> Board:
+    return (
+        Board("detection", "Aegis: detection quality", "Does it stop the right payments, and what would another rule have done?")
+        .row(
+            "Rules, in the time selected",
+            11,
+            bars(
+                "Rules that have effect",
+                "Payments that hit each. One hit far more than before is a policy, a producer or an attack.",
+                Query(hits("on"), "{{rule}}", now=True),
+                "short",
+                colour="orange",
+            ),
+            bars(
+                "Rules in shadow",
+                "Payments that would have hit each. Before switching one on, let `aegis backtest` say what it would catch.",
+                Query(hits("shadow"), "{{rule}}", now=True),
+                "short",
+                colour="blue",
+            ),
+        )
+        .row(
+            "Rules over time",
+            9,
+            lines(
+                "Hits per 1,000 payments: rules that have effect",
+                "Steady is well. A step at an annotation is the policy's; without one, look at what comes.",
+                [Query(hits_per_1000("on"), "{{rule}}")],
+                "short",
+            ),
+            lines(
+                "Hits per 1,000 payments: rules in shadow",
+                "The same for rules without effect.",
+                [Query(hits_per_1000("shadow"), "{{rule}}")],
+                "short",
+            ),
+        )
+        .row(
+            "Scores and verdicts",
+            9,
+            bars(
+                "Scores, in the time selected",
+                "Payments by score, up to the value named, 1 being fraud. Without models, rules alone give a few fixed scores.",
+                Query(growth("aegis_score_bucket{@}", "le"), "{{le}}", now=True, form=PromQueryFormat.HEATMAP),
+                "short",
+                colour="purple",
+            ),
+            heat("Scores over time", "A band that appears or vanishes is a change of policy, or of what comes.", "aegis_score", "short"),
+            lines(
+                "Share to block, beside its usual",
+                "Of an hour's payments, those that policy asks to block; and the mean of 7 days. Worry at three times or a third of it.",
+                [
+                    Query('aegis:block_share:rate1h{job="$job"}', "of the hour"),
+                    Query('avg_over_time(aegis:block_share:rate1h{job="$job"}[7d])', "usual"),
+                ],
+                "percentunit",
+            ),
+        )
+        .row(
+            "What rules could not see",
+            8,
+            lines(
+                "Payments out of order, repeated or without a rate",
+                "Shares of the payments. Late ones count right, but habit knows less; those without a rate are compared with no amount. "
+                "Worry above a few percent.",
+                [
+                    Query(share_of_payments("aegis_late_total{@}"), "late"),
+                    Query(share_of_payments("aegis_unrated_total{@}"), "no rate"),
+                    Query(share_of_payments("aegis_duplicates_total{@}"), "repeats"),
+                    Query(share_of_payments("aegis_stale_total{@}"), "stale"),
+                ],
+                "percentunit",
+            ),
+            lines(
+                "Repeats that contradict",
+                "Payments a second whose transaction_id came before with other content. Each is a producer's defect, or somebody trying.",
+                [Query(rate("aegis_conflicts_total{@}"), "conflicts")],
+                PER_SECOND,
+            ),
+        )
+    )

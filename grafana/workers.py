@@ -1,0 +1,156 @@
+"""Which worker, partition or stage holds payments up?"""
+
+from grafana.panels import OBJECTIVE, PER_SECOND, Board, Query, lines, quantile, rate
+
+
+def workers() -> Board:
+    return (
+        Board("workers", "Aegis: workers", "Which worker, partition or stage holds payments up?")
+        .row(
+            "What waits",
+            8,
+            lines(
+                "Waiting, by partition",
+                "Records not settled yet. One partition alone: a card or producer floods it. All: too few workers, or Kafka is slow.",
+                [Query("sum by (topic, partition) (aegis_lag_payments{@})", "{{topic}} {{partition}}")],
+                "short",
+            ),
+            lines(
+                "Seconds behind",
+                "Age of what is being decided, where something waits. Seconds are usual at full load; minutes are a backlog.",
+                [Query("max by (topic) (aegis_behind_seconds{@})", "{{topic}}")],
+                "s",
+                {120.0: "red"},
+            ),
+            lines(
+                "Payments a second",
+                "By worker. Shares follow partitions, so an idle worker may just have none.",
+                [Query(rate("aegis_payments_total{@}", "instance"), "{{instance}}")],
+                PER_SECOND,
+                stacked=True,
+            ),
+        )
+        .row(
+            "Where the time goes",
+            9,
+            lines(
+                "Stages, 99 in 100 chunks within",
+                "Until a chunk is taken up (wait), all of the deciding (judge), until Kafka has acknowledged it (publish). "
+                "What comes after, changelog and rocksdb, nobody waits for.",
+                [Query(quantile(0.99, "aegis_stage_seconds", "le, stage"), "{{stage}}")],
+                "s",
+                {OBJECTIVE: "orange"},
+            ),
+            lines(
+                "Stages, seconds a second",
+                "How much of each second all chunks together spend in a stage. judge near 1 for a worker means that its core is full.",
+                [Query(rate("aegis_stage_seconds_sum{@}", "stage"), "{{stage}}")],
+                "short",
+            ),
+            lines(
+                "Records in a chunk",
+                "Mean, and what 95 in 100 stay below; 512 at most. Small when quiet, large when busy or catching up.",
+                [
+                    Query(
+                        f"{rate('aegis_chunk_payments_sum{@}')} / {rate('aegis_chunk_payments_count{@}')}",
+                        "mean",
+                    ),
+                    Query(quantile(0.95, "aegis_chunk_payments"), "95 in 100"),
+                ],
+                "short",
+            ),
+        )
+        .row(
+            "Each worker",
+            8,
+            lines(
+                "Ready",
+                "1 while it decides payments. /ready of a worker at 0 says what it waits for.",
+                [Query("aegis_ready{@}", "{{instance}}")],
+                "short",
+            ),
+            lines(
+                "Partitions",
+                "Whose cards it holds. Should be about even, and come to rest after a start or a stop.",
+                [Query("aegis_partitions_owned{@}", "{{instance}}")],
+                "short",
+                stacked=True,
+            ),
+            lines(
+                "CPU",
+                "Cores used. A worker uses a little over one at most; near that, add a worker.",
+                [Query("rate(process_cpu_seconds_total{@}[$__rate_interval])", "{{instance}}")],
+                "short",
+                {0.8: "orange", 1.0: "red"},
+            ),
+            lines(
+                "Memory of the process",
+                "Resident. Should level off; one that climbs for days is a defect.",
+                [Query("process_resident_memory_bytes{@}", "{{instance}}")],
+                "bytes",
+            ),
+        )
+        .row(
+            "What is remembered",
+            8,
+            lines(
+                "Values",
+                "Cards remembered, as RocksDB estimates. Idle ones are forgotten after AEGIS_CARD_TTL_DAYS.",
+                [Query("sum by (table) (aegis_memory_keys{@})", "{{table}}")],
+                "short",
+            ),
+            lines(
+                "Size of RocksDB",
+                "Files and what is not written to them yet.",
+                [Query("aegis_memory_bytes{@}", "{{instance}} {{table}}")],
+                "bytes",
+            ),
+            lines(
+                "Read and written",
+                "Values a second. Many reads a payment: more cards are active than are kept at hand, which costs CPU.",
+                [
+                    Query(rate("aegis_memory_reads_total{@}", "table"), "{{table}} read"),
+                    Query(rate("aegis_memory_writes_total{@}", "table"), "{{table}} written"),
+                ],
+                PER_SECOND,
+            ),
+            lines(
+                "Disk free",
+                "Share of the disk with the data directory. Below 10% an alert fires.",
+                [Query("aegis_disk_free_bytes{@} / aegis_disk_bytes{@}", "{{instance}}")],
+                "percentunit",
+            ),
+        )
+        .row(
+            "Handovers and trouble",
+            8,
+            lines(
+                "Partitions given",
+                "How often in 5 minutes a worker was given partitions: a start, a stop, or a worker that was given up.",
+                [Query("increase(aegis_rebalances_total{@}[5m])", "{{instance}}")],
+                "short",
+            ),
+            lines(
+                "Memory to read back",
+                "Records of changelogs still to be read before a worker decides. Falls to 0 within a minute or so for a million cards.",
+                [Query("aegis_recovery_records{@}", "{{instance}}")],
+                "short",
+            ),
+            lines(
+                "Read again",
+                "Known already, adopted from an earlier owner, or out of order; a second. Peaks at handovers are usual.",
+                [
+                    Query(rate("aegis_skipped_total{@}"), "known"),
+                    Query(rate("aegis_adopted_total{@}"), "adopted"),
+                    Query(rate("aegis_jumps_total{@}"), "out of order"),
+                ],
+                PER_SECOND,
+            ),
+            lines(
+                "Dead letters",
+                "Records a second that could not be taken, by reason. 0 is well; above 1% of what comes an alert fires.",
+                [Query(rate("aegis_dead_letters_total{@}", "topic, reason") + " > 0", "{{topic}}: {{reason}}")],
+                PER_SECOND,
+            ),
+        )
+    )
