@@ -153,7 +153,8 @@ def readable(name: Name, records: Iterable[ConsumerRecord], read: Callable[[Cons
             found = read(record)
         except Exception as error:  # whatever is wrong with one record must stop neither the worker nor those after it
             why = str(error) if isinstance(error, UnreadableError) else type(error).__name__
-            log.error("%s, offset %d is passed over, what was in force stays: %s", name, record.offset, why)
+            place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+            log.error("%s, offset %d is passed over, what was in force stays: %s", name, record.offset, why, extra=place)
             metrics.BROADCAST_REFUSED.labels(name).inc()
             continue
         yield found

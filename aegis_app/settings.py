@@ -43,6 +43,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     replication: Annotated[int, Meta(ge=1, le=10, description="copies of topics that we create; 3 in production")] = 1
 
     datadir: Annotated[Path, Meta(description="a worker's own directory; never shared by two")] = Path("var/worker")
+    log: Annotated[Literal["text", "json"], Meta(description="how a worker's log is written")] = "text"
     web_host: Annotated[str, Meta(description="where the views listen; beyond loopback a token is needed")] = "127.0.0.1"
     web_port: Annotated[int, Meta(ge=1, le=65535, description="port of the views")] = 6066
     web_token: Annotated[str, Meta(min_length=16, description="views then want `Authorization: Bearer <token>`")] | None = None

@@ -19,14 +19,16 @@ from aiokafka.structs import TopicPartition
 from faust.exceptions import ConsistencyError
 from faust.types import TP
 
-from aegis_app import admin
+from aegis_app import admin, logs
 from aegis_app.access import AccessError
 from aegis_app.broadcast import Broadcast
+from aegis_app.logs import log
 from aegis_app.settings import Settings, is_loopback
 from aegis_app.stream.memory import Codec, Memory
 from aegis_app.stream.outbox import Outbox
 from aegis_app.stream.owner import Owners, Stop
 from aegis_app.stream.transport import CHUNK, ChunkTopic, ChunkTransport
+from aegis_app.version import VERSION
 
 SOFTWARE_ERROR: Final = 70
 """Exit status (sysexits.h) when the process stops because going on could break a guarantee."""
@@ -92,6 +94,7 @@ class StreamApp(faust.App):
             web_router_enabled=False,
             Topic=ChunkTopic,
             Worker=StreamWorker,
+            logging_config=logs.config(settings.log),
             web_host=settings.web_host,
             web_port=settings.web_port,
             canonical_url=settings.canonical_url or (f"http://{host}:{settings.web_port}" if is_loopback(host) else None),
@@ -112,6 +115,7 @@ class StreamApp(faust.App):
     async def on_first_start(self) -> None:
         self._claim_datadir(Path(self.conf.datadir))
         await super().on_first_start()
+        log.info("Aegis %s starts, as %s at %s, views on port %d", VERSION, self.conf.id, self.settings.broker, self.settings.web_port)
         await self._await_kafka()
         connection = self.settings.connection()
         self.outputs, self.changes = Outbox(connection), Outbox(connection, CHANGES_LINGER_MS)
@@ -144,7 +148,7 @@ class StreamApp(faust.App):
                 await asyncio.sleep(2)
         self.partitions = topics.partitions
         if topics.made:
-            self.log.info("Made the topics %s", ", ".join(topics.made))
+            log.info("Made the topics %s", ", ".join(topics.made))
         for problem in topics.problems:
             self.log.warning("%s", problem)
         if any("partitions" in problem for problem in topics.problems):
@@ -195,6 +199,7 @@ class StreamApp(faust.App):
 
     async def on_stop(self) -> None:
         """Settle and commit the work in hand before Faust takes anything down."""
+        log.info("Stops: finishes what is in hand")
         self._stopping = True
         timer = threading.Timer(STOP_SECONDS, self._exit, [0])
         timer.daemon = True

@@ -19,6 +19,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from faust.types import TP
 
 from aegis_app import metrics
+from aegis_app.logs import log
 from aegis_app.stream.letters import Latch
 from aegis_app.stream.memory import LEARNT, PRIVATE, Memory
 from aegis_app.stream.outbox import Headers, Outgoing, Sent, landed
@@ -379,6 +380,8 @@ class Owners(Generic[V]):
                 back = owner.follows(message.topic, event.value)
                 if back is not None:
                     metrics.JUMPS.inc()
+                    place = {"topic": message.topic, "partition": message.partition, "offset": back}
+                    log.info("%s[%d] is read again from offset %d on", *place.values(), extra=place)
                     await self.app.consumer.seek_wait({TP(message.topic, message.partition): back})
                     continue
                 work = Work(owner, event.value)

@@ -16,6 +16,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from aegis_app import metrics
+from aegis_app.logs import log
 
 if TYPE_CHECKING:
     from aegis_app.stream.app import StreamApp
@@ -115,6 +116,8 @@ class ChunkConsumer(driver.Consumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish and commit the work in hand before anybody else may own these partitions."""
         await self.app.owners.hand_over(is_member=self._thread.is_member)
+        if revoked:
+            log.info("Handed over %s", _named(revoked))
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
@@ -122,6 +125,12 @@ class ChunkConsumer(driver.Consumer):
         self.app.check_assignment(assigned)
         await super().on_partitions_assigned(assigned, generation_id)
         self.app.owners.take_over()
+        log.info("Takes over %s", _named(assigned))
+
+
+def _named(tps: set[TP]) -> str:
+    partitions = sorted({tp.partition for tp in tps})
+    return f"partitions {', '.join(map(str, partitions))}" if partitions else "no partitions"
 
 
 class ChunkTransport(driver.Transport):

@@ -1,0 +1,56 @@
+"""A worker's log: a line for each event worth a person's time, as text or as JSON (`AEGIS_LOG`), never with a card number."""
+
+import logging
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from aegis_app.core.intake import hide
+
+PLACE: Final = ("topic", "partition", "offset")
+"""What a record's `extra` may say about where on Kafka it happened."""
+NOISE: Final = ("aiokafka", "faust", "mode", *(f"aegis_app.stream.{module}" for module in ("app", "memory", "transport")))
+"""Of these, warnings and errors alone: they tell of every service that starts, and of every step of a rebalance, in tables."""
+log: Final = logging.getLogger("aegis")
+"""What we say ourselves of a worker's life."""
+
+
+def config(form: str) -> dict[str, Any]:
+    """What Faust merges into its own configuration of logging; `form` is `text` or `json`."""
+    formatter = {"()": Json if form == "json" else Text}
+    return {
+        "merge": True,
+        "formatters": {"default": formatter, "colored": formatter},
+        "loggers": {name: {"level": "WARNING"} for name in NOISE},
+    }
+
+
+class Text(logging.Formatter):
+    """As people read it."""
+
+    def __init__(self) -> None:
+        super().__init__("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _safe(super().format(record))
+
+
+class Json(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and topic, partition, offset and error where there are any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": _safe(record.getMessage()),
+        }
+        said |= {name: getattr(record, name) for name in PLACE if hasattr(record, name)}
+        if record.exc_info:
+            said["error"] = _safe(self.formatException(record.exc_info))
+        return msgspec.json.encode(said).decode()
+
+
+def _safe(text: str) -> str:
+    return hide(text.encode(errors="replace")).decode(errors="replace")

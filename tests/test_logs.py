@@ -1,0 +1,62 @@
+"""What a worker says, and what it never says."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aegis_app.logs import Json, Text
+from tests.deployment import Deployment
+from tests.make import payment
+
+CARD_NUMBER = "4111111111111111"
+
+
+def record(message: str, *arguments: object, error: Exception | None = None, **extra: Any) -> logging.LogRecord:
+    about = (type(error), error, None) if error is not None else None
+    made = logging.LogRecord("aegis", logging.ERROR, "a file", 1, message, arguments, about)
+    vars(made).update(extra)
+    return made
+
+
+def test_a_json_line_says_when_who_what_and_where() -> None:
+    said = json.loads(Json().format(record("%s is passed over", "it", topic="lists", partition=0, offset=7, other="not ours")))
+
+    assert said.pop("time").endswith("+00:00")
+    assert said == {"level": "ERROR", "logger": "aegis", "message": "it is passed over", "topic": "lists", "partition": 0, "offset": 7}
+
+
+def test_an_error_stays_on_its_line() -> None:
+    line = Json().format(record("Stopped", error=ValueError("first\nsecond")))
+
+    assert "\n" not in line
+    assert json.loads(line)["error"] == "ValueError: first\nsecond"
+
+
+@pytest.mark.parametrize("formatter", [Json(), Text()], ids=["json", "text"])
+def test_a_card_number_is_never_said(formatter: logging.Formatter) -> None:
+    line = formatter.format(record("card %s", CARD_NUMBER, error=ValueError(f"in 4111 1111 1111 1111, or {CARD_NUMBER}")))
+
+    assert "card " in line
+    assert "1111" not in line
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_life_of_a_worker_is_told_in_a_few_lines(kafka: str, tmp_path: Path, form: str) -> None:
+    with Deployment(kafka, tmp_path, f"logs-{form}", AEGIS_LOG=form) as made:
+        worker = made.worker().wait_until_ready()
+        made.pay(payment())
+        made.await_settled()
+        worker.stop()
+        lines = [line for line in worker.log.read_text().splitlines() if line.startswith(("{", "["))]
+
+    said = [json.loads(line)["message"] if form == "json" else line.split("] ", 3)[3] for line in lines]
+
+    assert len(said) < 15
+    assert any(text.startswith("Aegis ") for text in said)
+    assert "Takes over partitions 0, 1" in said
+    assert said[-1].startswith("Stops")
+    assert not any("baker" in text or "card-1" in text for text in said)
