@@ -10,6 +10,7 @@ import click
 
 from aegis_app.cli import options
 from aegis_app.cli.errors import Failure
+from aegis_app.progress import counted
 
 if TYPE_CHECKING:
     from aegis_app.core.intake import Refused
@@ -90,6 +91,6 @@ def _payments(source: Path, settings: "Settings", doing: str) -> Iterator[Iterat
         else:
             lines = click.get_binary_stream("stdin") if source == options.DASH else files.enter_context(source.open("rb"))
             payments = read_lines(lines, refuse, token=settings.card_id_is_token)
-        yield options.counted(payments, files.enter_context(options.counting(doing)))
+        yield counted(payments, files.enter_context(options.counting(doing)))
     if bad:
         raise Failure(f"{bad:,} lines hold no payment that can be taken; what became of the others is written")
