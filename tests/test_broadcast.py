@@ -17,9 +17,10 @@ from aegis_app.broadcast import Broadcast
 from aegis_app.cli import main
 from aegis_app.core.lists import encode_entry
 from aegis_app.core.payment import encode_transaction
-from aegis_app.core.policy import parse_policy
+from aegis_app.core.policy import Mode, parse_policy
 from aegis_app.kafka import Kafka, jars
 from aegis_app.lists import Listed, publish
+from aegis_app.policies import with_mode
 from aegis_app.topics import Name, home
 from tests.deployment import PARTITIONS, Deployment, wait_until
 from tests.make import entry, payment
@@ -80,6 +81,25 @@ def test_while_nothing_is_published_the_packaged_policy_serves_and_nothing_is_li
         assert each["mode"] == "observe"
         assert each["lists"] == {"version": None, "entries": {"deny": {}, "watch": {}, "allow": {}}}
     assert burst(pair, "before") == [["allow"] * 3]
+
+
+@pytest.mark.parametrize("mode", ["observe", "enforce"])
+def test_while_nothing_is_published_another_mode_takes_a_policy_of_this_machine_only_when_asked(
+    kafka: str, tmp_path: Path, mode: str
+) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(TWO_A_MINUTE)
+    with Deployment(kafka, tmp_path, f"unpublished-{mode}", AEGIS_POLICY=str(own)) as made:
+        refused = made.aegis("policies", mode)
+        assert refused.exit_code == 1
+        assert "aegis policies publish FILE" in refused.stderr
+        assert f"aegis policies {mode} --local" in refused.stderr
+        assert made.records(Name.POLICIES) == []
+
+        assert made.aegis("policies", mode, "--local").exit_code == 0
+        (published,) = made.records(Name.POLICIES)
+        assert with_mode(TWO_A_MINUTE, Mode(mode)) == json.loads(published.value)["text"]
+        assert made.aegis("policies", "observe").exit_code == 0
 
 
 def test_a_published_policy_judges_the_next_payments_on_both_workers(pair: Deployment, tmp_path: Path) -> None:
