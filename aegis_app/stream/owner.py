@@ -172,10 +172,6 @@ class Owner(Generic[V]):
         self._expected[topic] = max(expected, records[-1].offset + 1)
         return None
 
-    def is_settled(self, topic: str) -> bool:
-        """Whether nothing of `topic` is in hand."""
-        return self.settled[topic] >= self._expected[topic]
-
     async def put(self, work: Work[V]) -> None:
         """Hand over a computed chunk; waits while too many are ahead."""
         self.passed[work.topic] = max(work.last, self.passed.get(work.topic, -1))
