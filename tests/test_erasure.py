@@ -24,12 +24,15 @@ def test_an_erased_card_is_gone_and_stays_gone_when_its_payments_are_read_again(
             made.pay(*(payment(card_id=card_id, transaction_id=f"{card_id}-{n}", minute=n) for n in range(3)))
         made.await_settled()
 
+        assert made.aegis("lists", "add", "watch", "card", "card-1", "--reason", "odd").exit_code == 0
         said = made.aegis("cards", "erase", "card-1")
         wait_until(lambda: worker.get("/cards/card-1")[0] == 404, 20, made)
 
         assert said.exit_code == 0, said.output
         assert "erasure-transactions: until 7 days" in said.stdout
         assert "erasure-cards-changelog: until it is compacted" in said.stdout
+        assert said.stdout.endswith("Entries of lists that name it stay as well: aegis lists show deny card, and watch, and allow\n")
+        assert '"card-1"' in made.aegis("lists", "show", "watch", "card", "--json").stdout
         assert worker.get("/cards/card-2")[0] == 200
         keys = [record.key for record in made.logs.read(changelog("cards", made.settings)) if record.value is None or record.key == LEARNT]
         assert keys[keys.index(b"card-1") - 1] == LEARNT

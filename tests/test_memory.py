@@ -1,38 +1,22 @@
 """What a partition becomes when its changelog is read: the last value counts, unless its writer knew less than those before it."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-import faust
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from aegis_app.stream.memory import LEARNT, RESTORED, Codec, Memory, Store, decode_learnt, encode_learnt
+from aegis_app.stream.memory import LEARNT, RESTORED, Store, decode_learnt, encode_learnt
 from tests.make import record
-
-
-def late(raw: bytes, learnt: Mapping[str, int]) -> bool:
-    return int(raw) <= learnt.get("payments", -1)
-
-
-NUMBERS = Codec[int](
-    encode=b"%d".__mod__,
-    decode=int,
-    seen=lambda raw: (int(raw),),
-    clock=lambda value: value,
-    expired=lambda raw, now: False,
-    late=late,
-)
-"""Values that are nothing but the last offset they were learnt from."""
+from tests.numbers import numbers
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    app = faust.App("memory", broker="kafka://nowhere", store="rocksdb://", datadir=str(tmp_path))
-    table: Memory[int] = Memory(app, "numbers", NUMBERS, cache_bytes=1 << 20, partitions=1)
-    yield table.data
-    table.data.close(0)
+    store = numbers(tmp_path).data
+    yield store
+    store.close(0)
 
 
 def learnt(offset: int, **offsets: int) -> ConsumerRecord:
