@@ -11,7 +11,7 @@ from aegis_app.core.features import amounts, places, usual, windows
 from aegis_app.core.features.amounts import Amounts, Comparisons
 from aegis_app.core.features.catalogue import once
 from aegis_app.core.features.places import Home, Travel
-from aegis_app.core.features.usual import Codes, Novelty, Rhythm, Times
+from aegis_app.core.features.usual import Codes, Hours, Novelty, Parties, Rhythm, Shares
 from aegis_app.core.features.windows import Counts, Money, Month, Span
 
 
@@ -64,16 +64,24 @@ class Features:
         return places.home(self._card.habit, self._case)
 
     @once
-    def times(self) -> Times:
-        return usual.times(self._card.habit, self._case)
+    def hours(self) -> Hours:
+        return usual.hours(self._card.habit, self._case)
+
+    @once
+    def shares(self) -> Shares:
+        return usual.shares(self._card.habit, self._case)
+
+    @once
+    def parties(self) -> Parties:
+        return usual.parties(self._card.habit, self._case.txn)
 
     @once
     def novelty(self) -> Novelty:
-        return usual.novelty(self._card.habit, self._case)
+        return usual.novelty(self._card.habit, self._case.txn)
 
     @once
     def codes(self) -> Codes:
-        return usual.codes(self._case)
+        return usual.codes(self._case.txn)
 
     def row(self) -> tuple[Any, ...]:
         """Every feature, in the order of `CATALOGUE`."""
