@@ -1,6 +1,7 @@
 """A payment described by what was known before it: the catalogue of features, and how each is found."""
 
 from itertools import chain
+from operator import attrgetter
 from typing import Any, Final
 
 from msgspec.structs import astuple, fields
@@ -85,7 +86,7 @@ class Features:
 
     def row(self) -> tuple[Any, ...]:
         """Every feature, in the order of `CATALOGUE`."""
-        return tuple(chain.from_iterable(astuple(getattr(self, group)) for group in GROUPS))
+        return tuple(chain.from_iterable(map(astuple, _all_groups(self))))
 
     def named(self) -> dict[str, Any]:
         """Every feature by its name."""
@@ -93,5 +94,6 @@ class Features:
 
 
 GROUPS: Final = {name: each.kind for name, each in vars(Features).items() if isinstance(each, once) and not name.startswith("_")}
+_all_groups: Final = attrgetter(*GROUPS)
 CATALOGUE: Final = {field.name: field.type for kind in GROUPS.values() for field in fields(kind)}
 """Every feature by its name: its type, annotated with unit, meaning, and when it is null."""
