@@ -131,7 +131,7 @@ def test_whatever_strangers_call_a_merchant_takes_four_bytes(name: str) -> None:
     assert len(fingerprint(name)) == 4
     card = remember(payment(merchant_id=name, device_id=name, payee_id=name), payment(minute=1, merchant_id="other", device_id="other"))
 
-    assert seen(card, payment(minute=2, merchant_id=name, device_id=name)).novelty.new_device is False
+    assert seen(card, payment(minute=2, merchant_id=name, device_id=name)).parties.new_device is False
     assert seen(card, payment(minute=2, merchant_id=name)).counts.merchants_10m == len({name, "other"})
 
 
@@ -226,8 +226,8 @@ def test_what_is_new_is_unknown_before_anything_is_known() -> None:
     blank = seen(BLANK, payment(device_id="phone"))
     known = seen(remember(payment(device_id="phone")), payment(minute=1, merchant_id="other", device_id="phone", country="US"))
 
-    assert (blank.novelty.new_merchant, blank.novelty.new_country, blank.novelty.new_device) == (None, None, None)
-    assert (known.novelty.new_merchant, known.novelty.new_country, known.novelty.new_device) == (True, True, False)
+    assert (blank.parties.new_merchant, blank.novelty.new_country, blank.parties.new_device) == (None, None, None)
+    assert (known.parties.new_merchant, known.novelty.new_country, known.parties.new_device) == (True, True, False)
 
 
 def test_home_is_never_a_new_country() -> None:
