@@ -189,7 +189,7 @@ def describe(card: Card, case: Case) -> Features:
         new_device,
         device,
         None if payee is None else payee == 0,
-        payee / payments if payee is not None and payments else None,
+        payee / max(payee, payments) if payee is not None and payments else None,
         None if txn.channel is None else txn.channel in CARD_PRESENT,
         usual.online,
         usual.kind,
@@ -212,7 +212,7 @@ def _share(column: bytes, name: str | None, payments: int) -> tuple[float | None
     if name is None or not column:
         return _UNKNOWN
     found = uses(column, fingerprint(name))
-    return (found / payments, False) if found else _NEW
+    return (found / max(found, payments), False) if found else _NEW
 
 
 _UNKNOWN: Final = None, None

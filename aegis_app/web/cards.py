@@ -73,7 +73,8 @@ def readable(card_id: str, card: Card) -> dict[str, Any]:
         },
         "places": [
             {"at": _time(at), "latitude": latitude / 1e6, "longitude": longitude / 1e6}
-            for at, latitude, longitude in PLACE.iter_unpack(habit.places)
+            for at, latitude, longitude, _, is_out in PLACE.iter_unpack(habit.places)
+            if not is_out
         ],
         "habit": {
             "payments": habit.payments,
