@@ -31,7 +31,7 @@ def made(kafka: str, tmp_path: Path) -> Iterator[Deployment]:
 
 
 def to_transactions(made: Deployment, payments: Any, **how: Any) -> int:
-    return asyncio.run(send(made.settings, made.topic(Name.TRANSACTIONS), payments, **how))
+    return asyncio.run(send(made.settings, made.topic(Name.TRANSACTIONS), payments, encode=encode_transaction, **how))
 
 
 @pytest.mark.kafka
@@ -121,7 +121,7 @@ def test_a_source_that_nobody_reads_to_its_end_leaves_no_thread_behind(made: Dep
 @pytest.mark.kafka
 def test_a_missing_topic_is_named_with_the_command_that_makes_it(made: Deployment) -> None:
     with pytest.raises(MissingTopicError, match=r"there is no topic elsewhere on .*`aegis topics create`"):
-        asyncio.run(send(made.settings, "elsewhere", [payment()]))
+        asyncio.run(send(made.settings, "elsewhere", [payment()], encode=encode_transaction))
 
 
 @pytest.mark.kafka
