@@ -29,7 +29,7 @@ class _Label(Struct, frozen=True, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Label).decode
-_STRENGTH: Final[dict[Source | None, int]] = {None: 0, **STRENGTH}
+_STRENGTH: Final = dict[Source | None, int]([(None, 0), *STRENGTH.items()])
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 

@@ -36,6 +36,8 @@ def visited_before(visited: bytes, at: Millis) -> list[str]:
 
     One that was used before and after counts, although only the first and the last day are known.
     """
+    if not visited:
+        return []
     latest, earliest = _packed(at // DAY_MS), _packed(at // DAY_MS - REACH_DAYS)
     found = []
     for entry in visited.split(_BEGIN)[1:]:
