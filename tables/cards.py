@@ -12,6 +12,7 @@ cards = app.memory(
         seen=lambda raw: decode_stamp(raw).seen,
         clock=lambda card: card.clock,
         expired=lambda raw, now: is_idle(raw, now, ttl),
+        late=lambda raw, learnt: all(seen <= learnt.get(topic, -1) for topic, seen in zip(sources, decode_stamp(raw).seen, strict=True)),
     ),
     sources,
     decisions,

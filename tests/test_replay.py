@@ -8,7 +8,7 @@ import pytest
 
 from aegis_app.core.card import BLANK, Card, learn, recall
 from aegis_app.core.decision import Receipt, decide
-from aegis_app.core.features import describe
+from aegis_app.core.features import Features
 from aegis_app.core.intake import Reason, Refused
 from aegis_app.core.label import encode_label
 from aegis_app.core.payment import Outcome, Transaction, encode_transaction
@@ -31,7 +31,7 @@ def test_every_payment_is_decided_by_the_fold_of_those_before_it(week: list[Tran
     expected = []
     for offset, txn in enumerate(week):
         card = recall(cards[txn.card_id], txn.at, txn.at, TERMS.ttl)
-        ruling = decide(cased(txn), describe(card, cased(txn)), TERMS, Receipt(txn.at, txn.timestamp))
+        ruling = decide(cased(txn), Features(card, cased(txn)), TERMS, Receipt(txn.at, txn.timestamp))
         cards[txn.card_id] = learn(card, cased(txn), ruling.settled(), 0, offset)
         expected.append((txn, ruling))
 
@@ -106,8 +106,8 @@ def test_a_label_is_learnt_when_it_became_known_and_before_that_changes_nothing(
 
     found = [screened.seen for _, screened in replay([thief, *later], TERMS, reversed(said))]
 
-    assert [each.habit for each in found if each is not None] == [0, 1, 1, 2]
-    assert [each.amount_to_largest for each in found if each is not None] == pytest.approx([None, 25 / 900, 1, 1])
+    assert [each.amounts.habit for each in found if each is not None] == [0, 1, 1, 2]
+    assert [each.comparisons.amount_to_largest for each in found if each is not None] == pytest.approx([None, 25 / 900, 1, 1])
 
 
 def test_lines_without_a_label_are_refused_by_number_and_the_rest_go_on() -> None:

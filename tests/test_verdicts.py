@@ -151,10 +151,10 @@ def test_a_fraud_leaves_no_place_and_nothing_used() -> None:
     card = hear(remember(*home, thief), label(thief))
     found = seen(card, payment(minute=7060, country="JP", merchant_id="jeweller", device_id="his"))
 
-    assert found.km == pytest.approx(0, abs=0.01)
-    assert found.km_from_home == pytest.approx(0, abs=0.01)
-    assert (found.new_country, found.new_merchant, found.new_device) == (True, True, True)
-    assert (found.merchant_share, found.habit) == (0.0, 5)
+    assert found.travel.km == pytest.approx(0, abs=0.01)
+    assert found.home.km_from_home == pytest.approx(0, abs=0.01)
+    assert (found.novelty.new_country, found.parties.new_merchant, found.parties.new_device) == (True, True, True)
+    assert (found.parties.merchant_share, found.amounts.habit) == (0.0, 5)
 
 
 def test_a_card_whose_every_payment_was_fraud_can_still_be_described() -> None:
@@ -162,9 +162,14 @@ def test_a_card_whose_every_payment_was_fraud_can_still_be_described() -> None:
     card = hear(remember(*past), *(label(txn) for txn in past))
     found = seen(card, payment(minute=9, payee_id="ann", merchant_category="5411"))
 
-    assert (found.habit, found.habit_amounts, found.typical_amount, found.amount_to_largest) == (0, 0, None, None)
-    assert (found.hour_share, found.online_share) == (None, None)
-    assert found.category_share is None or found.category_share <= 1
+    assert (found.amounts.habit, found.amounts.habit_amounts, found.amounts.typical_amount, found.comparisons.amount_to_largest) == (
+        0,
+        0,
+        None,
+        None,
+    )
+    assert (found.hours.hour_share, found.shares.online_share) == (None, None)
+    assert found.novelty.category_share is None or found.novelty.category_share <= 1
 
 
 def test_what_the_ring_no_longer_holds_stays_in_habit_but_is_known_as_fraud() -> None:
@@ -306,7 +311,7 @@ def test_a_card_of_the_second_layout_reads_and_its_frauds_stay_in_habit() -> Non
     old = payment(minute=10, amount_minor=99_00)
 
     assert (card.habit.payments, card.habit.largest) == (2, 99_00)
-    assert seen(card, payment(minute=20)).km == pytest.approx(0, abs=0.01)
+    assert seen(card, payment(minute=20)).travel.km == pytest.approx(0, abs=0.01)
     assert hear(card, label(old)).habit == card.habit
     newer = payment(minute=30, amount_minor=500_00)
     assert hear(remember(newer, card=card), label(newer)).habit.largest == 99_00

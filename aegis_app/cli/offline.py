@@ -10,6 +10,7 @@ import click
 
 from aegis_app.cli import options
 from aegis_app.cli.errors import Failure
+from aegis_app.progress import counted
 
 if TYPE_CHECKING:
     from aegis_app.core.intake import Refused
@@ -113,6 +114,6 @@ def _payments(source: Path, settings: "Settings", doing: str) -> Iterator[Iterat
             payments: Iterator[Transaction] = (example.transaction for example in read_payments(source))
         else:
             payments = read_lines(files.enter_context(options.reading(source)), refuse, token=settings.card_id_is_token)
-        yield options.counted(payments, files.enter_context(options.counting(doing)))
+        yield counted(payments, files.enter_context(options.counting(doing)))
     if bad:
         raise Failure(f"{bad:,} lines hold no payment that can be taken; what became of the others is written")

@@ -10,6 +10,7 @@ import click
 
 from aegis_app.cli import options
 from aegis_app.cli.errors import Failure
+from aegis_app.progress import counted
 
 if TYPE_CHECKING:
     from aegis_app.core.payment import Outcome
@@ -61,7 +62,7 @@ def simulate(
     desk = Desk(seed, None if decisions is None else _stopped(decisions))
     payments: Iterable[Labelled] = course(cards, days, seed, start.replace(tzinfo=UTC), fraud_rate)
     with ExitStack() as files:
-        payments = options.counted(payments, files.enter_context(options.counting("simulating")))
+        payments = counted(payments, files.enter_context(options.counting("simulating")))
         if truth is not None:
             payments = _telling(payments, files.enter_context(options.writing(truth)))
         if labels is not None:

@@ -223,34 +223,29 @@ def tally_again(tallies: bytes, rows: Iterable[int], by: int) -> bytes:
     return counted.tobytes()
 
 
-class Shares(Struct, frozen=True, gc=False):
-    """Of the card's payments; all `None` while there are none."""
-
-    hour: float | None = None
-    """In the hour of a payment, the one before and the one after."""
-    weekday: float | None = None
-    kind: float | None = None
-    online: float | None = None
-    """Online or by phone."""
+def hour_share(habit: Habit, at: Millis) -> float | None:
+    """Share of the card's payments in the hour of `at`, the one before and the one after; `None` while there are none."""
+    hour = at // HOUR_MS % 24
+    return _share(habit.tallies, (hour or 24) - 1, hour, (hour + 1) % 24)
 
 
-_NO_SHARES: Final = Shares()
+def weekday_share(habit: Habit, at: Millis) -> float | None:
+    return _share(habit.tallies, _WEEKDAYS + weekday(at))
 
 
-def shares(habit: Habit, case: Case) -> Shares:
-    """How usual the hour, the weekday and the kind of a payment are for the card, and how often it pays from afar."""
-    tallies = habit.tallies
+def kind_share(habit: Habit, kind: Kind) -> float | None:
+    return _share(habit.tallies, _KINDS + kind_code(kind) - 1)
+
+
+def online_share(habit: Habit) -> float | None:
+    """Share of the card's payments online or by phone."""
+    return _share(habit.tallies, _ONLINE, _PHONE)
+
+
+def _share(tallies: bytes, *rows: int) -> float | None:
+    """`None` too where all payments were taken out again."""
     total = _tallied(tallies, _ALL) if tallies else 0
-    if total == 0:
-        return _NO_SHARES
-    hour = case.at // HOUR_MS % 24
-    around = _tallied(tallies, (hour or 24) - 1) + _tallied(tallies, hour) + _tallied(tallies, (hour + 1) % 24)
-    return Shares(
-        around / total,
-        _tallied(tallies, _WEEKDAYS + weekday(case.at)) / total,
-        _tallied(tallies, _KINDS + kind_code(case.txn.kind) - 1) / total,
-        (_tallied(tallies, _ONLINE) + _tallied(tallies, _PHONE)) / total,
-    )
+    return sum([_tallied(tallies, row) for row in rows]) / total if total else None
 
 
 def _tallied(tallies: bytes, place: int) -> int:

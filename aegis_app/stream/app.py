@@ -178,11 +178,9 @@ class StreamApp(faust.App):
             tp = TP(*held_tp)
             owner = self.owners.holding(tp.partition)
             at = self.consumer.committed(tp) if owner is None else owner.settled.get(tp.topic)
-            waiting = max(0, end - max(at or 0, begins[held_tp]))
+            settled = max(at or 0, begins[held_tp])
             # A log can end in markers of transactions, which are nobody's work.
-            if waiting and (owner is None or owner.is_settled(tp.topic)) and (await self.consumer.position(tp) or 0) >= end:
-                waiting = 0
-            lag[tp] = waiting
+            lag[tp] = 0 if settled >= end or await self.consumer.has_read(tp, end, settled) else end - settled
         return lag
 
     async def on_stop(self) -> None:
