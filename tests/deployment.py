@@ -113,10 +113,13 @@ class Deployment:
         """How many decisions there are."""
         return sum(self.logs.ends(self.topic(Name.DECISIONS)).values())
 
-    def await_settled(self, seconds: float = 60) -> None:
-        """Return once everything sent is committed."""
-        topic = self.topic(Name.TRANSACTIONS)
-        wait_until(lambda: self.logs.committed(topic) == {p: end for p, end in self.logs.ends(topic).items() if end}, seconds, self)
+    def await_settled(self, seconds: float = 60, name: Name = Name.TRANSACTIONS) -> None:
+        """Return once everything sent to a topic is committed."""
+        topic = self.topic(name)
+        wait_until(lambda: {p: at for p, at in self.logs.committed(topic).items() if at} == self._ends(topic), seconds, self)
+
+    def _ends(self, topic: str) -> dict[int, int]:
+        return {partition: end for partition, end in self.logs.ends(topic).items() if end}
 
 
 async def recreate(made: Deployment, name: Name) -> None:

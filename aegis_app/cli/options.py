@@ -63,6 +63,16 @@ def opened(path: Path) -> Path | BinaryIO:
 
 
 @contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """`path`, or stdin for `-`; closed afterwards if it is a file."""
+    if path == DASH:
+        yield click.get_binary_stream("stdin")
+    else:
+        with path.open("rb") as file:
+            yield file
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
     """`path` anew, or stdout for `-`."""
     if path == DASH:

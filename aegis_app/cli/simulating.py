@@ -100,13 +100,12 @@ def _telling(payments: Iterable["Labelled"], truth: BinaryIO) -> Iterator["Label
 
 
 def _labelling(payments: Iterable["Labelled"], desk: "Desk", labels: BinaryIO) -> Iterator["Labelled"]:
-    import msgspec
+    from aegis_app.core.label import encode_label
 
-    encode = msgspec.json.Encoder().encode
     for payment in payments:
         for label in desk.until(payment.arrived):
-            labels.write(encode(label) + b"\n")
+            labels.write(encode_label(label) + b"\n")
         desk.see(payment)
         yield payment
     for label in desk.rest():
-        labels.write(encode(label) + b"\n")
+        labels.write(encode_label(label) + b"\n")

@@ -121,8 +121,7 @@ class Owner(Generic[V]):
                 )
             committed = self.app.consumer.committed(TP(topic, self.partition))
             self._expected[topic] = begins[TopicPartition(topic, self.partition)] if committed is None else committed
-            if topic not in self.app.waiting_topics:
-                self.settled[topic] = self._expected[topic]
+            self.settled[topic] = self._expected[topic]
         self._next_change = ends[TopicPartition(self.changelog, self.partition)]
         persisted = store.persisted_offset(TP(self.changelog, self.partition))
         if self._next_change != (0 if persisted is None else persisted + 1):

@@ -5,7 +5,7 @@ and unacked sets (they commit past messages in flight). Offsets are settled in o
 Leans on internals of Faust 0.15, which tests/test_faust_internals.py checks.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -97,10 +97,6 @@ class ChunkConsumer(driver.Consumer):
                     message: Any = self._to_message(tp, chunk[-1])
                     message.value = chunk
                     yield tp, message
-
-    def resume_partitions(self, tps: Iterable[TP]) -> None:
-        """Resume all but what this version does not read yet: those records must wait, not be read past."""
-        super().resume_partitions({tp for tp in tps if tp.topic not in self.app.waiting_topics})
 
     def on_buffer_full(self, tp: TP) -> None:
         """The queue itself holds us up. Faust would leave the partition out, and sleep a second once all are."""
