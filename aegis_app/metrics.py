@@ -15,9 +15,11 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from aegis_app.core.intake import Reason
+from aegis_app.core.label import Label, Source
 from aegis_app.core.payment import GIVES_BACK, Outcome, Transaction, exponent
 from aegis_app.core.rules import RULES
-from aegis_app.core.screen import Screened
+from aegis_app.core.screen import Heard, Screened
+from aegis_app.core.verdicts import Ignored
 
 
 class Distribution(Collector):
@@ -80,6 +82,13 @@ UNRATED: Final = Counter("aegis_unrated_total", "Payments in a currency without 
 DEAD_LETTERS: Final = Counter("aegis_dead_letters_total", "Records that could not be taken.", ["topic", "reason"])
 LEARNT_HISTORY: Final = Counter("aegis_history_learnt_total", "Payments learnt without a decision.")
 ERASED: Final = Counter("aegis_erased_total", "Cards forgotten because somebody asked for it.")
+LABELS: Final = Counter("aegis_labels_total", "Labels taken in, those that changed nothing too.", ["source", "is_fraud"])
+NO_MERCHANT: Final = "no_merchant"
+LABELS_IGNORED: Final = Counter(
+    "aegis_labels_ignored_total",
+    "Labels that changed no verdict (repeat, weaker, old), or of which no merchant hears (no_merchant).",
+    ["reason"],
+)
 
 LATENCY: Final = Distribution(
     "aegis_decision_seconds", "From a payment's Kafka record to its decision, acknowledged by Kafka; of each payment.", buckets=SECONDS
@@ -138,6 +147,11 @@ def begin(topics: Iterable[str]) -> None:
     for topic in topics:
         for reason in Reason:
             DEAD_LETTERS.labels(topic, reason)
+    for source in Source:
+        for is_fraud in ("true", "false"):
+            LABELS.labels(source, is_fraud)
+    for why in (*Ignored, NO_MERCHANT):
+        LABELS_IGNORED.labels(why)
 
 
 class Tally:
@@ -193,3 +207,25 @@ class Tally:
         for counter, number in self._flags.items():
             counter.inc(number)
         SCORE.observe(self._scores, RULES_LAYER)
+
+
+class LabelTally:
+    """What a chunk of labels adds to the counters."""
+
+    def __init__(self) -> None:
+        self._said: Tallied[tuple[str, str]] = Tallied()
+        self._ignored: Tallied[str] = Tallied()
+
+    def add(self, label: Label, heard: Heard) -> None:
+        self._said[label.source, str(label.is_fraud).lower()] += 1
+        if heard.ignored is not None:
+            self._ignored[heard.ignored] += 1
+        elif heard.changed is not None and heard.changed.merchant_id is None:
+            self._ignored[NO_MERCHANT] += 1
+
+    def count(self) -> None:
+        """Add the chunk to the counters."""
+        for labels, number in self._said.items():
+            LABELS.labels(*labels).inc(number)
+        for reason, number in self._ignored.items():
+            LABELS_IGNORED.labels(reason).inc(number)

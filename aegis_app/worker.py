@@ -11,7 +11,7 @@ import agents.screening
 import models
 import tables
 from aegis_app import metrics
-from aegis_app.application import app, history, transactions
+from aegis_app.application import app, sources
 
 __all__ = ["app"]
 
@@ -23,4 +23,4 @@ if len(_parents) > 1:
         + "; use an environment of its own"
     )
 
-metrics.begin([transactions, history])
+metrics.begin(sources)

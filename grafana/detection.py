@@ -79,6 +79,22 @@ def detection() -> Board:
             ),
         )
         .row(
+            "What payments turned out to be",
+            8,
+            lines(
+                "Labels an hour",
+                "Taken in, by who says so and whether it is fraud. They come days or weeks after their payments; worry when they stop.",
+                [Query("3600 * " + rate("aegis_labels_total{@}", "source, is_fraud") + " > 0", "{{source}}, fraud: {{is_fraud}}")],
+                "short",
+            ),
+            lines(
+                "Labels that changed nothing an hour",
+                "Repeats, weaker than what is known, or too old are usual. Many without a merchant: payments do not name theirs.",
+                [Query("3600 * " + rate("aegis_labels_ignored_total{@}", "reason"), "{{reason}}")],
+                "short",
+            ),
+        )
+        .row(
             "What rules could not see",
             8,
             lines(

@@ -15,11 +15,13 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from aegis_app import metrics  # noqa: F401  # which registers every series
+from aegis_app.core.label import encode_label
 from aegis_app.kafka.ports import free_port
 from aegis_app.topics import Name
 from bench.load import Load
 from grafana.__main__ import DIRECTORY, written
 from tests.deployment import Deployment, wait_until
+from tests.make import label, payment
 from tests.tools import tool
 
 ROOT = Path(__file__).parent.parent
@@ -52,7 +54,7 @@ def panels() -> list[tuple[str, dict[str, Any]]]:
     return [(name, panel) for name, board in boards().items() for panel in board["panels"] if panel["type"] != "row"]
 
 
-def label(value: Any) -> str:
+def named(value: Any) -> str:
     return str(value["title"] if isinstance(value, dict) else value)
 
 
@@ -60,7 +62,7 @@ def test_the_committed_boards_are_those_of_the_code() -> None:
     assert {path.name: path.read_text() for path in DIRECTORY.glob("*.json")} == written(), "write them anew: python -m grafana"
 
 
-@pytest.mark.parametrize(("board", "panel"), panels(), ids=label)
+@pytest.mark.parametrize(("board", "panel"), panels(), ids=named)
 def test_a_panel_says_what_it_means_and_in_what_unit(board: str, panel: dict[str, Any]) -> None:
     assert panel["title"]
     assert re.fullmatch(r"[A-Z0-9/].{20,}[.]", panel["description"])
@@ -125,7 +127,10 @@ def prometheus(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             load.start()
             time.sleep(20)
             load.stop()
+            said = label(payment())
+            made.send(encode_label(said), said.card_id.encode(), name=Name.LABELS)
             made.await_settled()
+            wait_until(lambda: figure(address, "sum(rate(aegis_labels_total[30s])) > 0") is not None, 30, made)
             wait_until(lambda: figure(address, "sum(aegis_payments_total)") == made.decided(), 30, made)
             yield address
         finally:
@@ -171,7 +176,7 @@ def filled_in(query: str) -> str:
 
 
 @pytest.mark.kafka
-@pytest.mark.parametrize(("board", "panel"), panels(), ids=label)
+@pytest.mark.parametrize(("board", "panel"), panels(), ids=named)
 def test_every_query_is_answered(prometheus: str, board: str, panel: dict[str, Any]) -> None:
     for target in panel["targets"]:
         found = ask(prometheus, filled_in(target["expr"]))
