@@ -35,6 +35,8 @@ lock: .venv/ready ## write requirements/*.txt and aegis_app/kafka.lock anew; ARG
 	$(COMPILE) --extra dev --output-file requirements/dev.txt
 	$(COMPILE) --constraint requirements/dev.txt --extra local --output-file requirements/local.txt
 	$(COMPILE) --constraint requirements/dev.txt --output-file requirements/base.txt
+	printf 'setuptools>=77\nwheel\n' | $(UV) pip compile - --python-version 3.11 --universal --generate-hashes --no-header --no-emit-index-url \
+		--no-emit-find-links --no-annotate --quiet --constraint requirements/dev.txt --output-file requirements/build.txt $(ARGS)
 	.venv/bin/python -m aegis_app.kafka.lock
 
 clean: ## remove what make and the tools made here; data in var/ stays

@@ -1,0 +1,141 @@
+"""docker-compose.yml and Dockerfile: well-formed, nothing open or unpinned, and our own commands are ones that exist.
+
+There need not be a Docker here: what they start is started by hand.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from aegis_app.settings import Settings, read
+from aegis_app.topics import Name
+from aegis_app.version import VERSION
+from tests.deployment import Deployment, wait_until
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+TOKEN = "a token for this test only"
+
+
+def services() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = compose()["services"]
+    return found
+
+
+def compose() -> Any:
+    return msgspec.yaml.decode((ROOT / "docker-compose.yml").read_bytes())
+
+
+def run(*command: str) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_files_are_what_compose_and_docker_expect() -> None:
+    run(str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "docker-compose.yml")
+    run(str(BIN / "hadolint"), "Dockerfile")
+
+
+@pytest.mark.parametrize("name", services())
+def test_a_service_is_pinned_bounded_watched_and_closed(name: str) -> None:
+    service = services()[name]
+
+    assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", service["image"])
+    assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}
+    assert service["cap_drop"] == ["ALL"]
+    assert "user" not in service
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    assert service.get("healthcheck") or service["image"].startswith("aegis:")
+    for on in service.get("depends_on", {}).values():
+        assert on == {"condition": "service_healthy"}
+
+
+def test_every_base_image_is_pinned_and_the_last_runs_as_nobody_in_particular() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+
+    assert all(re.match(r"FROM python:3\.13\.\d+-slim( AS build)?$", line) for line in lines if line.startswith("FROM"))
+    assert "USER 10001:10001" in lines[lines.index(next(line for line in reversed(lines) if line.startswith("FROM"))) :]
+
+
+def test_what_is_ours_is_of_this_version() -> None:
+    ours = {service["image"] for service in services().values() if service["image"].startswith("aegis:")}
+
+    assert ours == {f"aegis:{VERSION}"}
+
+
+def test_no_secret_has_a_default_and_the_example_names_them_all() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    example = (ROOT / ".env.example").read_text()
+    wanted = set(re.findall(r"\$\{(\w+)", text))
+
+    assert wanted == set(re.findall(r"\$\{(\w+):\?", text)), "one without :? would be empty"
+    assert wanted == set(re.findall(r"^(\w+)=$", example, re.MULTILINE))
+
+
+def test_every_file_that_is_mounted_is_there() -> None:
+    mounted = [volume.split(":")[0] for service in services().values() for volume in service.get("volumes", []) if volume.startswith(".")]
+
+    assert mounted
+    assert all((ROOT / path).exists() for path in mounted)
+
+
+def test_every_setting_is_one_of_ours() -> None:
+    for service in services().values():
+        given = {name: str(value) for name, value in service.get("environment", {}).items() if name.startswith("AEGIS_")}
+        assert isinstance(read(given | ({"AEGIS_WEB_TOKEN": TOKEN} if "AEGIS_WEB_TOKEN" in given else {})), Settings)
+
+
+def test_prometheus_looks_where_the_workers_are_and_with_the_token_that_it_is_given() -> None:
+    job = msgspec.yaml.decode((ROOT / "prometheus/prometheus.yml").read_bytes())["scrape_configs"][0]
+    workers = {name for name in services() if name.startswith("worker-")}
+
+    assert {target.split(":")[0] for target in job["static_configs"][0]["targets"]} == workers
+    assert job["authorization"]["credentials_file"] == f"/run/secrets/{services()['prometheus']['secrets'][0]}"
+    assert {services()[name]["environment"]["AEGIS_CANONICAL_URL"] for name in workers} == {f"http://{name}:6066" for name in workers}
+
+
+@pytest.mark.kafka
+def test_workers_decide_what_the_simulator_sends(kafka: str, tmp_path: Path) -> None:
+    environment = services()["worker-1"]["environment"]
+    rates = environment["AEGIS_RATES"].partition("site-packages/")[2]
+    command = msgspec.json.decode(re.findall(r"^CMD (.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0])
+    ours = {
+        "AEGIS_LOG": environment["AEGIS_LOG"],
+        "AEGIS_RATES": str(ROOT / rates),
+        "AEGIS_WEB_TOKEN": TOKEN,
+        "AEGIS_WEB_HOST": environment["AEGIS_WEB_HOST"],
+    }
+    with Deployment(kafka, tmp_path, "compose", **ours) as made:
+        assert command[:4] == ["faust", "--quiet", "-A", "aegis_app"]
+        worker = made.worker().wait_until_ready()
+        simulator = subprocess.Popen(
+            services()["simulator"]["command"],
+            env=os.environ
+            | {"PATH": f"{BIN}:{os.environ['PATH']}", "AEGIS_BROKER": kafka, "AEGIS_TOPIC_PREFIX": "compose-", "AEGIS_APP_ID": "compose"},
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            wait_until(lambda: made.decided() > 100, 60, made)
+        finally:
+            os.killpg(simulator.pid, 15)
+            simulator.wait()
+
+        assert worker.get("/health")[0] == 200
+        assert made.records(Name.DEAD_LETTERS) == []
+        assert all(decision["rates"] for decision in made.decisions())
+
+
+def test_the_health_check_is_one_that_python_can_run() -> None:
+    line = re.findall(r"HEALTHCHECK .+\\\n +CMD (\[.+\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0]
+    _, *arguments = msgspec.json.decode(line)
+
+    done = subprocess.run([sys.executable, *arguments], env={"AEGIS_WEB_PORT": "1"}, capture_output=True, text=True, check=False)
+
+    assert "Connection refused" in done.stderr
