@@ -3,10 +3,11 @@
 Updated once a chunk: a counter's lock for each payment would cost more than the rules. docs/metrics.md is written from here.
 """
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import Counter as Tallied
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import accumulate
+from math import inf
 from typing import Final
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
@@ -23,7 +24,7 @@ from aegis_app.core.verdicts import Ignored
 
 
 class Distribution(Collector):
-    """A histogram that takes what many payments had in common at once."""
+    """A histogram that takes the values of a whole chunk at once."""
 
     def __init__(self, name: str, documentation: str, labelnames: Iterable[str] = (), *, buckets: tuple[float, ...]) -> None:
         self.name = name
@@ -35,12 +36,16 @@ class Distribution(Collector):
         self._sums: dict[tuple[str, ...], float] = {}
         REGISTRY.register(self)
 
-    def observe(self, values: Mapping[float, int], *labels: str) -> None:
-        """Count each value as often as it says."""
+    def observe(self, values: Iterable[float], *labels: str) -> None:
+        """Count all of `values`."""
+        ordered = sorted(values)
         counts = self._counts.setdefault(labels, [0] * len(self._names))
-        for value, number in values.items():
-            counts[bisect_left(self._bounds, value)] += number
-        self._sums[labels] = self._sums.get(labels, 0.0) + sum(value * number for value, number in values.items())
+        below = 0
+        for place, bound in enumerate((*self._bounds, inf)):
+            upto = bisect_right(ordered, bound, below)
+            counts[place] += upto - below
+            below = upto
+        self._sums[labels] = self._sums.get(labels, 0.0) + sum(ordered)
 
     def describe(self) -> Iterable[Metric]:
         return [self._family()]
@@ -154,6 +159,12 @@ def begin(topics: Iterable[str]) -> None:
         LABELS_IGNORED.labels(why)
 
 
+def published(written: Iterable[int], sent: float, acknowledged: float) -> None:
+    """Time a chunk whose outputs Kafka holds. `written`: its records' times, in milliseconds; the others are in seconds, since 1970."""
+    PUBLISH.observe(max(0.0, acknowledged - sent))
+    LATENCY.observe(max(0.0, acknowledged - at / 1000) for at in written)
+
+
 class Tally:
     """What a chunk of payments adds, added once. `currency`: the base currency."""
 
@@ -163,7 +174,7 @@ class Tally:
         self._minor = 10 ** exponent(currency)
         self._outcomes: Tallied[tuple[str, str]] = Tallied()
         self._amounts: Tallied[tuple[str, str]] = Tallied()
-        self._scores: Tallied[float] = Tallied()
+        self._scores: list[float] = []
         self._rules: Tallied[tuple[str, str]] = Tallied()
         self._flags: Tallied[Counter] = Tallied()
 
@@ -184,12 +195,12 @@ class Tally:
         elif txn.kind not in GIVES_BACK:
             self._amounts[decided] += amount
         if ruling.score is not None:
-            self._scores[ruling.score] += 1
+            self._scores.append(ruling.score)
         if ruling.rules:
             self._rules.update((rule, "on") for rule in ruling.rules)
         if ruling.shadow_rules:
             self._rules.update((rule, "shadow") for rule in ruling.shadow_rules)
-        if txn.at < screened.card.clock:
+        if screened.seen.late:
             self._flags[LATE] += 1
         if ruling.degraded:
             self._flags[_RULE_FAILED] += 1

@@ -1,6 +1,5 @@
 """What is counted is what happened."""
 
-from collections import Counter as Tallied
 from typing import Any
 
 import msgspec
@@ -30,7 +29,7 @@ def test_a_distribution_is_a_histogram(values: list[float]) -> None:
     usual.labels("rules")
     for value in values:
         usual.labels("rules").observe(value)
-    ours.observe(Tallied(values), "rules")
+    ours.observe(values, "rules")
 
     (expected,), (found,) = usual.collect(), ours.collect()
 
@@ -125,6 +124,17 @@ def test_a_late_payment_and_a_failed_layer_are_counted() -> None:
     assert added[named("aegis_late_total")] == 1
     assert added[named("aegis_degraded_total", layer="rules")] == 1
     assert added[named("aegis_score_count", layer="rules")] == 1
+
+
+def test_each_payment_is_timed_from_its_record_and_a_clock_ahead_counts_as_no_time() -> None:
+    before = samples()
+    metrics.published([1000, 1000, 9000, 9500], sent=1.5, acknowledged=2.0)
+    added = {name: value - before.get(name, 0.0) for name, value in samples().items()}
+
+    assert added[named("aegis_decision_seconds_count")] == 4
+    assert added[named("aegis_decision_seconds_bucket", le="0.0025")] == 2
+    assert added[named("aegis_decision_seconds_sum")] == pytest.approx(2.0)
+    assert added[named("aegis_stage_seconds_sum", stage="publish")] == pytest.approx(0.5)
 
 
 def test_what_has_not_happened_yet_is_exported_as_nothing() -> None:

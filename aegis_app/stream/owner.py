@@ -6,7 +6,7 @@ the chunk is settled, and the next commit commits that. So memory that contains 
 """
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import islice
 from time import monotonic, perf_counter, time
@@ -333,11 +333,7 @@ class Owners(Generic[V]):
         if self.decisions not in work.outputs:
             return
         acknowledged = time() if work.acknowledged_at is None else work.acknowledged_at
-        metrics.PUBLISH.observe(max(0.0, acknowledged - work.sent_at))
-        seconds: Counter[float] = Counter()
-        for at, number in Counter([record.timestamp for record in work.records]).items():
-            seconds[max(0.0, acknowledged - at / 1000)] += number
-        metrics.LATENCY.observe(seconds)
+        metrics.published([record.timestamp for record in work.records], work.sent_at, acknowledged)
 
     def on_settled(self, work: Work[V]) -> None:
         """A chunk's outputs, changelog and memory are all in place."""

@@ -36,6 +36,11 @@ class Features:
         self._merchants = merchants
         self._devices = devices
 
+    @property
+    def late(self) -> bool:
+        """Whether the card's clock was ahead of the payment already."""
+        return self._case.at < self._card.clock
+
     @once
     def _span(self) -> Span:
         return windows.span(self._card.attempts, self._card.clock, self._case.at)
