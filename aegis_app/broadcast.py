@@ -1,4 +1,4 @@
-"""Compacted topics of one partition that whoever reads them holds whole: no consumer group, every reader sees every record.
+"""Compacted topics that whoever reads them holds whole: no consumer group, every reader sees every record.
 
 Each record stands alone, and the latest of a key replaces those before it. One that cannot be read is passed over: what was in force stays.
 """
@@ -38,7 +38,7 @@ class Held(Protocol):
     """What the records of a topic amount to."""
 
     def apply(self, records: list[ConsumerRecord]) -> None:
-        """Take in what follows on the records before."""
+        """Take in what follows on the records before, of one partition."""
 
 
 H = TypeVar("H", bound=Held)
@@ -46,42 +46,54 @@ T = TypeVar("T")
 
 
 class Broadcast(Generic[H]):
-    """Follows one topic. `make` gives what its log amounts to while nothing of it was read."""
+    """Follows one topic. `make` gives what its log amounts to while nothing of it was read; `pause` is the time between two looks where
+    what is new is much, and may be taken in a while later, in seconds.
+    """
 
-    def __init__(self, settings: Settings, name: Name, make: Callable[[], H]) -> None:
+    def __init__(self, settings: Settings, name: Name, make: Callable[[], H], *, pause: float = 0.0) -> None:
         self.name = name
         self.held = make()
         """All of the log, as far as this reader ever knew it whole, and what was read since."""
         self._make = make
         self._building = self.held
-        self._connection = settings.connection()
-        self._tp = TopicPartition(full_name(name, settings), 0)
+        self._settings = settings
+        self.topic = full_name(name, settings)
+        self._pause = pause
         self._consumer: AIOKafkaConsumer
-        self._answered: int | None = None
+        self._unread: set[TopicPartition] = set()
+        """Partitions whose end was not reached since the log is read from its beginning."""
+        self._answered: dict[TopicPartition, int | None] = {}
         """Kafka's latest answer that was seen to its end: aiokafka's timestamp, in milliseconds."""
-        self._whole_at = self._moved_at = monotonic()
+        self._whole_at: dict[TopicPartition, float] = {}
+        self._made_at = self._moved_at = monotonic()
 
     @property
     def age(self) -> float:
-        """Seconds since this reader last knew that it stood at the log's end; before that, since it was made."""
-        return monotonic() - self._whole_at
+        """Seconds since this reader last knew that it stood at the end of every partition; before that, since it was made."""
+        return monotonic() - min(self._whole_at.values(), default=self._made_at)
 
     async def load(self) -> None:
-        """Read the log to its end. Raises `KafkaError` where Kafka is away."""
+        """Read the log to its end. Raises `KafkaError` where Kafka is away, `MissingTopicError`."""
+        partitions = range(await partition_count(self._settings, self.topic))
+        self._whole_at = {TopicPartition(self.topic, partition): self._made_at for partition in partitions}
         self._consumer = AIOKafkaConsumer(
-            **self._connection,
+            **self._settings.connection(),
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
             fetch_max_wait_ms=FETCH_WAIT_MS,
             max_poll_records=CHUNK,
         )
-        await self._consumer.start()
-        self._consumer.assign([self._tp])
-        await self._start_over()
-        while not await self._read():
-            if monotonic() - self._moved_at > LOAD_SECONDS:
-                raise KafkaTimeoutError(f"{self._tp.topic}: nothing came for {LOAD_SECONDS:.0f} s")
+        try:
+            await self._consumer.start()
+            self._consumer.assign(list(self._whole_at))
+            await self._start_over()
+            while not await self._read():
+                if monotonic() - self._moved_at > LOAD_SECONDS:
+                    raise KafkaTimeoutError(f"{self.topic}: nothing came for {LOAD_SECONDS:.0f} s")
+        except BaseException:
+            await self._consumer.stop()
+            raise
 
     async def follow(self) -> None:
         """Keep up with the log until stopped. While Kafka is away, what is held stays."""
@@ -90,11 +102,12 @@ class Broadcast(Generic[H]):
             try:
                 await self._read()
                 away = False
+                await asyncio.sleep(self._pause)
             except ConsumerStoppedError:
                 return
             except KafkaError as error:
                 if not away:
-                    log.warning("%s cannot be read, what was read stays in force: %s", self._tp.topic, type(error).__name__)
+                    log.warning("%s cannot be read, what was read stays in force: %s", self.topic, type(error).__name__)
                 away = True
                 await asyncio.sleep(LOOK_SECONDS)
 
@@ -102,39 +115,40 @@ class Broadcast(Generic[H]):
         await self._consumer.stop()
 
     async def _read(self) -> bool:
-        """Take in what has come, waiting for it a moment at most. Whether that was all there is."""
+        """Take in what has come, waiting for it a moment at most. Whether all that there was is held."""
         try:
-            fetched = await self._consumer.getmany(self._tp, timeout_ms=int(LOOK_SECONDS * 1000))
+            fetched = await self._consumer.getmany(timeout_ms=int(LOOK_SECONDS * 1000))
         except OffsetOutOfRangeError:
-            log.warning("%s is shorter than what was read of it: it was made anew, and is read anew", self._tp.topic)
+            log.warning("%s is shorter than what was read of it: it was made anew, and is read anew", self.topic)
             await self._start_over()
             return False
         for records in fetched.values():
             self._building.apply(records)
             self._moved_at = monotonic()
-        answered, end = self._consumer.last_poll_timestamp(self._tp), self._consumer.last_stable_offset(self._tp)
-        if answered == self._answered or await self._consumer.position(self._tp) < end:
+        for tp in self._whole_at:
+            answered, end = self._consumer.last_poll_timestamp(tp), self._consumer.last_stable_offset(tp)
+            if answered != self._answered[tp] and await self._consumer.position(tp) >= end:
+                self._answered[tp], self._whole_at[tp] = answered, monotonic()
+                self._unread.discard(tp)
+        if self._unread:
             return False
-        self._answered, self._whole_at = answered, monotonic()
         self.held = self._building
         return True
 
     async def _start_over(self) -> None:
         """What is held stays until the log was read to its end."""
         self._building = self._make()
-        self._answered = self._consumer.last_poll_timestamp(self._tp)
+        self._unread = set(self._whole_at)
+        self._answered = {tp: self._consumer.last_poll_timestamp(tp) for tp in self._whole_at}
         self._moved_at = monotonic()
-        await self._consumer.seek_to_beginning(self._tp)
+        await self._consumer.seek_to_beginning(*self._whole_at)
 
 
 async def read_once(settings: Settings, name: Name) -> list[ConsumerRecord]:
     """Every record that a topic holds now. Raises `KafkaError`, `MissingTopicError`."""
-    await partition_count(settings, full_name(name, settings))
     reader = Broadcast(settings, name, _Everything)
-    try:
-        await reader.load()
-    finally:
-        await reader.stop()
+    await reader.load()
+    await reader.stop()
     return reader.held.records
 
 

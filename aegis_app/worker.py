@@ -7,6 +7,7 @@ import aegis_app.web.cards
 import aegis_app.web.health
 import aegis_app.web.rules
 import agents
+import agents.merchants
 import agents.screening
 import models
 import tables

@@ -24,9 +24,11 @@ from aegis_app import admin
 from aegis_app.core.card import Card, encode_card
 from aegis_app.core.decision import Receipt, Ruling, decode_ruling
 from aegis_app.core.intake import Refused, read_payment
+from aegis_app.core.merchant import Events, Merchant, encode_merchant, fold, risk
 from aegis_app.core.policy import Policy, parse_policy
-from aegis_app.core.screen import adopt, screen
+from aegis_app.core.screen import TRANSACTIONS, adopt, screen
 from aegis_app.core.terms import Terms
+from aegis_app.core.tidings import tidings
 from aegis_app.kafka import Kafka, jars
 from aegis_app.kafka.ports import free_port
 from aegis_app.process import Worker
@@ -62,15 +64,25 @@ class Finding(Struct, kw_only=True):
     contradicting: int = 0
     unexplained: int = 0
     """Decisions that differ from what memory and policy at that point give."""
+    memories: dict[str, int] = {}
+    """How many there are, by table: those of merchants and devices are recounted from every payment that was decided."""
     wrong_on_changelog: int = 0
     wrong_on_disk: int = 0
+    wrong_risk: int = 0
+    """Merchants and devices about which workers are told something else than what is remembered."""
     adopted: int = 0
     skipped: int = 0
 
     @property
     def faultless(self) -> bool:
         return self.payments == self.sent and not (
-            self.missing or self.copies or self.contradicting or self.unexplained or self.wrong_on_changelog or self.wrong_on_disk
+            self.missing
+            or self.copies
+            or self.contradicting
+            or self.unexplained
+            or self.wrong_on_changelog
+            or self.wrong_on_disk
+            or self.wrong_risk
         )
 
 
@@ -203,12 +215,13 @@ class Chaos:
             time.sleep(0.3)
 
     def await_settled(self, seconds: float = 120) -> None:
-        topic = full_name(Name.TRANSACTIONS, self.settings)
         deadline = time.monotonic() + seconds
-        while (ends := self.logs.ends(topic)) != self.logs.committed(topic):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"not settled within {seconds:.0f} s: {ends}, committed {self.logs.committed(topic)}")
-            self.pause(1)
+        for name in (Name.TRANSACTIONS, Name.MERCHANT_EVENTS, Name.DEVICE_EVENTS):  # what the first leads to is on the others by then
+            topic = full_name(name, self.settings)
+            while (ends := self.logs.ends(topic)) != self.logs.committed(topic):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{topic} not settled within {seconds:.0f} s: {ends}, committed {self.logs.committed(topic)}")
+                self.pause(1)
         self.pause(1)
         for worker in self.workers:
             worker.stop()
@@ -231,6 +244,7 @@ class Chaos:
         }
         terms = {policy.version: Terms(policy=policy, feature_share=0.01) for policy in self._read_policies()}
         cards: dict[str, Card] = {}
+        parties: dict[str, dict[str, Merchant]] = {"merchants": {}, "devices": {}}
         for record in self.logs.read(full_name(Name.TRANSACTIONS, settings)):
             finding.payments += 1
             source = (record.partition, record.offset)
@@ -241,44 +255,59 @@ class Chaos:
                 finding.missing += source not in letters
                 finding.contradicting += source in rulings
                 continue
-            found = [decode_ruling(value) for value in rulings.get(source, ())]
-            if not found:
+            standing = [decode_ruling(value) for value in rulings.get(source, ())]
+            if not standing:
                 finding.missing += 1
                 continue
-            ruling = found[0]
-            equal = sum(_essence(other) == _essence(ruling) for other in found[1:])
-            finding.copies += len(found) - 1
+            ruling = standing[0]
+            equal = sum(_essence(other) == _essence(ruling) for other in standing[1:])
+            finding.copies += len(standing) - 1
             finding.equal_copies += equal
-            finding.contradicting += len(found) - 1 - equal
+            finding.contradicting += len(standing) - 1 - equal
             card = cards.get(txn.card_id)
             expected = screen(card, txn, terms[ruling.policy], Receipt(record.timestamp, ruling.decided_at), record.offset)
             finding.unexplained += _essence(expected.ruling) != _essence(ruling)
-            cards[txn.card_id] = adopt(card, txn, terms[ruling.policy], ruling, record.timestamp, record.offset)
-        memory = {name.encode(): encode_card(card) for name, card in cards.items()}
-        finding.wrong_on_changelog = differences(memory, self.on_changelog())
-        finding.wrong_on_disk = sum(1 for key, value in self.on_disk() if memory.get(key) != value)
+            adopted = adopt(card, txn, terms[ruling.policy], ruling, record.timestamp, record.offset)
+            cards[txn.card_id] = adopted.card
+            news = tidings(txn, adopted.seen, ruling.verdict, record.timestamp, record.offset)
+            for memories, name, event in (
+                (parties["merchants"], txn.merchant_id, news.merchant),
+                (parties["devices"], txn.device_id, news.device),
+            ):
+                if name is not None and event is not None:
+                    memories[name] = fold(memories.get(name), Events(TRANSACTIONS, record.partition, [event]))
+        found = {"cards": {name.encode(): encode_card(card) for name, card in cards.items()}}
+        for table, memories in parties.items():
+            found[table] = {name.encode(): encode_merchant(merchant) for name, merchant in memories.items()}
+        for table, memory in found.items():
+            finding.memories[table] = len(memory)
+            finding.wrong_on_changelog += differences(memory, self.on_changelog(table))
+            finding.wrong_on_disk += sum(1 for key, value in self.on_disk(table) if memory.get(key) != value)
+        for topic, table in ((Name.MERCHANT_RISK, "merchants"), (Name.DEVICE_RISK, "devices")):
+            told = {record.key: record.value for record in self.logs.read(full_name(topic, settings))}
+            finding.wrong_risk += differences({name.encode(): risk(each) for name, each in parties[table].items()}, told)
         return finding
 
     def _read_policies(self) -> list[Policy]:
         return [parse_policy(path.read_text()) for path in self._policies]
 
-    def on_changelog(self) -> dict[bytes, bytes]:
+    def on_changelog(self, table: str) -> dict[bytes, bytes]:
         values: dict[bytes, bytes] = {}
-        for record in self.logs.read(changelog("cards", self.settings)):
+        for record in self.logs.read(changelog(table, self.settings)):
             if not record.key.startswith(PRIVATE):
                 values[record.key] = record.value
         return values
 
-    def on_disk(self) -> Iterator[tuple[bytes, bytes]]:
+    def on_disk(self, table: str) -> Iterator[tuple[bytes, bytes]]:
         """Values of the partitions that each worker held last: those whose database has reached the changelog's end."""
-        ends = self.logs.ends(changelog("cards", self.settings))
+        ends = self.logs.ends(changelog(table, self.settings))
         for worker in self.workers:
-            yield from stored(worker.directory, ends)
+            yield from stored(worker.directory, table, ends)
 
 
-def stored(directory: Path, ends: dict[int, int]) -> Iterator[tuple[bytes, bytes]]:
+def stored(directory: Path, table: str, ends: dict[int, int]) -> Iterator[tuple[bytes, bytes]]:
     for partition, end in ends.items():
-        for path in directory.glob(f"data/**/cards-{partition}.db"):
+        for path in directory.glob(f"data/**/{table}-{partition}.db"):
             options = rocksdict.Options(raw_mode=True)
             database = rocksdict.Rdict(str(path), options=options)
             if int(database.get(PRIVATE + b"offset") or -1) == end - 1:
@@ -303,8 +332,8 @@ def _source(record: Any) -> Offset:
 
 
 def _essence(ruling: Ruling) -> Ruling:
-    """A ruling without what the clock adds."""
-    return msgspec.structs.replace(ruling, decided_at=NEVER, stale=False)
+    """A ruling without what the clock adds, and without how far its worker had read."""
+    return msgspec.structs.replace(ruling, decided_at=NEVER, stale=False, risk=None)
 
 
 def say(text: str) -> None:

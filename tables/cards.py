@@ -9,13 +9,11 @@ cards = app.memory(
     Codec[Card](
         encode=encode_card,
         decode=decode_card,
-        seen=lambda raw: decode_stamp(raw).seen,
+        seen=lambda raw: dict(enumerate(decode_stamp(raw).seen)),
         clock=lambda card: card.clock,
         expired=lambda raw, now: now - decode_stamp(raw).clock > ttl,
     ),
-    sources,
-    decisions,
 )
 
-owners = app.owners
+owners = app.own(cards, sources, decisions=decisions)
 """The partitions of cards that this worker holds, and the chunks that come for them."""

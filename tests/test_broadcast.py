@@ -37,7 +37,7 @@ def pair(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deplo
     with Deployment(kafka, tmp_path_factory.mktemp("broadcast"), "broadcast") as made:
         for worker in (made.worker(), made.worker()):
             worker.wait_until_ready()
-        wait_until(lambda: tuple(len(series(made, number, "aegis_lag_payments")) for number in (0, 1)) == (2, 2), 30, made)
+        wait_until(lambda: tuple(len(series(made, number, "aegis_lag_payments")) for number in (0, 1)) == (4, 4), 30, made)
         yield made
 
 
@@ -248,7 +248,7 @@ def test_while_kafka_is_away_the_age_grows_and_what_is_held_stays(tmp_path: Path
 
         assert oldest(held) > 9.0
         assert oldest(held) < time.monotonic() - gone + 1.5
-        assert ready["behind"][0].startswith("lists are those of 1")
+        assert any(each.startswith("lists are those of 1") for each in ready["behind"])
         assert (status, ready["ready"]) == (200, True)
         assert held["lists"]["entries"]["deny"] == {"card": 1}
         assert held["source"] == {"from": "the package"}

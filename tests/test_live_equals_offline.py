@@ -72,5 +72,5 @@ def as_on_the_wire(ruling: Ruling) -> Ruling:
 
 
 def essence(ruling: Ruling) -> Ruling:
-    """A ruling without what the clock adds."""
-    return msgspec.structs.replace(ruling, decided_at=NEVER, stale=False)
+    """A ruling without what the clock adds, and without how far its worker had read."""
+    return msgspec.structs.replace(ruling, decided_at=NEVER, stale=False, risk=None)

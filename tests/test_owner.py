@@ -75,15 +75,16 @@ def test_a_decision_about_another_payment_at_the_same_offset_is_not_adopted() ->
 
     assert standing([b"a stranger's", b"{}", records[0]], txn) is None
     assert standing(records, txn) is not None
-    assert adopt(None, txn, Terms(policy=policy), standing(records, txn), txn.at, 0).habit.payments == 1  # type: ignore[arg-type]  # not None
+    assert adopt(None, txn, Terms(policy=policy), standing(records, txn), txn.at, 0).card.habit.payments == 1  # type: ignore[arg-type]  # not None
 
 
 def test_history_that_is_known_already_teaches_nothing() -> None:
     txn = payment()
     card = remember(txn)
 
-    again = learn_past(card, Past(txn), Terms(policy=parse_policy("")), txn.at, 9)
+    again, seen = learn_past(card, Past(txn), Terms(policy=parse_policy("")), txn.at, 9)
 
     assert again.habit == card.habit
     assert again.attempts == card.attempts
     assert again.seen[HISTORY] == 9
+    assert seen is None

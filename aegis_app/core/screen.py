@@ -1,6 +1,6 @@
 """The way of one payment, the same live and offline: recall, describe, check, decide, learn."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -25,6 +25,15 @@ class Screened(Struct, frozen=True, gc=False):
     """A repeat came with other content."""
 
 
+class Learnt(NamedTuple):
+    """A payment, learnt without judging it."""
+
+    card: Card
+    """The memory after it."""
+    seen: Features | None
+    """How it was described; `None` for a repeat, which teaches nothing."""
+
+
 TRANSACTIONS: Final = 0
 HISTORY: Final = 2
 """Places of a source's last offset in `Card.seen`, as in `topics.SOURCES`."""
@@ -43,22 +52,22 @@ def screen(card: Card | None, txn: Transaction, terms: Terms, receipt: Receipt, 
     return Screened(ruling, learn(card, payment, ruling.settled(), TRANSACTIONS, offset), seen)
 
 
-def adopt(card: Card | None, txn: Transaction, terms: Terms, ruling: Ruling, written: Millis, offset: int) -> Card:
-    """The memory after `txn`, about which `ruling` stands on the log already."""
+def adopt(card: Card | None, txn: Transaction, terms: Terms, ruling: Ruling, written: Millis, offset: int) -> Learnt:
+    """Learn `txn`, about which `ruling` stands on the log already."""
     payment = case(txn, written, terms.rates)
     card = _recall(card, payment, terms)
     if ruling.duplicate:
-        return skip(card, TRANSACTIONS, offset)
-    return learn(card, payment, ruling.settled(), TRANSACTIONS, offset)
+        return Learnt(skip(card, TRANSACTIONS, offset), None)
+    return Learnt(learn(card, payment, ruling.settled(), TRANSACTIONS, offset), describe(card, payment))
 
 
-def learn_past(card: Card | None, past: Past, terms: Terms, written: Millis, offset: int) -> Card:
-    """The memory after a payment that was decided elsewhere. One among the card's last 32 is known already, and teaches nothing."""
+def learn_past(card: Card | None, past: Past, terms: Terms, written: Millis, offset: int) -> Learnt:
+    """Learn a payment that was decided elsewhere. One among the card's last 32 is known already, and teaches nothing."""
     payment = case(past.transaction, written, terms.rates)
     card = _recall(card, payment, terms)
     if settled(card, past.transaction.transaction_id) is not None:
-        return skip(card, HISTORY, offset)
-    return learn(card, payment, Settled(past.outcome, past.outcome, None, 0), HISTORY, offset)
+        return Learnt(skip(card, HISTORY, offset), None)
+    return Learnt(learn(card, payment, Settled(past.outcome, past.outcome, None, 0), HISTORY, offset), describe(card, payment))
 
 
 def _recall(card: Card | None, payment: Case, terms: Terms) -> Card:
