@@ -1,5 +1,6 @@
 """The one Faust application: its settings, its topics, and the terms in force."""
 
+from functools import partial
 from typing import Final
 
 from aegis_app.broadcast import Broadcast
@@ -33,8 +34,8 @@ LATER_SECONDS: Final = 0.1
 
 lists = Broadcast(settings, Name.LISTS, lambda: Listed(token=settings.card_id_is_token))
 policies = Broadcast(settings, Name.POLICIES, Policies)
-merchant_risk = Broadcast(settings, Name.MERCHANT_RISK, Risks, pause=LATER_SECONDS)
-device_risk = Broadcast(settings, Name.DEVICE_RISK, Risks, pause=LATER_SECONDS)
+merchant_risk = Broadcast(settings, Name.MERCHANT_RISK, partial(Risks, Name.MERCHANT_RISK), pause=LATER_SECONDS)
+device_risk = Broadcast(settings, Name.DEVICE_RISK, partial(Risks, Name.DEVICE_RISK), pause=LATER_SECONDS)
 broadcasts = (lists, policies, merchant_risk, device_risk)
 sources = tuple(full_name(name, settings) for name in SOURCES)
 transactions, labels, history = sources

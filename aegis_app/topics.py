@@ -72,6 +72,8 @@ TOPICS: Final = (
 )
 SOURCES: Final = (Name.TRANSACTIONS, Name.LABELS, Name.HISTORY)
 """What the owner of a card reads; the order is that of `Card.seen`, and permanent."""
+EVENTS: Final = (Name.MERCHANT_EVENTS, Name.DEVICE_EVENTS)
+"""What owners of cards tell those of merchants and devices."""
 
 
 @lru_cache(maxsize=1 << 18)

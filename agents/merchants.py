@@ -4,11 +4,11 @@ from typing import Any
 
 from aegis_app.application import app, of_devices, of_merchants
 from aegis_app.core.intake import Reason, Refused
-from aegis_app.core.merchant import Events, EventsError, Merchant, decode_events, fold
+from aegis_app.core.merchant import Merchant, fold
+from aegis_app.core.merchant_events import Events, EventsError, decode_events
 from aegis_app.stream.letters import Letter, dead_letter
 from aegis_app.stream.memory import PRIVATE
 from aegis_app.stream.owner import Owners, Work
-from aegis_app.topics import SOURCES
 from agents.refusing import bury, check_partition
 from tables.devices import owners as devices_owners
 from tables.merchants import owners as merchants_owners
@@ -61,6 +61,6 @@ def read_events(record: Any) -> tuple[str, Events]:
         raise Refused(Reason.MALFORMED, str(error)) from None
     if not name or record.key.startswith(PRIVATE):
         raise Refused(Reason.KEY, "the record has no key, or one that begins with a zero byte")
-    if not 0 <= events.source < len(SOURCES) or not 0 <= events.partition < app.partitions:
+    if events.partition >= app.partitions:
         raise Refused(Reason.INVALID, f"there is no partition {events.partition} of source {events.source}")
     return name, events

@@ -12,7 +12,6 @@ from aegis_app.core.decision import STALE_MS, Receipt, Ruling, encode_decision, 
 from aegis_app.core.intake import Erase, Refused, read_history, read_payment
 from aegis_app.core.payment import Transaction
 from aegis_app.core.screen import HISTORY, TRANSACTIONS, adopt, learn_past, screen
-from aegis_app.core.tidings import tidings
 from aegis_app.stream.letters import Letter, dead_letter
 from aegis_app.stream.owner import SOURCE, Work
 from agents.refusing import bury, check_partition
@@ -55,7 +54,7 @@ def screen_payments(work: Work[Card]) -> None:
         if ruling is not None:
             adopted = adopt(card, txn, terms, ruling, record.timestamp, record.offset)
             work.learn(txn.card_id, adopted.card)
-            told.add(txn, tidings(txn, adopted.seen, ruling.verdict, record.timestamp, record.offset))
+            told.add(txn, adopted.tidings)
             tally.adopted += 1
             continue
         redriven = bool(record.headers) and any(name == REDRIVEN for name, _ in record.headers)
@@ -63,7 +62,7 @@ def screen_payments(work: Work[Card]) -> None:
         screened = screen(card, txn, terms, receipt, record.offset)
         work.learn(txn.card_id, screened.card)
         publish(work, record, txn, screened.ruling)
-        told.add(txn, tidings(txn, screened.seen, screened.ruling.verdict, record.timestamp, record.offset))
+        told.add(txn, screened.tidings)
         tally.add(screened)
     if work.owner.latch.trips(len(work.records), len(letters)):
         owners.latch(work, work.owner.latch.sentence)
@@ -95,7 +94,7 @@ def learn_history(work: Work[Card]) -> None:
         else:
             known = learn_past(card, past, terms, record.timestamp, record.offset)
             work.learn(card_id, known.card)
-            told.add(past.transaction, tidings(past.transaction, known.seen, past.outcome, record.timestamp, record.offset))
+            told.add(past.transaction, known.tidings)
             learnt += 1
     bury(work, letters)
     told.send(work)

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from aegis_app.application import device_events, merchant_events
 from aegis_app.core.card import Card
-from aegis_app.core.merchant import Event, Events, encode_events
+from aegis_app.core.merchant_events import Event, Events, encode_events
 from aegis_app.core.payment import Transaction
 from aegis_app.core.tidings import Tidings
 from aegis_app.stream.owner import Work

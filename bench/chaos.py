@@ -24,11 +24,12 @@ from aegis_app import admin
 from aegis_app.core.card import Card, encode_card
 from aegis_app.core.decision import Receipt, Ruling, decode_ruling
 from aegis_app.core.intake import Refused, read_payment
-from aegis_app.core.merchant import Events, Merchant, encode_merchant, fold, risk
+from aegis_app.core.merchant import Merchant, encode_merchant, fold
+from aegis_app.core.merchant_events import Events
 from aegis_app.core.policy import Policy, parse_policy
+from aegis_app.core.risk import risk
 from aegis_app.core.screen import TRANSACTIONS, adopt, screen
 from aegis_app.core.terms import Terms
-from aegis_app.core.tidings import tidings
 from aegis_app.kafka import Kafka, jars
 from aegis_app.kafka.ports import free_port
 from aegis_app.process import Worker
@@ -269,10 +270,9 @@ class Chaos:
             finding.unexplained += _essence(expected.ruling) != _essence(ruling)
             adopted = adopt(card, txn, terms[ruling.policy], ruling, record.timestamp, record.offset)
             cards[txn.card_id] = adopted.card
-            news = tidings(txn, adopted.seen, ruling.verdict, record.timestamp, record.offset)
             for memories, name, event in (
-                (parties["merchants"], txn.merchant_id, news.merchant),
-                (parties["devices"], txn.device_id, news.device),
+                (parties["merchants"], txn.merchant_id, adopted.tidings.merchant),
+                (parties["devices"], txn.device_id, adopted.tidings.device),
             ):
                 if name is not None and event is not None:
                     memories[name] = fold(memories.get(name), Events(TRANSACTIONS, record.partition, [event]))

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +33,7 @@ def measure(environment: dict[str, str]) -> dict[str, Any]:
 
 async def load() -> dict[str, Any]:
     before = resident()
-    broadcast = Broadcast(read_settings(), Name.MERCHANT_RISK, Risks)
+    broadcast = Broadcast(read_settings(), Name.MERCHANT_RISK, partial(Risks, Name.MERCHANT_RISK))
     begun = time.monotonic()
     await broadcast.load()
     seconds = time.monotonic() - begun

@@ -10,6 +10,7 @@ from aegis_app.core.intake import Past, Reason, Refused
 from aegis_app.core.policy import parse_policy
 from aegis_app.core.screen import HISTORY, adopt, learn_past
 from aegis_app.core.terms import Terms
+from aegis_app.core.tidings import NONE
 from aegis_app.stream.letters import Latch, dead_letter
 from aegis_app.stream.owner import Owner
 from tests.make import cased, features, payment, receipt, remember
@@ -82,9 +83,9 @@ def test_history_that_is_known_already_teaches_nothing() -> None:
     txn = payment()
     card = remember(txn)
 
-    again, seen = learn_past(card, Past(txn), Terms(policy=parse_policy("")), txn.at, 9)
+    again, news = learn_past(card, Past(txn), Terms(policy=parse_policy("")), txn.at, 9)
 
     assert again.habit == card.habit
     assert again.attempts == card.attempts
     assert again.seen[HISTORY] == 9
-    assert seen is None
+    assert news == NONE

@@ -11,6 +11,8 @@ from aegis_app.core.features import Features
 from aegis_app.core.intake import Past
 from aegis_app.core.payment import Millis, Transaction
 from aegis_app.core.terms import Terms
+from aegis_app.core.tidings import NONE as NOTHING_NEW
+from aegis_app.core.tidings import Tidings, tidings
 
 
 class Screened(Struct, frozen=True, gc=False):
@@ -21,6 +23,8 @@ class Screened(Struct, frozen=True, gc=False):
     """The memory after it."""
     seen: Features | None
     """How it was described; `None` for a repeat, which is answered as before."""
+    tidings: Tidings = NOTHING_NEW
+    """For its merchant and its device."""
     conflict: bool = False
     """A repeat came with other content."""
 
@@ -30,8 +34,8 @@ class Learnt(NamedTuple):
 
     card: Card
     """The memory after it."""
-    seen: Features | None
-    """How it was described; `None` for a repeat, which teaches nothing."""
+    tidings: Tidings = NOTHING_NEW
+    """For its merchant and its device; none of a repeat."""
 
 
 TRANSACTIONS: Final = 0
@@ -46,10 +50,11 @@ def screen(card: Card | None, txn: Transaction, terms: Terms, receipt: Receipt, 
     known = settled(card, txn.transaction_id)
     if known is not None:
         before, content = known
-        return Screened(repeat(before, terms, receipt), skip(card, TRANSACTIONS, offset), None, content != content_hash(txn))
+        return Screened(repeat(before, terms, receipt), skip(card, TRANSACTIONS, offset), None, conflict=content != content_hash(txn))
     seen = Features(card, payment)
     ruling = decide(payment, seen, terms, receipt)
-    return Screened(ruling, learn(card, payment, ruling.settled(), TRANSACTIONS, offset), seen)
+    news = tidings(payment, card.habit, seen, ruling.verdict, offset)
+    return Screened(ruling, learn(card, payment, ruling.settled(), TRANSACTIONS, offset), seen, news)
 
 
 def adopt(card: Card | None, txn: Transaction, terms: Terms, ruling: Ruling, written: Millis, offset: int) -> Learnt:
@@ -57,8 +62,9 @@ def adopt(card: Card | None, txn: Transaction, terms: Terms, ruling: Ruling, wri
     payment = case(txn, written, terms.rates)
     card = _recall(card, payment, terms)
     if ruling.duplicate:
-        return Learnt(skip(card, TRANSACTIONS, offset), None)
-    return Learnt(learn(card, payment, ruling.settled(), TRANSACTIONS, offset), describe(card, payment))
+        return Learnt(skip(card, TRANSACTIONS, offset))
+    news = tidings(payment, card.habit, Features(card, payment), ruling.verdict, offset)
+    return Learnt(learn(card, payment, ruling.settled(), TRANSACTIONS, offset), news)
 
 
 def learn_past(card: Card | None, past: Past, terms: Terms, written: Millis, offset: int) -> Learnt:
@@ -66,8 +72,9 @@ def learn_past(card: Card | None, past: Past, terms: Terms, written: Millis, off
     payment = case(past.transaction, written, terms.rates)
     card = _recall(card, payment, terms)
     if settled(card, past.transaction.transaction_id) is not None:
-        return Learnt(skip(card, HISTORY, offset), None)
-    return Learnt(learn(card, payment, Settled(past.outcome, past.outcome, None, 0), HISTORY, offset), describe(card, payment))
+        return Learnt(skip(card, HISTORY, offset))
+    news = tidings(payment, card.habit, Features(card, payment), past.outcome, offset)
+    return Learnt(learn(card, payment, Settled(past.outcome, past.outcome, None, 0), HISTORY, offset), news)
 
 
 def _recall(card: Card | None, payment: Case, terms: Terms) -> Card:

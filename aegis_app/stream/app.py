@@ -107,9 +107,9 @@ class StreamApp(faust.App):
         self.tables.add(table)
         return table
 
-    def own(self, table: Memory[Any], sources: Sequence[str], **topics: str) -> Owners[Any]:
-        """Declare who writes `table`: owners that read `sources`, and publish to `topics`."""
-        owners = Owners(self, table, sources, **topics)
+    def own(self, table: Memory[Any], sources: Sequence[str], **options: Any) -> Owners[Any]:
+        """Declare who writes `table`: its `Owners`, which read `sources`."""
+        owners = Owners(self, table, sources, **options)
         self.holdings.tables.append(owners)
         return owners
 

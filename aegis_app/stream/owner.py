@@ -34,7 +34,7 @@ Place = tuple[str, int]
 """A topic, and a partition of it."""
 
 TOGETHER: Final = 4
-"""Most chunks that are settled as one, where they are computed faster than Kafka answers; and most in each queue before that."""
+"""Most chunks of payments that are settled as one, where they are computed faster than Kafka answers; and most in each queue before."""
 TAIL: Final = 4 * TOGETHER * CHUNK
 """Decisions to search after a crash: over half can have been published without being learnt; the rest is for a revived writer's."""
 CACHED: Final = 8192
@@ -111,8 +111,8 @@ class Owner(Generic[V]):
         self._jumps: dict[str, int] = {}
         self._next_change: int = 0
         self._swept = PRIVATE
-        self._computed: asyncio.Queue[Work[V]] = asyncio.Queue(TOGETHER)
-        self._published: asyncio.Queue[Work[V]] = asyncio.Queue(TOGETHER)
+        self._computed: asyncio.Queue[Work[V]] = asyncio.Queue(owners.together)
+        self._published: asyncio.Queue[Work[V]] = asyncio.Queue(owners.together)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -218,7 +218,9 @@ class Owner(Generic[V]):
         try:
             while True:
                 works = [await self._published.get()]
-                while len(works) < TOGETHER and not self._published.empty():
+                if self.owners.patience:
+                    await asyncio.sleep(self.owners.patience)
+                while len(works) < self.owners.together and not self._published.empty():
                     works.append(self._published.get_nowait())
                 await self._settle(works)
                 for _ in works:
@@ -316,7 +318,15 @@ class Owners(Generic[V]):
     """The partitions of one table that this worker owns. `sources` is what they read; co-partitioned with the table."""
 
     def __init__(
-        self, app: "StreamApp", memory: Memory[V], sources: Sequence[str], *, decisions: str | None = None, summaries: str | None = None
+        self,
+        app: "StreamApp",
+        memory: Memory[V],
+        sources: Sequence[str],
+        *,
+        decisions: str | None = None,
+        summaries: str | None = None,
+        patience: float = 0.0,
+        together: int = TOGETHER,
     ) -> None:
         self.app = app
         self.memory = memory
@@ -325,6 +335,10 @@ class Owners(Generic[V]):
         """Where outputs stand that must not be published twice; `None` where there are none."""
         self.summaries = summaries
         """Compacted: the codec's summary of each value that changed goes there, for whoever holds them all."""
+        self.patience = patience
+        """Seconds before what is computed is settled, where nobody waits for it: a value that changed often meanwhile is written once."""
+        self.together = together
+        """Most chunks that are settled as one, and most that wait for that."""
         self.latched: str | None = None
         """Why no further chunk is taken, for `/ready`; `None` while they are."""
         self.last_settled = monotonic()
