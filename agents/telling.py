@@ -15,17 +15,18 @@ class Told:
 
     def __init__(self, source: int) -> None:
         self._source = source
-        self._merchants: dict[str, list[Event]] = defaultdict(list)
-        self._devices: dict[str, list[Event]] = defaultdict(list)
+        self.merchants: dict[str, list[Event]] = defaultdict(list)
+        self.devices: dict[str, list[Event]] = defaultdict(list)
 
     def add(self, txn: Transaction, news: Tidings) -> None:
+        """In the order of offsets."""
         if news.merchant is not None and txn.merchant_id is not None:
-            self._merchants[txn.merchant_id].append(news.merchant)
+            self.merchants[txn.merchant_id].append(news.merchant)
         if news.device is not None and txn.device_id is not None:
-            self._devices[txn.device_id].append(news.device)
+            self.devices[txn.device_id].append(news.device)
 
     def send(self, work: Work[Card]) -> None:
         partition = work.owner.partition
-        for topic, parties in ((merchant_events, self._merchants), (device_events, self._devices)):
+        for topic, parties in ((merchant_events, self.merchants), (device_events, self.devices)):
             for name, events in parties.items():
                 work.tell(topic, name.encode(), encode_events(Events(self._source, partition, events)))

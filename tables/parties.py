@@ -7,7 +7,7 @@ from aegis_app.core.merchant import Merchant, decode_merchant, decode_stamp, enc
 from aegis_app.core.risk import risk
 from aegis_app.stream.memory import Codec
 
-PATIENCE: Final = 0.25
+PATIENCE: Final = 0.4
 """Seconds for which changes are gathered. No decision waits for them, and what is known of a party may be a second old."""
 TOGETHER: Final = 64
 """Most chunks of events that are gathered."""

@@ -41,6 +41,8 @@ CACHED: Final = 8192
 """Values kept at hand per partition, at one or two kilobytes each; all are dropped when there are more."""
 SWEEP: Final = 8
 """One in so many records lets one more value be looked at, to forget those that idled too long."""
+SLICE: Final = 64
+"""Values that are encoded before other work has its turn."""
 SOURCE: Final = "source"
 """Header of every output: partition:offset of the payment that led to it."""
 
@@ -245,11 +247,12 @@ class Owner(Generic[V]):
         latest = max(map(self.memory.codec.clock, kept.values()), default=0)
         self.newest = max(self.newest, min(latest, int(time() * 1000)))  # a producer's wrong clock must not make others look idle
         idle = self._sweep(sum(len(work.records) for work in works))
+        values, summaries = await self._encode(kept)
         if self.owners.summaries is not None:
-            told[self.owners.summaries, self.partition] = self._summaries(kept, [*idle, *gone])
+            told[self.owners.summaries, self.partition] = [*summaries, *(Outgoing(name.encode(), None) for name in (*idle, *gone))]
         self.app.holdings.check_lease()
         await asyncio.gather(*(self.app.events.publish(*place, records) for place, records in told.items()))
-        await self._remember(kept, idle, gone)
+        await self._remember(values, idle, gone)
         if len(self.cached) > CACHED:
             self.cached.clear()
         self.cached |= kept
@@ -262,26 +265,30 @@ class Owner(Generic[V]):
             self.settled[work.topic] = max(work.last + 1, self.settled.get(work.topic, 0))
             self.owners.on_settled(work)
 
-    def _summaries(self, kept: dict[str, V], gone: list[str]) -> list[Outgoing]:
-        summary = self.memory.codec.summary
-        assert summary is not None, f"{self.memory.name} has no summaries"
-        there = [Outgoing(name.encode(), summary(value)) for name, value in kept.items()]
-        return [*there, *(Outgoing(name.encode(), None) for name in gone)]
+    async def _encode(self, kept: dict[str, V]) -> tuple[list[Outgoing], list[Outgoing]]:
+        """Values for the changelog, and their summaries, if there are any; payments have their turn in between."""
+        encode, summary = self.memory.codec.encode, self.memory.codec.summary
+        values, summaries = [], []
+        for number, (name, value) in enumerate(kept.items(), 1):
+            key = name.encode()
+            values.append(Outgoing(key, encode(value)))
+            if summary is not None:
+                summaries.append(Outgoing(key, summary(value)))
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+        return values, summaries
 
-    async def _remember(self, kept: dict[str, V], idle: list[str], gone: list[str]) -> None:
-        write = rocksdict.WriteBatch(raw_mode=True)
-        encode = self.memory.codec.encode
-        changes = [Outgoing(name.encode(), None) for name in idle]
-        for name, value in kept.items():
-            key, raw = name.encode(), encode(value)
-            write.put(key, raw)
-            changes.append(Outgoing(key, raw))
+    async def _remember(self, values: list[Outgoing], idle: list[str], gone: list[str]) -> None:
+        write: Any = rocksdict.WriteBatch(raw_mode=True)
+        for change in values:
+            write.put(change.key, change.value)
         # In one batch, and last: values that go take their offsets with them, so what was learnt must stand on the log as soon as they
         # are gone, and must not stand there while they are not.
         last = [Outgoing(LEARNT, msgspec.msgpack.encode(self.learnt)), *(Outgoing(name.encode(), None) for name in gone)]
         write.put(LEARNT, last[0].value)
         for name in (*idle, *gone):
             write.delete(name.encode())
+        changes = [*values, *(Outgoing(name.encode(), None) for name in idle)]
         await self._write(write, *((changes, last) if gone else ([*changes, *last],)))
 
     async def _write(self, write: Any, *parts: list[Outgoing]) -> None:
