@@ -41,7 +41,7 @@ def payments(number: int, cards: int) -> Iterator[Transaction]:
 
 
 def risks() -> Iterator[bytes]:
-    """Of merchants with 60 days behind them, as often as they come: the most used one has every fifth payment (Zipf)."""
+    """Of 2,000 merchants with 60 days behind them, whose payments fall off with their rank: from 1,200 to 10, as 20,000 over it."""
     draw = random.Random(1)
     start = 1_767_225_600_000
     for rank in range(1, 2001):
