@@ -17,10 +17,6 @@ from aegis_app.settings import settings as read_settings
 from aegis_app.stream.app import StreamApp
 from aegis_app.topics import SOURCES, Name, full_name
 
-WAITING: Final = (Name.LABELS,)
-"""Topics that come with the cards' partitions, but are not read yet by this version."""
-
-
 try:
     settings = read_settings()
     otherwise = local_policy(settings)
@@ -44,7 +40,7 @@ dead_letters = full_name(Name.DEAD_LETTERS, settings)
 merchant_events = full_name(Name.MERCHANT_EVENTS, settings)
 device_events = full_name(Name.DEVICE_EVENTS, settings)
 
-app = StreamApp(settings, waiting_topics=[full_name(name, settings) for name in WAITING], broadcasts=broadcasts)
+app = StreamApp(settings, broadcasts)
 payments = app.topic(*sources, key_type=bytes, value_type=bytes)
 of_merchants = app.topic(merchant_events, key_type=bytes, value_type=bytes)
 of_devices = app.topic(device_events, key_type=bytes, value_type=bytes)

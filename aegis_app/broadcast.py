@@ -26,6 +26,8 @@ LOOK_SECONDS: Final = 0.5
 """Longest time between two looks at what has come; and the pause after an error."""
 CHUNK: Final = 4096
 """Most records taken in at once: between two chunks, payments are decided."""
+CHECK_SECONDS: Final = 10.0
+"""Longest time after which a topic that was made anew, and is as long as before, is noticed."""
 LOAD_SECONDS: Final = 30.0
 """A load during which nothing comes for so long has failed."""
 
@@ -45,25 +47,38 @@ H = TypeVar("H", bound=Held)
 T = TypeVar("T")
 
 
+class Part:
+    """How far one partition was read since the log is read from its beginning."""
+
+    def __init__(self, tp: TopicPartition, answered: int | None) -> None:
+        self.tp = tp
+        self.answered = answered
+        """Kafka's latest answer that was seen to its end: aiokafka's timestamp, in milliseconds."""
+        self.is_whole = False
+        """Whether its end was reached."""
+        self.last: ConsumerRecord | None = None
+        """The record read last; `None` for none."""
+        self.is_checked = True
+        """Whether what comes next is known to follow on `last`."""
+        self.checked_at = monotonic()
+
+
 class Broadcast(Generic[H]):
-    """Follows one topic. `make` gives what its log amounts to while nothing of it was read; `pause` is the time between two looks where
-    what is new is much, and may be taken in a while later, in seconds.
+    """Follows one topic. `make` gives what its log amounts to while nothing of it was read; `pause` is the time between two looks, in
+    seconds, at a topic with many records that nobody waits for.
     """
 
     def __init__(self, settings: Settings, name: Name, make: Callable[[], H], *, pause: float = 0.0) -> None:
         self.name = name
+        self.topic = full_name(name, settings)
         self.held = make()
         """All of the log, as far as this reader ever knew it whole, and what was read since."""
         self._make = make
         self._building = self.held
         self._settings = settings
-        self.topic = full_name(name, settings)
         self._pause = pause
         self._consumer: AIOKafkaConsumer
-        self._unread: set[TopicPartition] = set()
-        """Partitions whose end was not reached since the log is read from its beginning."""
-        self._answered: dict[TopicPartition, int | None] = {}
-        """Kafka's latest answer that was seen to its end: aiokafka's timestamp, in milliseconds."""
+        self._parts: list[Part] = []
         self._whole_at: dict[TopicPartition, float] = {}
         self._made_at = self._moved_at = monotonic()
 
@@ -118,28 +133,51 @@ class Broadcast(Generic[H]):
         """Take in what has come, waiting for it a moment at most. Whether all that there was is held."""
         try:
             fetched = await self._consumer.getmany(timeout_ms=int(LOOK_SECONDS * 1000))
+            for part in self._parts:
+                if part.last is not None and (
+                    (part.tp in fetched and not part.is_checked) or monotonic() - part.checked_at > CHECK_SECONDS
+                ):
+                    fetched.pop(part.tp, None)
+                    if not await self._follows(part, part.last):
+                        await self._start_over()
+                        return False
         except OffsetOutOfRangeError:
             log.warning("%s is shorter than what was read of it: it was made anew, and is read anew", self.topic)
             await self._start_over()
             return False
-        for records in fetched.values():
-            self._building.apply(records)
-            self._moved_at = monotonic()
-        for tp in self._whole_at:
-            answered, end = self._consumer.last_poll_timestamp(tp), self._consumer.last_stable_offset(tp)
-            if answered != self._answered[tp] and await self._consumer.position(tp) >= end:
-                self._answered[tp], self._whole_at[tp] = answered, monotonic()
-                self._unread.discard(tp)
-        if self._unread:
+        for part in self._parts:
+            if records := fetched.get(part.tp):
+                self._building.apply(records)
+                part.last, self._moved_at = records[-1], monotonic()
+        for part in self._parts:
+            answered, end = self._consumer.last_poll_timestamp(part.tp), self._consumer.last_stable_offset(part.tp)
+            if answered != part.answered and await self._consumer.position(part.tp) >= end:
+                part.answered, part.is_whole, self._whole_at[part.tp] = answered, True, monotonic()
+                part.is_checked = part.is_checked and self._pause > 0  # where there is much to read, once in a while is often enough
+        if not all(part.is_whole for part in self._parts):
             return False
         self.held = self._building
+        return True
+
+    async def _follows(self, part: Part, last: ConsumerRecord) -> bool:
+        """Read on behind `last` if it stands where it stood. Another one there belongs to a topic made anew, whatever its length: `False`.
+
+        Where Kafka does not answer in time, the next look checks again: whatever it fetches begins with `last`.
+        """
+        part.is_checked = False
+        self._consumer.seek(part.tp, last.offset)
+        for found in (await self._consumer.getmany(part.tp, timeout_ms=int(LOOK_SECONDS * 1000), max_records=1)).values():
+            if any(getattr(found[0], field) != getattr(last, field) for field in ("offset", "timestamp", "key", "value")):
+                log.warning("%s holds another record where one was read: it was made anew, and is read anew", self.topic)
+                return False
+            self._consumer.seek(part.tp, last.offset + 1)
+            part.is_checked, part.checked_at = True, monotonic()
         return True
 
     async def _start_over(self) -> None:
         """What is held stays until the log was read to its end."""
         self._building = self._make()
-        self._unread = set(self._whole_at)
-        self._answered = {tp: self._consumer.last_poll_timestamp(tp) for tp in self._whole_at}
+        self._parts = [Part(tp, self._consumer.last_poll_timestamp(tp)) for tp in self._whole_at]
         self._moved_at = monotonic()
         await self._consumer.seek_to_beginning(*self._whole_at)
 

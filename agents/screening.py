@@ -1,4 +1,4 @@
-"""The way of a payment: recall, describe, check, decide, publish, tell, learn. And of a card's history, which is learnt alone."""
+"""The way of a payment: recall, describe, check, decide, publish, tell, learn. And of labels and a card's history, learnt alone."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -6,12 +6,13 @@ from typing import Any
 from aiokafka.structs import ConsumerRecord
 
 from aegis_app import application, metrics
-from aegis_app.application import app, decisions, history, payments, settings, transactions
+from aegis_app.application import app, decisions, history, labels, payments, settings, transactions
 from aegis_app.core.card import Card
 from aegis_app.core.decision import STALE_MS, Receipt, Ruling, encode_decision, standing
-from aegis_app.core.intake import Erase, Refused, read_history, read_payment
+from aegis_app.core.intake import Erase, Refused, read_history, read_label, read_payment
 from aegis_app.core.payment import Transaction
-from aegis_app.core.screen import HISTORY, TRANSACTIONS, adopt, learn_past, screen
+from aegis_app.core.screen import HISTORY, LABELS, TRANSACTIONS, adopt, learn_label, learn_past, screen
+from aegis_app.core.tidings import tidings_of_verdict
 from aegis_app.stream.letters import Letter, dead_letter
 from aegis_app.stream.owner import SOURCE, Work
 from agents.refusing import bury, check_partition
@@ -28,6 +29,8 @@ async def screening(stream: Any) -> None:
     async for work in owners.chunks(stream):
         if work.topic == transactions:
             screen_payments(work)
+        elif work.topic == labels:
+            learn_labels(work)
         elif work.topic == history:
             learn_history(work)
 
@@ -54,7 +57,7 @@ def screen_payments(work: Work[Card]) -> None:
         if ruling is not None:
             adopted = adopt(card, txn, terms, ruling, record.timestamp, record.offset)
             work.learn(txn.card_id, adopted.card)
-            told.add(txn, adopted.tidings)
+            told.add(adopted.tidings)
             tally.adopted += 1
             continue
         redriven = bool(record.headers) and any(name == REDRIVEN for name, _ in record.headers)
@@ -62,11 +65,36 @@ def screen_payments(work: Work[Card]) -> None:
         screened = screen(card, txn, terms, receipt, record.offset)
         work.learn(txn.card_id, screened.card)
         publish(work, record, txn, screened.ruling)
-        told.add(txn, screened.tidings)
+        told.add(screened.tidings)
         tally.add(screened)
     if work.owner.latch.trips(len(work.records), len(letters)):
         owners.latch(work, work.owner.latch.sentence)
         return
+    bury(work, letters)
+    told.send(work)
+    tally.count()
+
+
+def learn_labels(work: Work[Card]) -> None:
+    """Weigh what is said about payments, seen here or not; what changes is learnt."""
+    rates = application.terms().rates
+    tally = metrics.LabelTally()
+    told = Told(LABELS)
+    letters: list[Letter] = []
+    for record in work.records:
+        try:
+            label = read_label(record.value, record.key, record.timestamp, token=settings.card_id_is_token)
+            card = recall(work, record, label.card_id)
+        except Refused as refused:
+            letters.append(dead_letter(record, refused))
+            continue
+        if is_learnt(work, record, card, LABELS):
+            continue
+        heard = learn_label(card, label, rates, record.offset)
+        work.learn(label.card_id, heard.card)
+        if heard.changed is not None:
+            told.add(tidings_of_verdict(heard.changed, label.card_id, record.offset))
+        tally.add(label, heard)
     bury(work, letters)
     told.send(work)
     tally.count()
@@ -94,7 +122,7 @@ def learn_history(work: Work[Card]) -> None:
         else:
             known = learn_past(card, past, terms, record.timestamp, record.offset)
             work.learn(card_id, known.card)
-            told.add(past.transaction, known.tidings)
+            told.add(known.tidings)
             learnt += 1
     bury(work, letters)
     told.send(work)

@@ -5,7 +5,6 @@ from collections import defaultdict
 from aegis_app.application import device_events, merchant_events
 from aegis_app.core.card import Card
 from aegis_app.core.merchant_events import Event, Events, encode_events
-from aegis_app.core.payment import Transaction
 from aegis_app.core.tidings import Tidings
 from aegis_app.stream.owner import Work
 
@@ -15,18 +14,18 @@ class Told:
 
     def __init__(self, source: int) -> None:
         self._source = source
-        self.merchants: dict[str, list[Event]] = defaultdict(list)
-        self.devices: dict[str, list[Event]] = defaultdict(list)
+        self._merchants: dict[str, list[Event]] = defaultdict(list)
+        self._devices: dict[str, list[Event]] = defaultdict(list)
 
-    def add(self, txn: Transaction, news: Tidings) -> None:
+    def add(self, tidings: Tidings) -> None:
         """In the order of offsets."""
-        if news.merchant is not None and txn.merchant_id is not None:
-            self.merchants[txn.merchant_id].append(news.merchant)
-        if news.device is not None and txn.device_id is not None:
-            self.devices[txn.device_id].append(news.device)
+        for name, event in tidings.merchants:
+            self._merchants[name].append(event)
+        for name, event in tidings.devices:
+            self._devices[name].append(event)
 
     def send(self, work: Work[Card]) -> None:
         partition = work.owner.partition
-        for topic, parties in ((merchant_events, self.merchants), (device_events, self.devices)):
+        for topic, parties in ((merchant_events, self._merchants), (device_events, self._devices)):
             for name, events in parties.items():
                 work.tell(topic, name.encode(), encode_events(Events(self._source, partition, events)))

@@ -21,15 +21,19 @@ import rocksdict
 from msgspec import Struct
 
 from aegis_app import admin
-from aegis_app.core.card import Card, encode_card
+from aegis_app.core.card import Card, decode_card, encode_card, id_hash, skip
 from aegis_app.core.decision import Receipt, Ruling, decode_ruling
-from aegis_app.core.intake import Refused, read_payment
-from aegis_app.core.merchant import Merchant, encode_merchant, fold
-from aegis_app.core.merchant_events import Events
+from aegis_app.core.intake import Refused, read_label, read_payment
+from aegis_app.core.label import Label
+from aegis_app.core.merchant import encode_merchant
+from aegis_app.core.merchant_events import Credited
 from aegis_app.core.policy import Policy, parse_policy
+from aegis_app.core.rates import EUROS
 from aegis_app.core.risk import risk
-from aegis_app.core.screen import TRANSACTIONS, adopt, screen
+from aegis_app.core.screen import LABELS, TRANSACTIONS, adopt, learn_label, screen
 from aegis_app.core.terms import Terms
+from aegis_app.core.tidings import credited, tidings_of_verdict
+from aegis_app.core.verdicts import unpack, verdict_on
 from aegis_app.kafka import Kafka, jars
 from aegis_app.kafka.ports import free_port
 from aegis_app.process import Worker
@@ -39,11 +43,14 @@ from aegis_app.stream.owner import SOURCE
 from aegis_app.topics import Name, changelog, full_name
 from bench.load import Load
 from bench.logs import Logs
+from bench.parties import Told
 
 PARTITIONS: Final = 4
 FAULTS: Final = ("kill", "kill", "kill", "term", "kill", "scale", "kill", "broker")
 NEVER: Final = datetime(2000, 1, 1, tzinfo=UTC)
 Offset = tuple[int, int]
+Said = list[tuple[Any, Label]]
+"""Records of `labels`, read."""
 
 
 class Fault(Struct, frozen=True):
@@ -57,7 +64,11 @@ class Finding(Struct, kw_only=True):
     """What the logs show afterwards: as many payments as were sent, and no fault."""
 
     sent: int
+    labels_sent: int
     payments: int = 0
+    labels: int = 0
+    taken_out: int = 0
+    """Frauds that left habit."""
     dead_letters: int = 0
     missing: int = 0
     copies: int = 0
@@ -66,7 +77,10 @@ class Finding(Struct, kw_only=True):
     unexplained: int = 0
     """Decisions that differ from what memory and policy at that point give."""
     memories: dict[str, int] = {}
-    """How many there are, by table: those of merchants and devices are recounted from every payment that was decided."""
+    """How many there are, by table: those of merchants and devices are recounted from every payment and verdict."""
+    wrong_events: int = 0
+    """What merchants and devices were told of a payment or verdict, or were not, other than what its card knew gives."""
+    events_told_again: int = 0
     wrong_on_changelog: int = 0
     wrong_on_disk: int = 0
     wrong_risk: int = 0
@@ -76,11 +90,12 @@ class Finding(Struct, kw_only=True):
 
     @property
     def faultless(self) -> bool:
-        return self.payments == self.sent and not (
+        return (self.payments, self.labels) == (self.sent, self.labels_sent) and not (
             self.missing
             or self.copies
             or self.contradicting
             or self.unexplained
+            or self.wrong_events
             or self.wrong_on_changelog
             or self.wrong_on_disk
             or self.wrong_risk
@@ -217,7 +232,8 @@ class Chaos:
 
     def await_settled(self, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
-        for name in (Name.TRANSACTIONS, Name.MERCHANT_EVENTS, Name.DEVICE_EVENTS):  # what the first leads to is on the others by then
+        # What the first two lead to is on the others once they are settled.
+        for name in (Name.TRANSACTIONS, Name.LABELS, Name.MERCHANT_EVENTS, Name.DEVICE_EVENTS):
             topic = full_name(name, self.settings)
             while (ends := self.logs.ends(topic)) != self.logs.committed(topic):
                 if time.monotonic() > deadline:
@@ -233,19 +249,20 @@ class Chaos:
         settings = self.settings
         finding = Finding(
             sent=self.load.sent,
+            labels_sent=self.load.labels,
             adopted=int(sum(each.get("aegis_adopted_total", 0) for each in self._counters.values())),
             skipped=int(sum(each.get("aegis_skipped_total", 0) for each in self._counters.values())),
         )
         rulings: dict[Offset, list[bytes]] = defaultdict(list)
         for record in self.logs.read(full_name(Name.DECISIONS, settings)):
             rulings[_source(record)].append(record.value)
-        letters = {
-            (int(headers["partition"]), int(headers["offset"]))
-            for headers in (dict(record.headers) for record in self.logs.read(full_name(Name.DEAD_LETTERS, settings)))
-        }
+        letters = self.letters(Name.TRANSACTIONS)
         terms = {policy.version: Terms(policy=policy, feature_share=0.01) for policy in self._read_policies()}
+        early, late = self.labels(finding, self.on_changelog("cards"))
         cards: dict[str, Card] = {}
-        parties: dict[str, dict[str, Merchant]] = {"merchants": {}, "devices": {}}
+        merchants, devices = (Told(self.logs.read(full_name(name, settings))) for name in (Name.MERCHANT_EVENTS, Name.DEVICE_EVENTS))
+        labelled = {label.card_id for _, label in (*early, *late)}
+        self.hear(cards, early, merchants, devices)
         for record in self.logs.read(full_name(Name.TRANSACTIONS, settings)):
             finding.payments += 1
             source = (record.partition, record.offset)
@@ -270,23 +287,68 @@ class Chaos:
             finding.unexplained += _essence(expected.ruling) != _essence(ruling)
             adopted = adopt(card, txn, terms[ruling.policy], ruling, record.timestamp, record.offset)
             cards[txn.card_id] = adopted.card
-            for memories, name, event in (
-                (parties["merchants"], txn.merchant_id, adopted.tidings.merchant),
-                (parties["devices"], txn.device_id, adopted.tidings.device),
-            ):
-                if name is not None and event is not None:
-                    memories[name] = fold(memories.get(name), Events(TRANSACTIONS, record.partition, [event]))
-        found = {"cards": {name.encode(): encode_card(card) for name, card in cards.items()}}
-        for table, memories in parties.items():
-            found[table] = {name.encode(): encode_merchant(merchant) for name, merchant in memories.items()}
-        for table, memory in found.items():
+            place = TRANSACTIONS, record.partition, record.offset
+            merchants.check(place, adopted.tidings.merchants, is_sure=txn.card_id not in labelled)
+            devices.check(place, adopted.tidings.devices, is_sure=txn.card_id not in labelled)
+        self.hear(cards, late, merchants, devices)
+        for record, label in (*early, *late):
+            card = cards[label.card_id]
+            if record.offset > card.seen[LABELS]:
+                cards[label.card_id] = skip(card, LABELS, record.offset)
+        finding.taken_out = sum(verdict.is_out for card in cards.values() for verdict in unpack(card.verdicts))
+        finding.wrong_events = sum(told.wrong + told.surplus() for told in (merchants, devices))
+        finding.events_told_again = merchants.repeated + devices.repeated
+        memories = {"cards": {name.encode(): encode_card(card) for name, card in cards.items()}}
+        for topic, table, told in ((Name.MERCHANT_RISK, "merchants", merchants), (Name.DEVICE_RISK, "devices", devices)):
+            parties = told.memories()
+            memories[table] = {name.encode(): encode_merchant(party) for name, party in parties.items()}
+            last = {record.key: record.value for record in self.logs.read(full_name(topic, settings))}
+            finding.wrong_risk += differences({name.encode(): risk(party) for name, party in parties.items()}, last)
+        for table, memory in memories.items():
             finding.memories[table] = len(memory)
             finding.wrong_on_changelog += differences(memory, self.on_changelog(table))
             finding.wrong_on_disk += sum(1 for key, value in self.on_disk(table) if memory.get(key) != value)
-        for topic, table in ((Name.MERCHANT_RISK, "merchants"), (Name.DEVICE_RISK, "devices")):
-            told = {record.key: record.value for record in self.logs.read(full_name(topic, settings))}
-            finding.wrong_risk += differences({name.encode(): risk(each) for name, each in parties[table].items()}, told)
         return finding
+
+    def labels(self, finding: Finding, on_changelog: dict[bytes, bytes]) -> tuple[Said, Said]:
+        """Labels as they stand on the log: those whose payments memory took out of habit, and the others.
+
+        When a label was heard between two payments is on no log. It makes no difference while the ring holds the payment; later it does,
+        and that shows in the mark alone. So the ones count as heard before all payments, and the others after.
+        """
+        early: Said = []
+        late: Said = []
+        letters = self.letters(Name.LABELS)
+        for record in self.logs.read(full_name(Name.LABELS, self.settings)):
+            finding.labels += 1
+            try:
+                label = read_label(record.value, record.key, record.timestamp, token=False)
+            except Refused:
+                finding.dead_letters += 1
+                finding.missing += (record.partition, record.offset) not in letters
+                continue
+            raw = on_changelog.get(record.key)
+            verdict = None if raw is None else verdict_on(decode_card(raw).verdicts, id_hash(label.transaction_id))
+            (early if verdict is not None and verdict.is_out else late).append((record, label))
+        return early, late
+
+    def hear(self, cards: dict[str, Card], said: Said, merchants: Told, devices: Told) -> None:
+        """Let cards hear labels, and compare what is sent on."""
+        for record, label in said:
+            heard = learn_label(cards.get(label.card_id), label, EUROS, record.offset)
+            cards[label.card_id] = heard.card
+            if heard.changed is not None:
+                news = tidings_of_verdict(heard.changed, label.card_id, record.offset)
+                place = LABELS, record.partition, record.offset
+                merchants.check(place, [(name, event) for name, event in news.merchants if not isinstance(event, Credited)], is_sure=True)
+                merchants.check_credits(place, credited(heard.changed, label.card_id, record.offset))
+                devices.check(place, news.devices, is_sure=True)
+
+    def letters(self, name: Name) -> set[Offset]:
+        """Partition and offset of each record of a topic that became a dead letter."""
+        found = (dict(record.headers) for record in self.logs.read(full_name(Name.DEAD_LETTERS, self.settings)))
+        topic = full_name(name, self.settings).encode()
+        return {(int(headers["partition"]), int(headers["offset"])) for headers in found if headers["topic"] == topic}
 
     def _read_policies(self) -> list[Policy]:
         return [parse_policy(path.read_text()) for path in self._policies]

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import rocksdict
 
-from aegis_app.stream.memory import Codec, Store
+from aegis_app.stream.memory import Codec
 from aegis_app.stream.outbox import Outgoing
 from aegis_app.stream.owner import Owner, Owners, Work
 from aegis_app.topics import home
+from tests.make import record
+from tests.numbers import numbers
 
 PARTITIONS = 4
 
@@ -100,18 +101,13 @@ def test_a_value_that_changed_often_is_summed_up_once_and_one_that_went_is_taken
 
 
 def test_changes_of_another_table_are_dropped(tmp_path: Path) -> None:
-    store: Any = Store.__new__(Store)
-    database = rocksdict.Rdict(str(tmp_path / "db"), options=rocksdict.Options(raw_mode=True))
-    codec = SimpleNamespace(seen=lambda raw: {0: int(raw)})
-    store.table = SimpleNamespace(codec=codec, changelog_topic=SimpleNamespace(topics=["ours"]))
-    store.superseded = {}
-    store._db_for_partition = lambda partition: database
+    memory = numbers(tmp_path)
 
     def event(topic: str, value: bytes) -> Any:
-        records = [SimpleNamespace(key=b"k", value=value, offset=5, headers=())]
-        return SimpleNamespace(message=SimpleNamespace(topic=topic, partition=0, value=records))
+        return SimpleNamespace(message=SimpleNamespace(topic=topic, partition=0, value=[record(5, b"k", value)]))
 
-    store.apply_changelog_batch([event("ours", b"1"), event("another's", b"2")], bytes, bytes)
+    ours = memory.changelog_topic.get_topic_name()
+    memory.data.apply_changelog_batch([event(ours, b"1"), event("another's", b"2")], bytes, bytes)
 
-    assert database.get(b"k") == b"1"
-    database.close()
+    assert memory.read(0, "k") == 1
+    memory.data.close(0)

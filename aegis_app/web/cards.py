@@ -9,8 +9,11 @@ from aegis_app.application import settings
 from aegis_app.core.attempts import REFUSED, SMALL
 from aegis_app.core.card import RING, RULING, Card
 from aegis_app.core.habit import PLACE, typical_amount
+from aegis_app.core.label import STRENGTH
 from aegis_app.core.payment import DAY_MS, Millis
 from aegis_app.core.uses import WIDTH
+from aegis_app.core.verdicts import unpack
+from aegis_app.core.visited import visited_before
 from aegis_app.web.owned import remembered
 from aegis_app.web.pages import Answer, page
 from tables.cards import cards
@@ -19,7 +22,7 @@ from tables.cards import cards
 @page("/cards/{card_id}")
 async def card(request: Any, card_id: str) -> Answer:
     """The memory of one card, readable; 404 for one never seen, 503 while it is changing hands."""
-    return await remembered(request, cards, card_id, readable, "no payment of this card is remembered")
+    return await remembered(request, cards, card_id, readable, "nothing is remembered of this card")
 
 
 def readable(card_id: str, card: Card) -> dict[str, Any]:
@@ -41,7 +44,8 @@ def readable(card_id: str, card: Card) -> dict[str, Any]:
         },
         "places": [
             {"at": _time(at), "latitude": latitude / 1e6, "longitude": longitude / 1e6}
-            for at, latitude, longitude in PLACE.iter_unpack(habit.places)
+            for at, latitude, longitude, _, is_out in PLACE.iter_unpack(habit.places)
+            if not is_out
         ],
         "habit": {
             "payments": habit.payments,
@@ -53,10 +57,22 @@ def readable(card_id: str, card: Card) -> dict[str, Any]:
             "devices_remembered": len(habit.devices) // WIDTH,
             "payees_remembered": len(habit.payees) // WIDTH,
         },
+        "verdicts": [
+            {
+                "payment_at": _time(each.at),
+                "is_fraud": each.is_fraud,
+                "source": _SOURCES[each.strength],
+                "labelled_at": _time(each.known_at),
+                "taken_out_of_habit": each.is_out,
+            }
+            for each in unpack(card.verdicts)
+        ],
+        "merchants_of_late": visited_before(card.visited, card.clock),
         "repeats_answered": f"{len(card.ring.rulings) // RULING.size} of {RING}",
     }
 
 
+_SOURCES: Final = {strength: source for source, strength in STRENGTH.items()}
 _USES: Final = Packed("<4sH")
 
 
