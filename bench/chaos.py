@@ -23,6 +23,7 @@ from msgspec import Struct
 from aegis_app import admin
 from aegis_app.core.card import Card, decode_card, encode_card, id_hash, skip
 from aegis_app.core.decision import Receipt, Ruling, decode_ruling
+from aegis_app.core.features import FROM_LABELS, FROM_RISK
 from aegis_app.core.intake import Refused, read_label, read_payment
 from aegis_app.core.label import Label
 from aegis_app.core.merchant import encode_merchant
@@ -47,6 +48,8 @@ from bench.parties import Told
 
 PARTITIONS: Final = 4
 FAULTS: Final = ("kill", "kill", "kill", "term", "kill", "scale", "kill", "broker")
+OTHERS_TOLD: Final = ("merchant_testing", "merchant_burst", "merchant_frauds", "device_many_cards", "card_confirmed_fraud")
+"""Rules that ask what others told: what had reached a worker by then is on no log, so these decisions could not be explained."""
 NEVER: Final = datetime(2000, 1, 1, tzinfo=UTC)
 Offset = tuple[int, int]
 Said = list[tuple[Any, Label]]
@@ -124,6 +127,7 @@ class Chaos:
             path.write_text(
                 f'mode = "{mode}"\n[rules.velocity_1h]\nstate = "on"\nasks = "review"\nmost = {most}\n'
                 f'[rules.impossible_travel]\nstate = "on"\nasks = "block"\n[rules.card_testing]\nstate = "on"\nasks = "block"\n'
+                + "".join(f'[rules.{name}]\nstate = "off"\n' for name in OTHERS_TOLD)
             )
             paths.append(path)
         return paths
@@ -394,8 +398,11 @@ def _source(record: Any) -> Offset:
 
 
 def _essence(ruling: Ruling) -> Ruling:
-    """A ruling without what the clock adds, and without how far its worker had read."""
-    return msgspec.structs.replace(ruling, decided_at=NEVER, stale=False, risk=None)
+    """A ruling without what the clock adds, and without what others had told its worker by then."""
+    features = (
+        None if ruling.features is None else {name: each for name, each in ruling.features.items() if name not in FROM_RISK | FROM_LABELS}
+    )
+    return msgspec.structs.replace(ruling, decided_at=NEVER, stale=False, risk=None, features=features)
 
 
 def say(text: str) -> None:

@@ -14,7 +14,6 @@ from aegis_app.core.habit import Habit, deviation
 from aegis_app.core.merchant_events import Credited, Event, Labelled, Paid, card_hash
 from aegis_app.core.payment import GIVES_BACK, MOST_MONEY, SEVERITY, Millis, Outcome, is_small
 from aegis_app.core.unusual import unusual
-from aegis_app.core.uses import fingerprint, uses
 
 
 class Tidings(NamedTuple):
@@ -36,18 +35,17 @@ def tidings(case: Case, known: Habit, seen: Features, verdict: Outcome, offset: 
     merchant, device = txn.merchant_id, txn.device_id
     if (merchant is None and device is None) or txn.kind in GIVES_BACK:
         return NONE
-    new_merchant = merchant is not None and not uses(known.merchants, fingerprint(merchant))
+    new = seen.parties
     at = at if at - case.written <= AHEAD_MS else case.written
     amount = None if case.amount is None else min(case.amount, MOST_MONEY)
     kind, small, card = kind_code(txn.kind), is_small(txn), card_hash(txn.card_id)
-    is_known = merchant is not None and known.merchants != b""
-    odd = unusual(_amount_z(case.amount, known), new_merchant if is_known else None, seen.hours.hour_share, seen.travel.km)
+    odd = unusual(_amount_z(case.amount, known), new.new_merchant, seen.hours.hour_share, seen.travel.km)
     rank = SEVERITY[verdict]
-    merchants = [] if merchant is None else [(merchant, Paid(offset, at, kind, amount, small, card, new_merchant, odd, rank))]
-    if device is None:
-        return Tidings(merchants)
-    new_device = not uses(known.devices, fingerprint(device))
-    return Tidings(merchants, [(device, Paid(offset, at, kind, amount, small, card, new_device, odd, rank))])
+    facts = offset, at, kind, amount, small, card
+    return Tidings(
+        () if merchant is None else ((merchant, Paid(*facts, new.new_merchant is not False, odd, rank)),),
+        () if device is None else ((device, Paid(*facts, new.new_device is not False, odd, rank)),),
+    )
 
 
 def _amount_z(amount: int | None, known: Habit) -> float | None:
