@@ -131,7 +131,7 @@ class Owner(Generic[V]):
             if self.learnt.get(topic, -1) >= end:
                 raise Stop(
                     f"{topic}[{self.partition}] ends at offset {end}, but offset {self.learnt[topic]} is learnt already: the topic was "
-                    f"made anew. Give this deployment a new AEGIS_APP_ID, or restore the topic."
+                    f"made anew. Restore it; or give this deployment a new AEGIS_APP_ID, with merchant-events and device-events made anew, too."
                 )
             committed = self.app.consumer.committed(TP(topic, self.partition))
             self._expected[topic] = begins[TopicPartition(topic, self.partition)] if committed is None else committed
