@@ -23,7 +23,7 @@ from aegis_app.stream.letters import Latch
 from aegis_app.stream.memory import LEARNT, PRIVATE, RESTORED, Memory, decode_learnt, encode_learnt
 from aegis_app.stream.outbox import Headers, Outgoing, Sent, landed
 from aegis_app.stream.transport import CHUNK
-from aegis_app.topics import home
+from aegis_app.topics import EVENTS, home
 
 if TYPE_CHECKING:
     from aegis_app.stream.app import StreamApp
@@ -131,7 +131,7 @@ class Owner(Generic[V]):
             if self.learnt.get(topic, -1) >= end:
                 raise Stop(
                     f"{topic}[{self.partition}] ends at offset {end}, but offset {self.learnt[topic]} is learnt already: the topic was "
-                    f"made anew. Restore it; or give this deployment a new AEGIS_APP_ID, with merchant-events and device-events made anew, too."
+                    f"made anew. Restore it; or give this deployment a new AEGIS_APP_ID, and make {' and '.join(EVENTS)} anew, too."
                 )
             committed = self.app.consumer.committed(TP(topic, self.partition))
             self._expected[topic] = begins[TopicPartition(topic, self.partition)] if committed is None else committed
