@@ -101,11 +101,12 @@ LATENCY: Final = Distribution(
 STAGE: Final = Histogram(
     "aegis_stage_seconds",
     "Parts of that way, of each chunk: wait (its oldest record, until taken up), judge (parse, recall, describe, check, decide, learn), "
-    "publish (until Kafka has acknowledged the decisions); then, while nobody waits, changelog and rocksdb.",
+    "publish (until Kafka has acknowledged the decisions); then, while nobody waits, tell (what merchants and devices hear), "
+    "changelog and rocksdb.",
     ["stage"],
     buckets=(0.0005, *SECONDS[:12]),
 )
-WAIT, JUDGE, PUBLISH, CHANGELOG, ROCKSDB = map(STAGE.labels, ("wait", "judge", "publish", "changelog", "rocksdb"))
+WAIT, JUDGE, PUBLISH, TELL, CHANGELOG, ROCKSDB = map(STAGE.labels, ("wait", "judge", "publish", "tell", "changelog", "rocksdb"))
 CHUNK: Final = Histogram("aegis_chunk_payments", "Records in a chunk.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
 LAG: Final = Gauge("aegis_lag_payments", "Records not settled yet; absent while Kafka does not answer.", ["topic", "partition"])
 BEHIND: Final = Gauge(

@@ -5,13 +5,15 @@ from pathlib import Path
 import aegis_app
 import aegis_app.web.cards
 import aegis_app.web.health
+import aegis_app.web.merchants
 import aegis_app.web.rules
 import agents
+import agents.merchants
 import agents.screening
 import models
 import tables
 from aegis_app import metrics
-from aegis_app.application import app, sources
+from aegis_app.application import app
 
 __all__ = ["app"]
 
@@ -23,4 +25,4 @@ if len(_parents) > 1:
         + "; use an environment of its own"
     )
 
-metrics.begin(sources)
+metrics.begin(topic for owners in app.holdings for topic in owners.sources)

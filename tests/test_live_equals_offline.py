@@ -12,6 +12,7 @@ import pytest
 from aegis_app.admin import create
 from aegis_app.backtest.run import Job, backtest
 from aegis_app.core.decision import Ruling, decode_ruling
+from aegis_app.core.features import FROM_RISK
 from aegis_app.core.label import encode_label
 from aegis_app.core.lists import Lists
 from aegis_app.core.payment import Outcome, encode_transaction
@@ -28,6 +29,7 @@ from tests.deployment import Deployment
 from tests.make import entry, label
 
 NEVER = datetime(2000, 1, 1, tzinfo=UTC)
+ASKING_RISK = ("merchant_testing", "merchant_burst", "merchant_frauds", "device_many_cards")
 PACKAGED = local_policy(Settings()).text
 POLICY = PACKAGED.replace('mode = "observe"', 'mode = "enforce"').replace("control_share = 0.0\n", "control_share = 0.05\n")
 
@@ -111,5 +113,7 @@ def as_on_the_wire(ruling: Ruling) -> Ruling:
 
 
 def essence(ruling: Ruling) -> Ruling:
-    """A ruling without what the clock adds."""
-    return msgspec.structs.replace(ruling, decided_at=NEVER, stale=False)
+    """A ruling without what the clock adds, and without what others had told its worker by then."""
+    features = None if ruling.features is None else {name: each for name, each in ruling.features.items() if name not in FROM_RISK}
+    shadows = [rule for rule in ruling.shadow_rules if rule not in ASKING_RISK]
+    return msgspec.structs.replace(ruling, decided_at=NEVER, stale=False, risk=None, features=features, shadow_rules=shadows)

@@ -212,6 +212,11 @@ class Risk:
         self._at = at
 
     @property
+    def clock(self) -> Millis:
+        """The time of the latest payment here; 0 for none."""
+        return 0 if self._snapshot is None else self._snapshot.clock
+
+    @property
     def is_clean(self) -> bool:
         """Whether something is known, but no fraud and no credit."""
         known = self._snapshot

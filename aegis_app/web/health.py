@@ -14,7 +14,7 @@ from aegis_app.application import app, broadcasts, in_force, lists, rates, setti
 from aegis_app.core.lists import ListName
 from aegis_app.version import VERSION
 from aegis_app.web.pages import Answer, page
-from tables.cards import cards
+from tables.cards import owners
 
 LOOK_SECONDS: Final = 2.0
 STUCK_SECONDS: Final = 45.0
@@ -28,9 +28,10 @@ class Watch:
 
     def __init__(self) -> None:
         self.lag: int | None = None
-        """Payments and history waiting for this worker; `None` while Kafka does not answer."""
-        self.idle_since = monotonic()
-        """When there was last nothing to do, as far as known."""
+        """Records waiting for this worker; `None` while Kafka does not answer."""
+        self.idle_since: dict[str, float] = {}
+        """When each table's owners last had nothing to do, as far as known."""
+        self.begun = monotonic()
         self.moving_since = monotonic()
         """When partitions last stopped changing hands."""
 
@@ -40,7 +41,7 @@ class Watch:
             async with asyncio.timeout(10):
                 lag = await app.lag()
         except (KafkaError, OSError, TimeoutError):
-            self.lag, self.idle_since = None, monotonic()
+            self.lag, self.begun, self.idle_since = None, monotonic(), {}
             metrics.KAFKA.set(0)
             metrics.LAG.clear()
             metrics.BEHIND.clear()
@@ -54,23 +55,27 @@ class Watch:
             behind = self._behind(tp) if waiting else 0.0
             if behind is not None:
                 metrics.BEHIND.labels(*labels).set(behind)
-        metrics.OWNED.set(len(list(app.owners)))
-        metrics.LATCHED.set(app.owners.latched is not None)
+        metrics.OWNED.set(len(list(owners)))
+        metrics.LATCHED.set(app.holdings.latched is not None)
         self.lag = sum(lag.values())
         if not app.rebalancing:
             self.moving_since = monotonic()
-        resting = self.lag == 0 or app.owners.latched is not None or app.in_recovery
-        if resting and not (app.rebalancing and monotonic() - self.moving_since > STUCK_SECONDS):
-            self.idle_since = monotonic()
+        for each in app.holdings:
+            waiting = sum(number for tp, number in lag.items() if tp.topic in each.sources)
+            resting = waiting == 0 or each.latched is not None or app.in_recovery
+            if resting and not (app.rebalancing and monotonic() - self.moving_since > STUCK_SECONDS):
+                self.idle_since[each.memory.name] = monotonic()
 
     def _behind(self, tp: TP) -> float | None:
-        owner = app.owners.holding(tp.partition)
+        owners = app.holdings.reading(tp.topic)
+        owner = None if owners is None else owners.holding(tp.partition)
         written = None if owner is None else owner.settled_record.get(tp.topic)
         return None if written is None else max(0.0, time() - written / 1000)
 
     def stuck_for(self) -> float:
-        """Seconds with work to do and none settled."""
-        return monotonic() - max(self.idle_since, app.owners.last_settled)
+        """Seconds in which the owners of some table had work to do, and settled none."""
+        since = (max(self.idle_since.get(each.memory.name, self.begun), each.last_settled) for each in app.holdings)
+        return monotonic() - min(since)
 
 
 watch = Watch()
@@ -108,8 +113,8 @@ async def ready(request: Any) -> Answer:
 def waits_for() -> list[str]:
     """Why no payments are decided here, one sentence each; empty while they are."""
     waits = []
-    if app.owners.latched is not None:
-        waits.append(app.owners.latched)
+    if app.holdings.latched is not None:
+        waits.append(app.holdings.latched)
     if app.rebalancing or not app.consumer.assignment():
         waits.append("partitions are being assigned")
     if app.in_recovery:
@@ -139,9 +144,10 @@ async def exported(request: Any) -> Answer:
     metrics.READY.set(not waits_for())
     metrics.IDLE.set(watch.stuck_for())
     metrics.RECOVERY.set(to_recover())
-    keys, stored = cards.data.size()
-    metrics.KEYS.labels(cards.name).set(keys)
-    metrics.BYTES.labels(cards.name).set(stored)
+    for each in app.holdings:
+        keys, stored = each.memory.data.size()
+        metrics.KEYS.labels(each.memory.name).set(keys)
+        metrics.BYTES.labels(each.memory.name).set(stored)
     disk = shutil.disk_usage(settings.datadir)
     metrics.DISK.set(disk.total)
     metrics.DISK_FREE.set(disk.free)
