@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from aegis_app.cli import lists as lists_command
 from aegis_app.cli import main
 from aegis_app.cli.errors import explain
-from aegis_app.core.features import CATALOGUE
+from aegis_app.core.features import CATALOGUE, OF_OTHERS
 from aegis_app.core.lists import ListName, Of
 from aegis_app.core.payment import Transaction, decode_transaction, encode_transaction
 from aegis_app.core.rules import RULES
@@ -444,11 +444,13 @@ def test_features_are_written_as_they_were_when_each_payment_was_decided(tmp_pat
     result = run("features", str(file), "--out", str(out))
 
     rows = parquet.read_table(out).to_pylist()
-    described = {name: rows[6][name] for name in CATALOGUE}
+    described = {name: rows[6][name] for name in CATALOGUE if name not in OF_OTHERS}
     assert result.exit_code == 1
     assert "line 10: " in result.stderr
     assert len(rows) == 8
-    assert described == seen(remember(*payments[:6]), payments[6]).named()
+    alone = seen(remember(*payments[:6]), payments[6]).named()
+    assert described == {name: value for name, value in alone.items() if name not in OF_OTHERS}
+    assert rows[6]["merchant_payments_30d"] == sum(txn.merchant_id == payments[6].merchant_id for txn in payments[:6])
     assert (rows[6]["verdict"], rows[6]["attributes"]) == ("allow", [("V1", 3.0)])
 
 
