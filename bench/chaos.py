@@ -358,9 +358,9 @@ def _essence(ruling: Ruling) -> Ruling:
 
 
 def _is_explained(ruling: Ruling, expected: Ruling, *, labelled: bool) -> bool:
-    """Which labels were heard before a decision stands on no log: for their cards, figures of habit that it carries are left aside."""
+    """Which labels were heard before a decision stands on no log: for their cards, what habit shows in without effect is left aside."""
     if labelled:
-        ruling, expected = (msgspec.structs.replace(each, features=None) for each in (ruling, expected))
+        ruling, expected = (msgspec.structs.replace(each, features=None, shadow_rules=[]) for each in (ruling, expected))
     return _essence(ruling) == _essence(expected)
 
 
