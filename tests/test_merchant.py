@@ -193,23 +193,24 @@ def test_money_beyond_all_measure_stays_at_its_most_and_leaves_the_rest_alone() 
     assert row == (START // DAY_MS, 3000, 0, 3000, 0, 0, 0, 0, 3_000_000, 2**64 - 1)
 
 
-def crowd(number: int, step: int, cards: int) -> Merchant:
-    """A merchant with a payment every `step` milliseconds, and a label and a credit for every hundredth."""
-    memory = None
+def test_a_million_events_for_one_merchant_take_less_than_twenty_four_kibibytes() -> None:
+    """A payment every 15 seconds for 120 days, then 80 a second for an hour; a label and a credit of every hundredth."""
     draw = random.Random(11)
-    for offset in range(0, number, 100):
-        at = START + offset * step
-        payments: list[Event] = [paid(offset + each, at + each * step, card=draw.randrange(cards)) for each in range(100)]
-        memory = fold(memory, Events(0, offset // 100 % 8, payments))
-        told: list[Event] = [Labelled(offset, at, at + DAY_MS, 1), Credited(offset, at, 1, draw.getrandbits(32))]
-        memory = fold(memory, Events(1, offset // 100 % 8, told))
-    assert memory is not None
-    return memory
+    memory, at, size = Merchant(), START, 500
+    for offset in range(0, 1_000_000, size):
+        payments: list[Event] = []
+        for each in range(offset, offset + size):
+            at += 15_000 if each < 700_000 else 12
+            payments.append(Paid(each, at, 1, 25_00, False, draw.getrandbits(32), True, 100, 0))
+        memory = fold(memory, Events(0, offset // size % 8, payments))
+        told: list[Event] = []
+        for each in range(offset, offset + size, 100):
+            told += [Labelled(each, at, at, 1), Credited(each, at, 1, draw.getrandbits(32))]
+        memory = fold(memory, Events(1, offset // size % 8, told))
 
-
-@pytest.mark.parametrize("step", [0, 5, 50, 10_500], ids=["at once", "a burst", "half a day", "four months"])
-def test_a_million_events_for_one_merchant_take_less_than_twenty_kibibytes(step: int) -> None:
-    assert len(encode_merchant(crowd(1_000_000, step, 2**32))) < 20 * 1024
+    full = (61 * TALLY.size, 61, 120 * TALLY.size, 120 * VERDICT.size, 64 * RECENT.size, 256 * CREDIT.size)
+    assert full == tuple(map(len, (memory.minutes, memory.cards, memory.days, memory.verdicts, memory.recent, memory.credits)))
+    assert len(encode_merchant(memory)) < 24 * 1024
 
 
 def test_memory_of_a_usual_merchant_is_small() -> None:

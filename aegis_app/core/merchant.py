@@ -4,7 +4,7 @@ A pure fold of events, byte for byte the same in whatever order records of diffe
 every table is a set of rows in the order of their keys, and what goes for want of space is what any order would have let go.
 
 Windows count whole minutes, and the minute in which they begin: never below the truth. Nothing here grows without bounds: with
-all 61 minutes, 120 days, 64 cards and 256 credits held it takes less than 20 KiB, and 27 bytes for each source partition.
+all 61 minutes, 120 days, 64 cards and 256 credits held it takes less than 24 KiB, and 27 bytes for each source partition.
 """
 
 from collections.abc import Sequence
