@@ -76,7 +76,7 @@ def test_answers_equal_a_recount(seed: int, number: int, span: int, later: int) 
 def test_of_what_nothing_is_known_every_answer_is_none() -> None:
     nothing = Risk(None, DAY)
 
-    assert (nothing.ten_minutes, nothing.hour, nothing.seconds_since_last, nothing.age_days) == (None,) * 4
+    assert (nothing.ten_minutes, nothing.hour, nothing.clock, nothing.seconds_since_last, nothing.age_days) == (None,) * 5
     ask = (nothing.payments, nothing.cards, nothing.unusual, nothing.frauds_delayed, nothing.fraud_rate, nothing.frauds_known)
     assert [each(30) for each in (*ask, nothing.credits)] == [None] * 7
 
@@ -84,7 +84,7 @@ def test_of_what_nothing_is_known_every_answer_is_none() -> None:
 def test_a_merchant_of_which_only_a_label_is_known_has_no_payments_rather_than_unknown_ones() -> None:
     found = known(DAY + HOUR_MS, Labelled(0, DAY - 9 * DAY_MS, DAY, 1))
 
-    assert (found.seconds_since_last, found.age_days, found.unusual(30)) == (None, None, None)
+    assert (found.clock, found.seconds_since_last, found.age_days, found.unusual(30)) == (None,) * 4
     assert (found.hour, found.payments(30), found.cards(30)) == (Window(), 0, 0)
     assert (found.frauds_delayed(7), found.frauds_known(1)) == (1, 1)
 
@@ -98,7 +98,7 @@ def test_a_window_is_empty_once_it_lies_wholly_before_the_payments(after: int, t
 
     assert found.ten_minutes is not None
     assert found.hour is not None
-    assert (found.ten_minutes.payments, found.hour.payments) == (ten, hour)
+    assert (found.ten_minutes.payments, found.hour.payments, found.clock) == (ten, hour, DAY)
 
 
 @pytest.mark.parametrize(
