@@ -63,7 +63,7 @@ def invent(draw: random.Random, number: int, span: int, cards: int) -> Past:
                 draw.choice([0, 0, 0, 1, 2]),
             )
         elif draw.random() < 0.5:
-            event = Labelled(offset, at, at + draw.randrange(20 * DAY_MS), draw.choice([1, 1, -1]))
+            event = Labelled(offset, at, at + draw.randrange(-DAY_MS, 20 * DAY_MS), draw.choice([1, 1, -1]))
         else:
             event = Credited(offset, at, draw.choice([1, 1, -1]), card)
         past.setdefault(origin, []).append(event)
@@ -173,13 +173,25 @@ def test_events_of_one_offset_are_folded_together_and_once() -> None:
     assert (last_seen(memory, 1, 3), last_seen(memory, 1, 2), last_seen(memory, 1, 4), last_seen(memory, 0, 3)) == (5, -1, -1, -1)
 
 
+@pytest.mark.parametrize("known", [-DAY_MS, DAY_MS], ids=["before its payment", "after it"])
+def test_days_are_counted_back_from_whatever_is_latest(known: int) -> None:
+    memory = fold(None, Events(1, 0, [Labelled(0, START, START + known, 1)]))
+
+    assert (memory.clock, memory.latest) == (0, START + max(0, known))
+
+
 def test_a_late_payment_counts_as_far_as_memory_reaches() -> None:
     memory = fold(None, Events(0, 0, [paid(0, START + 120 * DAY_MS)]))
 
-    late = fold(memory, Events(0, 0, [paid(1, START + 120 * DAY_MS - 60 * MINUTE_MS), paid(2, START + DAY_MS), paid(3, START)]))
+    moments = (memory.clock - 60 * MINUTE_MS, memory.clock - 61 * MINUTE_MS, START + DAY_MS, START)
+    late = fold(memory, Events(0, 0, [paid(1 + each, at) for each, at in enumerate(moments)]))
 
-    assert len(late.minutes) == 2 * TALLY.size
-    assert len(late.days) == 3 * TALLY.size
+    assert [row[0] * MINUTE_MS for row in TALLY.iter_unpack(late.minutes)] == [memory.clock - 60 * MINUTE_MS, memory.clock]
+    assert [(row[0] * DAY_MS, row[1]) for row in TALLY.iter_unpack(late.days)] == [
+        (START + DAY_MS, 1),
+        (START + 119 * DAY_MS, 2),
+        (START + 120 * DAY_MS, 1),
+    ]
     assert (late.clock, late.first) == (memory.clock, START)
 
 
