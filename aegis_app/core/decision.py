@@ -42,6 +42,11 @@ CODES: Final = (
     "watch_list",
     "allow_list",
     "control",
+    "merchant_testing",
+    "merchant_burst",
+    "merchant_frauds",
+    "device_many_cards",
+    "card_confirmed_fraud",
 )
 """Reason codes, the rules' names among them. Append only: a set of them is kept in memory as bits."""
 _BIT: Final = {code: 1 << place for place, code in enumerate(CODES)}

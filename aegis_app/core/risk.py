@@ -218,6 +218,12 @@ class Risk:
         return None if known is None or known.clock == 0 else known.clock
 
     @property
+    def is_clean(self) -> bool:
+        """Whether something is known, but no fraud and no credit."""
+        known = self._snapshot
+        return known is not None and not known.told_back and not known.credits_back
+
+    @property
     def ten_minutes(self) -> Window | None:
         """Payments of the ten minutes before the last one here; none if that is as long ago."""
         known = self._snapshot
