@@ -224,11 +224,6 @@ class Risk:
         return known is not None and not known.told_back and not known.credits_back
 
     @property
-    def clock(self) -> Millis:
-        """The time of the latest payment here; 0 for none."""
-        return 0 if self._snapshot is None else self._snapshot.clock
-
-    @property
     def ten_minutes(self) -> Window | None:
         """Payments of the ten minutes before the last one here; none if that is as long ago."""
         known = self._snapshot

@@ -9,11 +9,9 @@ from aegis_app.core.card import AHEAD_MS
 from aegis_app.core.case import Case
 from aegis_app.core.encoding import kind_code
 from aegis_app.core.features import Features
-from aegis_app.core.habit import Habit
 from aegis_app.core.merchant_events import Credited, Event, Labelled, Paid, card_hash
 from aegis_app.core.payment import GIVES_BACK, MOST_MONEY, SEVERITY, Millis, Outcome, is_small
 from aegis_app.core.unusual import unusual
-from aegis_app.core.uses import fingerprint, uses
 
 
 class Tidings(NamedTuple):
@@ -26,7 +24,7 @@ class Tidings(NamedTuple):
 NONE: Final = Tidings()
 
 
-def tidings(case: Case, known: Habit, seen: Features, verdict: Outcome, offset: int) -> Tidings:
+def tidings(case: Case, seen: Features, verdict: Outcome, offset: int) -> Tidings:
     """What is sent on about a payment, described by what its card knew before, once it is decided; nothing about what gives money back.
 
     A time ahead of the payment's record counts as that of the record, as it does for the card.
@@ -35,18 +33,17 @@ def tidings(case: Case, known: Habit, seen: Features, verdict: Outcome, offset: 
     merchant, device = txn.merchant_id, txn.device_id
     if (merchant is None and device is None) or txn.kind in GIVES_BACK:
         return NONE
-    new_merchant = merchant is not None and not uses(known.merchants, fingerprint(merchant))
+    new = seen.parties
     at = at if at - case.written <= AHEAD_MS else case.written
     amount = None if case.amount is None else min(case.amount, MOST_MONEY)
     kind, small, card = kind_code(txn.kind), is_small(txn), card_hash(txn.card_id)
-    is_known = merchant is not None and known.merchants != b""
-    odd = unusual(seen.amounts.amount_z, new_merchant if is_known else None, seen.hours.hour_share, seen.travel.km)
+    odd = unusual(seen.amounts.amount_z, new.new_merchant, seen.hours.hour_share, seen.travel.km)
     rank = SEVERITY[verdict]
-    merchants = [] if merchant is None else [(merchant, Paid(offset, at, kind, amount, small, card, new_merchant, odd, rank))]
-    if device is None:
-        return Tidings(merchants)
-    new_device = not uses(known.devices, fingerprint(device))
-    return Tidings(merchants, [(device, Paid(offset, at, kind, amount, small, card, new_device, odd, rank))])
+    facts = offset, at, kind, amount, small, card
+    return Tidings(
+        () if merchant is None else ((merchant, Paid(*facts, new.new_merchant is not False, odd, rank)),),
+        () if device is None else ((device, Paid(*facts, new.new_device is not False, odd, rank)),),
+    )
 
 
 class Changed(Struct, frozen=True, gc=False):

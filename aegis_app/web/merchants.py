@@ -65,7 +65,7 @@ async def _clocks(packed: Mapping[str, bytes]) -> AsyncIterator[tuple[str, Milli
     """Every name, and when it was last used, with pauses."""
     for number, name in enumerate(list(packed), 1):
         if (raw := packed.get(name)) is not None:
-            yield name, Risk(raw, 0).clock
+            yield name, Risk(raw, 0).clock or 0
         if number % SLICE == 0:
             await asyncio.sleep(0)
 
@@ -122,5 +122,5 @@ def _day(day: int) -> str:
     return f"{datetime.fromtimestamp(day * DAY_MS / 1000, UTC):%Y-%m-%d}"
 
 
-def _time(at: Millis) -> datetime | None:
+def _time(at: Millis | None) -> datetime | None:
     return datetime.fromtimestamp(at / 1000, UTC) if at else None
