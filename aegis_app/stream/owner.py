@@ -23,7 +23,7 @@ from aegis_app.stream.letters import Latch
 from aegis_app.stream.memory import LEARNT, PRIVATE, RESTORED, Memory, decode_learnt, encode_learnt
 from aegis_app.stream.outbox import Headers, Outgoing, Sent, landed
 from aegis_app.stream.transport import CHUNK
-from aegis_app.topics import home
+from aegis_app.topics import EVENTS, home
 
 if TYPE_CHECKING:
     from aegis_app.stream.app import StreamApp
@@ -36,6 +36,8 @@ TOGETHER: Final = 4
 """Most chunks of payments that are settled as one, where they are computed faster than Kafka answers; and most in each queue before."""
 TAIL: Final = 4 * TOGETHER * CHUNK
 """Decisions to search after a crash: over half can have been published without being learnt; the rest is for a revived writer's."""
+IN_HAND: Final = 16 * CHUNK
+"""Most records of a partition that are computed and not settled: what is in hand must be done with when it changes hands."""
 CACHED: Final = 8192
 """Values kept at hand per partition, at one or two kilobytes each; all are dropped when there are more."""
 SWEEP: Final = 8
@@ -112,6 +114,8 @@ class Owner(Generic[V]):
         self._jumps: dict[str, int] = {}
         self._next_change: int = 0
         self._swept = PRIVATE
+        self._in_hand = 0
+        self._progress = asyncio.Event()
         self._computed: asyncio.Queue[Work[V]] = asyncio.Queue(owners.together)
         self._published: asyncio.Queue[Work[V]] = asyncio.Queue(owners.together)
         self._tasks: list[asyncio.Task[None]] = []
@@ -131,7 +135,7 @@ class Owner(Generic[V]):
             if self.learnt.get(topic, -1) >= end:
                 raise Stop(
                     f"{topic}[{self.partition}] ends at offset {end}, but offset {self.learnt[topic]} is learnt already: the topic was "
-                    f"made anew. Give this deployment a new AEGIS_APP_ID, or restore the topic."
+                    f"made anew. Restore it; or give this deployment a new AEGIS_APP_ID, and make {' and '.join(EVENTS)} anew, too."
                 )
             committed = self.app.consumer.committed(TP(topic, self.partition))
             self._expected[topic] = begins[TopicPartition(topic, self.partition)] if committed is None else committed
@@ -190,7 +194,11 @@ class Owner(Generic[V]):
     async def put(self, work: Work[V]) -> None:
         """Hand over a computed chunk; waits while too many are ahead."""
         self.passed[work.topic] = max(work.last, self.passed.get(work.topic, -1))
+        self._in_hand += len(work.records)
         await self._computed.put(work)
+        while self._in_hand > IN_HAND:
+            self._progress.clear()
+            await self._progress.wait()
 
     async def drained(self) -> None:
         """Wait until every chunk in hand is settled."""
@@ -257,7 +265,9 @@ class Owner(Generic[V]):
                 del self.overlay[name]
         for work in works:
             self.settled[work.topic] = max(work.last + 1, self.settled.get(work.topic, 0))
+            self._in_hand -= len(work.records)
             self.owners.on_settled(work)
+        self._progress.set()
 
     async def _encode(self, kept: dict[str, V]) -> tuple[list[Outgoing], list[Outgoing]]:
         """Values for the changelog, and their summaries, if there are any; payments have their turn in between."""
