@@ -38,7 +38,7 @@ def pair(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deplo
     with Deployment(kafka, tmp_path_factory.mktemp("broadcast"), "broadcast") as made:
         for worker in (made.worker(), made.worker()):
             worker.wait_until_ready()
-        wait_until(lambda: tuple(len(series(made, number, "aegis_lag_payments")) for number in (0, 1)) == (4, 4), 30, made)
+        wait_until(lambda: tuple(len(series(made, number, "aegis_lag_payments")) for number in (0, 1)) == (5, 5), 30, made)
         yield made
 
 

@@ -30,7 +30,7 @@ def pair(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deplo
     with Deployment(kafka, tmp_path_factory.mktemp("merchants"), "merchants") as made:
         for worker in (made.worker(), made.worker()):
             worker.wait_until_ready()
-        wait_until(lambda: all(made.workers[n].get("/metrics")[1].count("aegis_lag_payments{") == 4 for n in (0, 1)), 30, made)
+        wait_until(lambda: all(made.workers[n].get("/metrics")[1].count("aegis_lag_payments{") == 5 for n in (0, 1)), 30, made)
         yield made
 
 
