@@ -122,5 +122,5 @@ def _day(day: int) -> str:
     return f"{datetime.fromtimestamp(day * DAY_MS / 1000, UTC):%Y-%m-%d}"
 
 
-def _time(at: Millis) -> datetime | None:
+def _time(at: Millis | None) -> datetime | None:
     return datetime.fromtimestamp(at / 1000, UTC) if at else None
