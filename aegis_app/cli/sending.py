@@ -29,12 +29,13 @@ def send() -> None:
 
 @send.command()
 @options.source
+@options.layout
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Payments a second; as fast as possible where not given.")
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Keep the gaps between the payments, so many times shorter.")
 @options.broker
 @options.as_json
-def payments(source: Path, rate: float | None, speed: float | None, broker: str | None, as_json: bool) -> None:
-    """Send payments to be decided, in the order of FILE: Aegis JSON lines, parquet, or - for JSON lines from stdin.
+def payments(source: Path, layout: str | None, rate: float | None, speed: float | None, broker: str | None, as_json: bool) -> None:
+    """Send payments to be decided, in the order of FILE: Aegis JSON lines, a table that --format tells, or - for JSON lines from stdin.
 
     Example: aegis simulate --cards 1000 | aegis send payments - --rate 200
     """
@@ -45,15 +46,16 @@ def payments(source: Path, rate: float | None, speed: float | None, broker: str 
     from aegis_app.topics import Name
 
     pace = at_once if rate is None else at_rate(rate)
-    _send(Name.TRANSACTIONS, source, encode_transaction, pace if speed is None else at_speed(speed), broker, as_json)
+    _send(Name.TRANSACTIONS, source, layout, encode_transaction, pace if speed is None else at_speed(speed), broker, as_json)
 
 
 @click.command()
 @options.source
+@options.layout
 @click.option("--outcome", type=click.Choice(OUTCOMES), default="allow", show_default=True, help="What was decided about them elsewhere.")
 @options.broker
 @options.as_json
-def warm(source: Path, outcome: str, broker: str | None, as_json: bool) -> None:
+def warm(source: Path, layout: str | None, outcome: str, broker: str | None, as_json: bool) -> None:
     """Teach cards their past: payments of FILE are learnt without a decision, those decided before Aegis came.
 
     Twice the same file is learnt twice.
@@ -66,19 +68,28 @@ def warm(source: Path, outcome: str, broker: str | None, as_json: bool) -> None:
     from aegis_app.topics import Name
 
     had = Outcome(outcome)
-    _send(Name.HISTORY, source, lambda txn: encode_history(Past(txn, had)), at_once, broker, as_json)
+    _send(Name.HISTORY, source, layout, lambda txn: encode_history(Past(txn, had)), at_once, broker, as_json)
 
 
-def _send(name: "Name", source: Path, encode: Callable[["Transaction"], bytes], pace: "Pace", broker: str | None, as_json: bool) -> None:
+def _send(
+    name: "Name",
+    source: Path,
+    layout: str | None,
+    encode: Callable[["Transaction"], bytes],
+    pace: "Pace",
+    broker: str | None,
+    as_json: bool,
+) -> None:
     settings = options.settings_with(broker=broker)
     from aegis_app.send import send as send_to
     from aegis_app.topics import full_name
-    from models.datasets import DatasetError, Example, read_payments
+    from models.datasets import DatasetError, Example, Survey, read_payments
 
     def read(examples: Iterable[Example]) -> Iterator["Transaction"]:
         return (example.transaction for example in examples)
 
-    done, begin, topic = 0, monotonic(), full_name(name, settings)
+    done, begin, topic, survey = 0, monotonic(), full_name(name, settings), Survey()
+    examples = read_payments(options.opened(source), format=layout, currency=settings.base_currency, survey=survey)
 
     def count(number: int) -> None:
         nonlocal done
@@ -87,9 +98,10 @@ def _send(name: "Name", source: Path, encode: Callable[["Transaction"], bytes], 
 
     try:
         with options.counting(f"sending to {topic}") as show:
-            asyncio.run(send_to(settings, topic, read(read_payments(options.opened(source))), encode=encode, pace=pace, sent=count))
+            asyncio.run(send_to(settings, topic, read(examples), encode=encode, pace=pace, sent=count))
     except DatasetError as error:
         raise Failure(f"{error}; {done:,} payments before it were sent") from error
+    options.report(survey, source)
     seconds = monotonic() - begin
     if as_json:
         options.print_json({"sent": done, "topic": topic, "seconds": round(seconds, 3)})
