@@ -55,7 +55,7 @@ class Tally:
             self._flags[DUPLICATES] += 1
         if screened.conflict:
             self._flags[CONFLICTS] += 1
-        if screened.seen is not None and screened.seen.amount is None:
+        if screened.seen is not None and screened.seen.amounts.amount is None:
             self._flags[UNRATED] += 1
         if ruling.degraded:
             self._flags[DEGRADED] += 1

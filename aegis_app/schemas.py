@@ -7,7 +7,7 @@ import msgspec
 
 from aegis_app.core import encoding
 from aegis_app.core.decision import Decision
-from aegis_app.core.features import Features
+from aegis_app.core.features import GROUPS
 from aegis_app.core.intake import Erase, Past
 from aegis_app.core.lists import Entry
 from aegis_app.core.payment import Transaction
@@ -32,8 +32,11 @@ def schema(name: Name) -> dict[str, Any]:
 
 def features_page() -> str:
     """The catalogue of features as a table in Markdown."""
-    described = msgspec.json.schema(Features)["$defs"][Features.__name__]["properties"]
-    rows = [f"| `{name}` | {each['unit']} | {each['description']} | {each['null']} |" for name, each in described.items()]
+    rows = [
+        f"| {group} | `{name}` | {each['unit']} | {each['description']} | {each['null']} |"
+        for group, kind in GROUPS.items()
+        for name, each in msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"].items()
+    ]
     return "\n".join(
         [
             "# Features",
@@ -46,8 +49,10 @@ def features_page() -> str:
             "amounts, hours, places, what is new) is learnt from payments whose verdict was `allow`. None of these depends on labels. A",
             "payment's `attributes` go to models beside them, as they came.",
             "",
-            "| feature | unit | meaning | null when |",
-            "|---|---|---|---|",
+            "A rule reads them by group, as `seen.amounts.amount_ratio`; a group is found when it is first asked for.",
+            "",
+            "| group | feature | unit | meaning | null when |",
+            "|---|---|---|---|---|",
             *rows,
             "",
             *(encoding.__doc__ or "").strip().splitlines(),

@@ -9,7 +9,7 @@ from aiokafka.structs import ConsumerRecord
 from aegis_app.core.card import BLANK, Card, Settled, learn
 from aegis_app.core.case import Case, case
 from aegis_app.core.decision import Receipt
-from aegis_app.core.features import Features, describe
+from aegis_app.core.features import GROUPS, Features
 from aegis_app.core.lists import Entry, ListName, Of
 from aegis_app.core.payment import Channel, Outcome, Transaction
 from aegis_app.core.rates import EUROS, Rates
@@ -59,7 +59,7 @@ def remember(*payments: Transaction, card: Card = BLANK, settled: Settled = ALLO
 
 def seen(card: Card, txn: Transaction) -> Features:
     """`txn` described by what `card` holds."""
-    return describe(card, cased(txn))
+    return Features(card, cased(txn))
 
 
 UNREMARKABLE: dict[str, Any] = {
@@ -88,11 +88,13 @@ UNREMARKABLE: dict[str, Any] = {
 
 def features(**known: Any) -> Features:
     """A description in which nothing stands out, but for what is given."""
-    usual: dict[str, Any] = {
-        field.name: UNREMARKABLE[field.name] if field.name in UNREMARKABLE else False if field.name.startswith("new_") else 0
-        for field in msgspec.structs.fields(Features)
-    }
-    return Features(**usual | known)
+    found = Features(BLANK, cased(payment()))
+    for group, kind in GROUPS.items():
+        names = [field.name for field in msgspec.structs.fields(kind)]
+        usual = {name: UNREMARKABLE.get(name, False if name.startswith("new_") else 0) for name in names}
+        vars(found)[group] = kind(**{name: known.pop(name, usual[name]) for name in names})
+    assert not known, f"no such features: {known}"
+    return found
 
 
 def entry(name: str = "deny", of: str = "card", value: str = "card-1", **fields: Any) -> Entry:

@@ -78,6 +78,7 @@ def recount(events: list[Event], case: Case) -> dict[str, Any]:
         "money_24h": money(day),
         "money_7d": money(week),
         "money_30d": money(month),
+        "smallest_1h": min(smallest) if smallest and money(hour) is not None else None,
         "small_1h": count(hour, small),
         "small_24h": count(day, small),
         "merchants_10m": merchants(ten),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegis_app.core.attempts import MOST_EXACT, REACH_MS, Attempts, Recent, add, recent
+from aegis_app.core.attempts import MOST_EXACT, REACH_MS, Attempts, add
 from aegis_app.core.card import (
     BLANK,
     LAYOUT,
@@ -25,6 +25,7 @@ from aegis_app.core.card import (
     settled,
 )
 from aegis_app.core.case import Case
+from aegis_app.core.features import Features
 from aegis_app.core.payment import DAY_MS, HOUR_MS, MINUTE_MS, Kind, Transaction
 from aegis_app.core.uses import fingerprint
 from tests.make import ALLOWED, BLOCKED, NOON, PARIS, cased, payment, remember, seen
@@ -46,7 +47,7 @@ def test_windows_equal_a_recount_from_scratch_whatever_the_order_of_arrival(arri
     arrivals = arrivals[:MOST_EXACT]
     attempts, clock = fold(arrivals)
     at = START + past
-    found = recent(attempts, clock, at)
+    found = tried(attempts, clock, at)
 
     for length, counted, money in windows(found):
         if counted is None:
@@ -54,7 +55,7 @@ def test_windows_equal_a_recount_from_scratch_whatever_the_order_of_arrival(arri
         else:
             assert counted == sum(at - length < arrival <= at for arrival in arrivals)
             assert money == counted * 100
-    assert not found.saturated
+    assert not found.counts.saturated
 
 
 @given(st.integers(0, 10_000), st.integers(300, 1500), st.integers(1, 2 * DAY_MS))
@@ -63,29 +64,33 @@ def test_beyond_the_exact_ones_a_count_never_falls_below_the_truth(seed: int, nu
     arrivals = [START + draw.randrange(span) for _ in range(number)]
     arrivals.sort(key=lambda at: at + draw.randrange(HOUR_MS))
     attempts, clock = fold(arrivals)
-    found = recent(attempts, clock, clock)
+    found = tried(attempts, clock, clock)
 
     for length, counted, money in windows(found):
         truth = sum(clock - length < arrival <= clock for arrival in arrivals)
         assert counted is not None
         assert money == counted * 100
         assert counted >= truth
-        assert counted == truth or found.saturated
+        assert counted == truth or found.counts.saturated
 
 
-def windows(found: Recent) -> list[tuple[int, int | None, float | None]]:
+def tried(attempts: Attempts, clock: int, at: int) -> Features:
+    return Features(Card(attempts=attempts, clock=clock), Case(payment(), at, 100, at))
+
+
+def windows(found: Features) -> list[tuple[int, int | None, float | None]]:
     return [
-        (MINUTE_MS, found.attempts_1m, found.money_1m),
-        (10 * MINUTE_MS, found.attempts_10m, found.money_10m),
-        (HOUR_MS, found.attempts_1h, found.money_1h),
-        (DAY_MS, found.attempts_24h, found.money_24h),
+        (MINUTE_MS, found.counts.attempts_1m, found.money.money_1m),
+        (10 * MINUTE_MS, found.counts.attempts_10m, found.money.money_10m),
+        (HOUR_MS, found.counts.attempts_1h, found.money.money_1h),
+        (DAY_MS, found.counts.attempts_24h, found.money.money_24h),
     ]
 
 
 def test_a_bucketed_hour_counts_close_to_the_truth() -> None:
     attempts, clock = fold([START + second * 1000 for second in range(6 * 3600)])
 
-    hour = recent(attempts, clock, clock).attempts_1h
+    hour = tried(attempts, clock, clock).counts.attempts_1h
 
     assert hour is not None
     assert 3600 <= hour <= 3600 + 5 * 60
@@ -106,7 +111,7 @@ def test_memory_of_a_card_stays_bounded_under_a_hundred_thousand_payments() -> N
             largest = max(largest, len(encode_card(card)))
 
     assert 4096 < largest <= 8192
-    assert seen(card, txn).saturated
+    assert seen(card, txn).counts.saturated
 
 
 @pytest.mark.parametrize("ahead", [10, 8 * 60], ids=["ten minutes", "a time zone"])
@@ -126,8 +131,8 @@ def test_whatever_strangers_call_a_merchant_takes_four_bytes(name: str) -> None:
     assert len(fingerprint(name)) == 4
     card = remember(payment(merchant_id=name, device_id=name, payee_id=name), payment(minute=1, merchant_id="other", device_id="other"))
 
-    assert seen(card, payment(minute=2, merchant_id=name, device_id=name)).new_device is False
-    assert seen(card, payment(minute=2, merchant_id=name)).merchants_10m == len({name, "other"})
+    assert seen(card, payment(minute=2, merchant_id=name, device_id=name)).parties.new_device is False
+    assert seen(card, payment(minute=2, merchant_id=name)).counts.merchants_10m == len({name, "other"})
 
 
 def test_a_card_used_twice_a_day_for_two_months_takes_less_than_two_kibibytes() -> None:
@@ -172,10 +177,10 @@ def test_attempts_count_always_but_only_allowed_ones_become_habit() -> None:
     card = remember(payment(merchant_id="thief", country="US", amount_minor=5000_00), settled=BLOCKED)
     found = seen(card, payment(minute=1))
 
-    assert found.attempts_10m == 1
-    assert found.habit == 0
-    assert found.typical_amount is None
-    assert found.km is None
+    assert found.counts.attempts_10m == 1
+    assert found.amounts.habit == 0
+    assert found.amounts.typical_amount is None
+    assert found.travel.km is None
 
 
 def test_a_payment_far_ahead_does_not_advance_the_clock() -> None:
@@ -185,50 +190,50 @@ def test_a_payment_far_ahead_does_not_advance_the_clock() -> None:
     after = learn(card, cased(ahead, payment(minute=1).at), ALLOWED, 0, 1)
 
     assert after.clock == payment(minute=1).at  # when its record was written, and no later
-    assert seen(after, payment(minute=2)).attempts_10m == 1
+    assert seen(after, payment(minute=2)).counts.attempts_10m == 1
 
 
 def test_a_late_payment_sees_only_what_lies_before_it() -> None:
     card = remember(payment(), payment(minute=30), payment(minute=31))
 
-    assert seen(card, payment(minute=5)).attempts_10m == 1
-    assert seen(card, payment(minute=-5)).attempts_1h == 0
+    assert seen(card, payment(minute=5)).counts.attempts_10m == 1
+    assert seen(card, payment(minute=-5)).counts.attempts_1h == 0
 
 
 def test_a_window_that_begins_before_memory_does_is_unknown_and_not_zero() -> None:
     card = remember(payment(), payment(minute=60 * 40))
 
-    assert seen(card, payment(minute=60)).attempts_24h is None
-    assert seen(card, payment(minute=60 * 39)).attempts_24h == 0
+    assert seen(card, payment(minute=60)).counts.attempts_24h is None
+    assert seen(card, payment(minute=60 * 39)).counts.attempts_24h == 0
 
 
 def test_an_amount_without_a_rate_is_not_compared() -> None:
     card = remember(*(payment(minute=minute) for minute in range(6)))
 
-    assert seen(card, payment(minute=9, amount_minor=50_00)).amount_ratio == pytest.approx(2)
-    assert seen(card, payment(minute=9, amount_minor=50_00, currency="USD")).amount_ratio is None
+    assert seen(card, payment(minute=9, amount_minor=50_00)).amounts.amount_ratio == pytest.approx(2)
+    assert seen(card, payment(minute=9, amount_minor=50_00, currency="USD")).amounts.amount_ratio is None
 
 
 def test_speed_is_taken_between_trusted_places() -> None:
     card = remember(payment())
     paris_to_lyon = seen(card, payment(minute=120, latitude=45.764, longitude=4.8357))
 
-    assert paris_to_lyon.km == pytest.approx(391.5, abs=2)
-    assert paris_to_lyon.kmh == pytest.approx(391.5 / 2, abs=1)
+    assert paris_to_lyon.travel.km == pytest.approx(391.5, abs=2)
+    assert paris_to_lyon.travel.kmh == pytest.approx(391.5 / 2, abs=1)
 
 
 def test_what_is_new_is_unknown_before_anything_is_known() -> None:
     blank = seen(BLANK, payment(device_id="phone"))
     known = seen(remember(payment(device_id="phone")), payment(minute=1, merchant_id="other", device_id="phone", country="US"))
 
-    assert (blank.new_merchant, blank.new_country, blank.new_device) == (None, None, None)
-    assert (known.new_merchant, known.new_country, known.new_device) == (True, True, False)
+    assert (blank.parties.new_merchant, blank.novelty.new_country, blank.parties.new_device) == (None, None, None)
+    assert (known.parties.new_merchant, known.novelty.new_country, known.parties.new_device) == (True, True, False)
 
 
 def test_home_is_never_a_new_country() -> None:
     card = remember(payment())
 
-    assert seen(card, payment(minute=1, country="DE", home_country="DE")).new_country is False
+    assert seen(card, payment(minute=1, country="DE", home_country="DE")).novelty.new_country is False
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=80))
@@ -264,12 +269,12 @@ def test_places_of_late_payments_take_their_place_in_time() -> None:
     later = payment(minute=60, latitude=45.764, longitude=4.8357)
     card = remember(later, payment(minute=0))
 
-    assert seen(card, payment(minute=30, **PARIS)).km == pytest.approx(0)
-    assert seen(card, payment(minute=90, latitude=45.764, longitude=4.8357)).km == pytest.approx(0)
+    assert seen(card, payment(minute=30, **PARIS)).travel.km == pytest.approx(0)
+    assert seen(card, payment(minute=90, latitude=45.764, longitude=4.8357)).travel.km == pytest.approx(0)
 
 
 def test_habit_counts_days_before_today_alone() -> None:
     yesterday = [payment(minute=minute, timestamp=NOON - timedelta(days=1, minutes=minute)) for minute in range(3)]
     card = remember(*yesterday, payment(), payment(minute=1))
 
-    assert seen(card, payment(minute=2)).per_active_day == 3
+    assert seen(card, payment(minute=2)).month.per_active_day == 3

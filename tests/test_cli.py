@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
 from aegis_app.cli import lists as lists_command
 from aegis_app.cli import main
 from aegis_app.cli.errors import explain
-from aegis_app.core.features import Features
+from aegis_app.core.features import CATALOGUE
 from aegis_app.core.lists import ListName, Of
 from aegis_app.core.payment import Transaction, decode_transaction, encode_transaction
 from aegis_app.core.rules import RULES
@@ -441,11 +440,11 @@ def test_features_are_written_as_they_were_when_each_payment_was_decided(tmp_pat
     result = run("features", str(file), "--out", str(out))
 
     rows = parquet.read_table(out).to_pylist()
-    described = {name: rows[6][name] for name in Features.__struct_fields__}
+    described = {name: rows[6][name] for name in CATALOGUE}
     assert result.exit_code == 1
     assert "line 10: " in result.stderr
     assert len(rows) == 8
-    assert described == msgspec.structs.asdict(seen(remember(*payments[:6]), payments[6]))
+    assert described == seen(remember(*payments[:6]), payments[6]).named()
     assert (rows[6]["verdict"], rows[6]["attributes"]) == ("allow", [("V1", 3.0)])
 
 

@@ -12,7 +12,7 @@ from aegis_app.core import habit
 from aegis_app.core.attempts import MOST_EXACT
 from aegis_app.core.card import BLANK, LAYOUT, Settled, decode_card, encode_card, learn
 from aegis_app.core.encoding import category_code, channel_code, country_code, kind_code
-from aegis_app.core.features import Features, describe
+from aegis_app.core.features import CATALOGUE, GROUPS, Features
 from aegis_app.core.payment import Channel, Kind, Outcome, Transaction
 from aegis_app.core.rates import Rates
 from aegis_app.core.rules import RULES
@@ -61,7 +61,7 @@ def test_every_feature_equals_a_recount_from_scratch(past: list[tuple[Transactio
     card, events = BLANK, list[Event]()
     for number, (txn, verdict) in enumerate(past):
         case = cased(txn, rates=RATES)
-        found = msgspec.structs.asdict(describe(card, case))
+        found = Features(card, case).named()
         expected = recount(events, case)
 
         if case.at < max((event.case.at for event in events), default=0):
@@ -77,12 +77,20 @@ def test_every_feature_equals_a_recount_from_scratch(past: list[tuple[Transactio
 
 
 def test_every_feature_says_its_unit_its_meaning_and_when_it_is_null() -> None:
-    for name, described in msgspec.json.schema(Features)["$defs"]["Features"]["properties"].items():
-        assert described["description"], name
-        nullable = any(each.get("type") == "null" for each in described.get("anyOf", ()))
-        assert nullable == (described["null"] != "never"), name
-        assert described["unit"], name
-    assert len(Features.__struct_fields__) >= 55
+    for kind in GROUPS.values():
+        for name, described in msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"].items():
+            assert described["description"], name
+            nullable = any(each.get("type") == "null" for each in described.get("anyOf", ()))
+            assert nullable == (described["null"] != "never"), name
+            assert described["unit"], name
+    assert len(CATALOGUE) == sum(len(kind.__struct_fields__) for kind in GROUPS.values()) >= 55
+
+
+def test_a_group_of_features_is_found_when_it_is_asked_for_and_once() -> None:
+    found = seen(remember(payment()), payment(minute=1))
+
+    assert found.counts is found.counts
+    assert {"novelty", "month", "comparisons"}.isdisjoint(vars(found))
 
 
 def test_habit_is_unknown_to_rules_until_it_is_known() -> None:
@@ -98,8 +106,8 @@ def test_amounts_that_were_never_compared_are_no_habit() -> None:
     card = remember(*(payment(minute=1500 * number, currency="USD") for number in range(20)), payment(minute=1500 * 20, amount_minor=100))
     odd = payment(minute=1500 * 21, amount_minor=9999_00, device_id="new", country="US")
 
-    assert seen(card, odd).habit == 21
-    assert seen(card, odd).habit_amounts == 1
+    assert seen(card, odd).amounts.habit == 21
+    assert seen(card, odd).amounts.habit_amounts == 1
     assert [rule.name for rule in RULES if not isinstance(rule.function(odd, seen(card, odd), rule.limits()), str)] == []
 
 
@@ -107,27 +115,27 @@ def test_more_attempts_than_are_kept_exactly_are_never_undercounted() -> None:
     card = remember(*(payment(seconds=20 * number, transaction_id=f"t{number}", merchant_id=f"m{number}") for number in range(1000)))
     found = seen(card, payment(seconds=20_000))
 
-    assert found.saturated
-    assert found.attempts_24h == 1000
-    assert found.money_24h == 1000 * 25_00
-    assert MOST_EXACT < (found.small_24h or 0) + MOST_EXACT <= 1000
-    assert 179 <= (found.attempts_1h or 0) <= 195
+    assert found.counts.saturated
+    assert found.counts.attempts_24h == 1000
+    assert found.money.money_24h == 1000 * 25_00
+    assert MOST_EXACT < (found.counts.small_24h or 0) + MOST_EXACT <= 1000
+    assert 179 <= (found.counts.attempts_1h or 0) <= 195
 
 
 def test_money_in_a_window_is_unknown_where_a_rate_was_missing() -> None:
     card = remember(payment(currency="XAF"), payment(minute=30))
 
-    assert seen(card, payment(minute=31)).money_1h is None
-    assert seen(card, payment(minute=31)).money_10m == 25_00
-    assert seen(card, payment(minute=60 * 24 * 3)).money_24h == 0
-    assert seen(card, payment(minute=60 * 24 * 3)).money_7d is None
-    assert seen(card, payment(minute=60 * 24 * 40)).money_30d == 0
+    assert seen(card, payment(minute=31)).money.money_1h is None
+    assert seen(card, payment(minute=31)).money.money_10m == 25_00
+    assert seen(card, payment(minute=60 * 24 * 3)).money.money_24h == 0
+    assert seen(card, payment(minute=60 * 24 * 3)).month.money_7d is None
+    assert seen(card, payment(minute=60 * 24 * 40)).month.money_30d == 0
 
 
 def test_a_large_amount_is_remembered_never_too_small() -> None:
     amount = (1 << 24) * 3 + 1
     card = remember(payment(amount_minor=amount))
-    money = seen(card, payment(minute=1)).money_1h
+    money = seen(card, payment(minute=1)).money.money_1h
 
     assert money is not None
     assert amount <= money <= amount * 1.0000003
@@ -137,16 +145,16 @@ def test_amounts_of_other_currencies_are_compared_in_the_base_currency() -> None
     card = remember(*(payment(minute=1500 * number) for number in range(6)))
     yen = cased(payment(minute=9000, amount_minor=8000, currency="JPY"), rates=RATES)
 
-    assert describe(card, yen).amount == 50_00
-    assert describe(card, yen).amount_ratio == pytest.approx(2)
+    assert Features(card, yen).amounts.amount == 50_00
+    assert Features(card, yen).amounts.amount_ratio == pytest.approx(2)
 
 
 def test_home_is_the_middle_of_trusted_places() -> None:
     home = [payment(minute=1500 * number) for number in range(9)]
     card = remember(*home, payment(minute=1500 * 9, latitude=45.764, longitude=4.836))
 
-    assert seen(card, payment(minute=1500 * 10)).km_from_home == pytest.approx(39, abs=2)
-    assert seen(card, payment(minute=1500 * 10, channel=Channel.ONLINE)).km_from_home is None
+    assert seen(card, payment(minute=1500 * 10)).home.km_from_home == pytest.approx(39, abs=2)
+    assert seen(card, payment(minute=1500 * 10, channel=Channel.ONLINE)).home.km_from_home is None
 
 
 def test_names_become_numbers_that_never_change_and_zero_is_unknown() -> None:
@@ -163,9 +171,9 @@ def test_shares_stay_what_they_are_when_a_tally_is_full() -> None:
         card = msgspec.structs.replace(card, habit=habit.learn(card.habit, cased(txn), txn.at))
 
     assert card.habit.payments == 70_000
-    assert seen(card, noon).hour_share == pytest.approx(0.75, abs=0.001)
-    assert seen(card, noon).kind_share == pytest.approx(1, abs=0.001)
-    assert seen(card, noon).merchant_share == pytest.approx(65_535 / 70_000)
+    assert seen(card, noon).hours.hour_share == pytest.approx(0.75, abs=0.001)
+    assert seen(card, noon).shares.kind_share == pytest.approx(1, abs=0.001)
+    assert seen(card, noon).parties.merchant_share == pytest.approx(65_535 / 70_000)
     assert len(encode_card(card)) < 1024
 
 
@@ -176,9 +184,9 @@ def test_a_card_of_the_first_layout_keeps_what_it_knew() -> None:
 
     assert card.layout == LAYOUT
     assert card.seen == (2, -1, -1)
-    assert (found.attempts_1h, found.attempts_30d, found.habit, found.new_merchant) == (3, 3, 3, False)
-    assert found.km == pytest.approx(0, abs=0.01)
-    assert found.money_1h is None  # it did not remember any
+    assert (found.counts.attempts_1h, found.month.attempts_30d, found.amounts.habit, found.parties.new_merchant) == (3, 3, 3, False)
+    assert found.travel.km == pytest.approx(0, abs=0.01)
+    assert found.money.money_1h is None  # it did not remember any
     assert decode_card(encode_card(card)) == card
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from aegis_app.core.card import BLANK, Card, learn, recall
 from aegis_app.core.decision import Receipt, decide
-from aegis_app.core.features import describe
+from aegis_app.core.features import Features
 from aegis_app.core.intake import Reason, Refused
 from aegis_app.core.payment import Outcome, Transaction, encode_transaction
 from aegis_app.core.policy import parse_policy
@@ -30,7 +30,7 @@ def test_every_payment_is_decided_by_the_fold_of_those_before_it(week: list[Tran
     expected = []
     for offset, txn in enumerate(week):
         card = recall(cards[txn.card_id], txn.at, txn.at, TERMS.ttl)
-        ruling = decide(cased(txn), describe(card, cased(txn)), TERMS, Receipt(txn.at, txn.timestamp))
+        ruling = decide(cased(txn), Features(card, cased(txn)), TERMS, Receipt(txn.at, txn.timestamp))
         cards[txn.card_id] = learn(card, cased(txn), ruling.settled(), 0, offset)
         expected.append((txn, ruling))
 

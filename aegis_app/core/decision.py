@@ -173,7 +173,7 @@ def decide(case: Case, seen: Features, terms: Terms, receipt: Receipt) -> Ruling
         degraded=bool(findings.failures),
         stale=receipt.stale,
         redriven=receipt.redriven,
-        features=msgspec.to_builtins(seen) if show else None,
+        features=seen.named() if show else None,
     )
 
 

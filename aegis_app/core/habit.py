@@ -173,34 +173,28 @@ def _tally(tallies: bytes, case: Case) -> bytes:
     return bytes(counted)
 
 
-class Shares(Struct, frozen=True, gc=False):
-    """Of the card's payments; all `None` while there are none."""
-
-    hour: float | None = None
-    """In the hour of a payment, the one before and the one after."""
-    weekday: float | None = None
-    kind: float | None = None
-    online: float | None = None
-    """Online or by phone."""
-
-
-_NO_SHARES: Final = Shares()
-
-
-def shares(habit: Habit, case: Case) -> Shares:
-    """How usual the hour, the weekday and the kind of a payment are for the card, and how often it pays from afar."""
-    tallies = habit.tallies
-    if not tallies:
-        return _NO_SHARES
-    hour = case.at // HOUR_MS % 24
-    total = _tallied(tallies, _ALL)
+def hour_share(habit: Habit, at: Millis) -> float | None:
+    """Share of the card's payments in the hour of `at`, the one before and the one after; `None` while there are none."""
+    if not (tallies := habit.tallies):
+        return None
+    hour = at // HOUR_MS % 24
     around = _tallied(tallies, (hour or 24) - 1) + _tallied(tallies, hour) + _tallied(tallies, (hour + 1) % 24)
-    return Shares(
-        around / total,
-        _tallied(tallies, _WEEKDAYS + weekday(case.at)) / total,
-        _tallied(tallies, _KINDS + kind_code(case.txn.kind) - 1) / total,
-        (_tallied(tallies, _ONLINE) + _tallied(tallies, _PHONE)) / total,
-    )
+    return around / _tallied(tallies, _ALL)
+
+
+def weekday_share(habit: Habit, at: Millis) -> float | None:
+    return _tallied(habit.tallies, _WEEKDAYS + weekday(at)) / _tallied(habit.tallies, _ALL) if habit.tallies else None
+
+
+def kind_share(habit: Habit, kind: Kind) -> float | None:
+    return _tallied(habit.tallies, _KINDS + kind_code(kind) - 1) / _tallied(habit.tallies, _ALL) if habit.tallies else None
+
+
+def online_share(habit: Habit) -> float | None:
+    """Share of the card's payments online or by phone."""
+    if not (tallies := habit.tallies):
+        return None
+    return (_tallied(tallies, _ONLINE) + _tallied(tallies, _PHONE)) / _tallied(tallies, _ALL)
 
 
 def _tallied(tallies: bytes, place: int) -> int:

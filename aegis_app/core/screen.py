@@ -7,7 +7,7 @@ from msgspec import Struct
 from aegis_app.core.card import BLANK, Card, Settled, content_hash, learn, recall, settled, skip
 from aegis_app.core.case import Case, case
 from aegis_app.core.decision import Receipt, Ruling, decide, repeat
-from aegis_app.core.features import Features, describe
+from aegis_app.core.features import Features
 from aegis_app.core.intake import Past
 from aegis_app.core.payment import Millis, Transaction
 from aegis_app.core.terms import Terms
@@ -38,7 +38,7 @@ def screen(card: Card | None, txn: Transaction, terms: Terms, receipt: Receipt, 
     if known is not None:
         before, content = known
         return Screened(repeat(before, terms, receipt), skip(card, TRANSACTIONS, offset), None, content != content_hash(txn))
-    seen = describe(card, payment)
+    seen = Features(card, payment)
     ruling = decide(payment, seen, terms, receipt)
     return Screened(ruling, learn(card, payment, ruling.settled(), TRANSACTIONS, offset), seen)
 

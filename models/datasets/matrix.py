@@ -4,16 +4,13 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from types import UnionType
-from typing import Any, Final, get_args
+from typing import Any, get_args
 
-import msgspec
-
-from aegis_app.core.features import Features
+from aegis_app.core.features import CATALOGUE, Features
 from aegis_app.core.payment import Outcome, Transaction
 from models.datasets.parquet import CHUNK, pyarrow
 
 Row = tuple[Transaction, Outcome, Features]
-_NAMES: Final = Features.__struct_fields__
 
 
 def write_matrix(path: Path, rows: Iterable[Row]) -> int:
@@ -25,7 +22,7 @@ def write_matrix(path: Path, rows: Iterable[Row]) -> int:
             ("card_id", arrow.string()),
             ("timestamp", arrow.timestamp("ms", tz="UTC")),
             ("verdict", arrow.string()),
-            *((field.name, _arrow_type(arrow, field.type)) for field in msgspec.structs.fields(Features)),
+            *((name, _arrow_type(arrow, kind)) for name, kind in CATALOGUE.items()),
             ("attributes", arrow.map_(arrow.string(), arrow.float64())),
         ]
     )
@@ -38,7 +35,7 @@ def write_matrix(path: Path, rows: Iterable[Row]) -> int:
                 [txn.card_id for txn in payments],
                 [txn.timestamp for txn in payments],
                 [verdict.value for _, verdict, _ in chunk],
-                *zip(*(msgspec.structs.astuple(seen) for _, _, seen in chunk), strict=True),
+                *zip(*(seen.row() for _, _, seen in chunk), strict=True),
                 [list(txn.attributes.items()) for txn in payments],
             ]
             arrays = [arrow.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]

@@ -55,96 +55,117 @@ class LocalThenTransfer(Limits, frozen=True):
     times: Times = 8.0
 
 
+# Each asks first what most payments are cleared by, and what is at hand.
+
+
 def amount_spike(txn: Transaction, seen: Features, limit: AmountSpike) -> Check:
     """Amount far above what this card usually spends."""
-    if seen.habit_amounts < LEAST_HABIT or seen.amount_ratio is None:
+    amounts = seen.amounts
+    if amounts.habit_amounts < LEAST_HABIT or amounts.amount_ratio is None:
         return UNKNOWN
-    if seen.amount_ratio <= limit.times:
+    if amounts.amount_ratio <= limit.times:
         return CLEAR
-    if seen.amount_z is not None and seen.amount_z <= limit.deviations:
+    if amounts.amount_z is not None and amounts.amount_z <= limit.deviations:
         return CLEAR
     return Hit(_against_habit(txn, seen))
 
 
 def far_above_largest(txn: Transaction, seen: Features, limit: FarAboveLargest) -> Check:
     """Amount far above the largest that this card ever paid."""
-    if seen.habit_amounts < LEAST_HABIT or seen.amount is None or seen.amount_to_largest is None:
+    amounts = seen.amounts
+    if amounts.habit_amounts < LEAST_HABIT or amounts.amount is None:
         return UNKNOWN
-    if seen.amount < limit.least_minor or seen.amount_to_largest <= limit.times:
+    if amounts.amount < limit.least_minor:
         return CLEAR
-    return Hit(f"{money(txn.amount_minor, txn.currency)}, {seen.amount_to_largest:.3g} times the largest before")
+    times = seen.comparisons.amount_to_largest
+    if times is None:
+        return UNKNOWN
+    if times <= limit.times:
+        return CLEAR
+    return Hit(f"{money(txn.amount_minor, txn.currency)}, {times:.3g} times the largest before")
 
 
 def new_country_high_amount(txn: Transaction, seen: Features, limit: NewCountryHighAmount) -> Check:
     """High amount, with the card present, in a country where it was never used."""
-    if seen.habit_amounts < LEAST_HABIT or seen.new_country is None or seen.amount_ratio is None:
+    amounts = seen.amounts
+    if amounts.habit_amounts < LEAST_HABIT or amounts.amount_ratio is None:
         return UNKNOWN
     # From afar, a foreign shop is nothing strange: most hits on those were genuine.
-    if not (seen.new_country and txn.is_card_present) or seen.amount_ratio <= limit.times:
+    if amounts.amount_ratio <= limit.times or not txn.is_card_present:
         return CLEAR
-    return Hit(f"first payment in {txn.country}: {_against_habit(txn, seen)}")
+    if seen.novelty.new_country is None:
+        return UNKNOWN
+    return Hit(f"first payment in {txn.country}: {_against_habit(txn, seen)}") if seen.novelty.new_country else CLEAR
 
 
 def strange_merchant(txn: Transaction, seen: Features, limit: StrangeMerchant) -> Check:
     """High amount at a merchant never used before, at an hour when the card is hardly ever used."""
-    if seen.habit < limit.habit or seen.new_merchant is None or seen.hour_share is None or seen.amount_ratio is None:
+    amounts = seen.amounts
+    if amounts.habit < limit.habit or amounts.amount_ratio is None:
         return UNKNOWN
-    if not seen.new_merchant or seen.hour_share >= limit.share or seen.amount_ratio <= limit.times:
+    if amounts.amount_ratio <= limit.times:
+        return CLEAR
+    is_new, share = seen.parties.new_merchant, seen.hours.hour_share
+    if is_new is None or share is None:
+        return UNKNOWN
+    if not is_new or share >= limit.share:
         return CLEAR
     return Hit(
-        f"a merchant never used before, at {txn.timestamp:%H:%M}, near which {seen.hour_share:.1%} of the card's payments lie: "
+        f"a merchant never used before, at {txn.timestamp:%H:%M}, near which {share:.1%} of the card's payments lie: "
         f"{_against_habit(txn, seen)}"
     )
 
 
 def new_device_high_amount(txn: Transaction, seen: Features, limit: NewDeviceHighAmount) -> Check:
     """High amount from a device that this card was never used with."""
-    if seen.habit_amounts < LEAST_HABIT or seen.new_device is None or seen.amount_ratio is None:
+    amounts = seen.amounts
+    if amounts.habit_amounts < LEAST_HABIT or amounts.amount_ratio is None:
         return UNKNOWN
-    if not seen.new_device or seen.amount_ratio <= limit.times:
+    if amounts.amount_ratio <= limit.times:
         return CLEAR
-    return Hit(f"a device never used before: {_against_habit(txn, seen)}")
+    if seen.parties.new_device is None:
+        return UNKNOWN
+    return Hit(f"a device never used before: {_against_habit(txn, seen)}") if seen.parties.new_device else CLEAR
 
 
 def recurring_changed(txn: Transaction, seen: Features, limit: RecurringChanged) -> Check:
     """Recurring payment with another amount than the last time."""
     if txn.channel is not RECURRING:
         return CLEAR
-    if seen.recurring_ratio is None:
+    ratio = seen.comparisons.recurring_ratio
+    if ratio is None:
         return UNKNOWN
-    if 1 / limit.times <= seen.recurring_ratio <= limit.times:
+    if 1 / limit.times <= ratio <= limit.times:
         return CLEAR
-    return Hit(f"{money(txn.amount_minor, txn.currency)}, {seen.recurring_ratio:.3g} times the last one to this merchant")
+    return Hit(f"{money(txn.amount_minor, txn.currency)}, {ratio:.3g} times the last one to this merchant")
 
 
 def account_drained(txn: Transaction, seen: Features, limit: AccountDrained) -> Check:
     """Transfer or cash-out of nearly everything on the account."""
     if txn.kind is not TRANSFER and txn.kind is not CASH_OUT:
         return CLEAR
-    if seen.balance_share is None or seen.amount is None:
+    amount, share = seen.amounts.amount, seen.comparisons.balance_share
+    if amount is None or share is None:
         return UNKNOWN
-    if seen.amount < limit.least_minor or seen.balance_share < limit.share:
+    if amount < limit.least_minor or share < limit.share:
         return CLEAR
-    return Hit(f"{money(txn.amount_minor, txn.currency)}, {seen.balance_share:.0%} of the balance")
+    return Hit(f"{money(txn.amount_minor, txn.currency)}, {share:.0%} of the balance")
 
 
 def local_then_transfer(txn: Transaction, seen: Features, limit: LocalThenTransfer) -> Check:
     """High transfer to a payee never paid before, soon after the card itself was used."""
     if txn.kind is not TRANSFER:
         return CLEAR
-    if seen.habit_amounts < LEAST_HABIT or seen.new_payee is None or seen.amount_ratio is None:
+    amounts, is_new, since = seen.amounts, seen.parties.new_payee, seen.rhythm.seconds_since_present
+    if amounts.habit_amounts < LEAST_HABIT or is_new is None or amounts.amount_ratio is None:
         return UNKNOWN
-    if not seen.new_payee or seen.amount_ratio <= limit.times:
+    if not is_new or amounts.amount_ratio <= limit.times or since is None or since > limit.minutes * 60:
         return CLEAR
-    if seen.seconds_since_present is None or seen.seconds_since_present > limit.minutes * 60:
-        return CLEAR
-    return Hit(
-        f"a payee never paid before, {seen.seconds_since_present / 60:.0f} minutes after a payment with the card itself: "
-        f"{_against_habit(txn, seen)}"
-    )
+    return Hit(f"a payee never paid before, {since / 60:.0f} minutes after a payment with the card itself: {_against_habit(txn, seen)}")
 
 
 def _against_habit(txn: Transaction, seen: Features) -> str:
     """The amount and the card's usual one, both in the payment's currency. Only where their ratio is known and above 0."""
-    assert seen.amount_ratio
-    return f"{money(txn.amount_minor, txn.currency)}; this card's usual is {money(txn.amount_minor / seen.amount_ratio, txn.currency)}"
+    ratio = seen.amounts.amount_ratio
+    assert ratio
+    return f"{money(txn.amount_minor, txn.currency)}; this card's usual is {money(txn.amount_minor / ratio, txn.currency)}"

@@ -24,9 +24,10 @@ class ManyRefused(Limits, frozen=True):
 
 def card_testing(txn: Transaction, seen: Features, limit: CardTesting) -> Check:
     """Several verifications or tiny amounts within an hour."""
-    if seen.small_1h is None:
+    before = seen.counts.small_1h
+    if before is None:
         return UNKNOWN
-    tests = seen.small_1h + is_small(txn)
+    tests = before + is_small(txn)
     if tests <= limit.most:
         return CLEAR
     return Hit(f"{tests} verifications or tiny amounts within an hour")
@@ -34,19 +35,22 @@ def card_testing(txn: Transaction, seen: Features, limit: CardTesting) -> Check:
 
 def tested_then_large(txn: Transaction, seen: Features, limit: TestedThenLarge) -> Check:
     """A large amount soon after several verifications or tiny amounts."""
-    if seen.small_1h is None:
+    tests = seen.counts.small_1h
+    if tests is None:
         return UNKNOWN
-    if seen.small_1h < limit.least or is_small(txn):
+    if tests < limit.least or is_small(txn):
         return CLEAR
-    if seen.amount_to_smallest_1h is None or seen.amount_to_smallest_1h <= limit.times:
+    times = seen.comparisons.amount_to_smallest_1h
+    if times is None or times <= limit.times:
         return CLEAR
-    return Hit(f"{money(txn.amount_minor, txn.currency)} after {seen.small_1h} verifications or tiny amounts within an hour")
+    return Hit(f"{money(txn.amount_minor, txn.currency)} after {tests} verifications or tiny amounts within an hour")
 
 
 def many_refused(txn: Transaction, seen: Features, limit: ManyRefused) -> Check:
     """Many attempts within 24 hours that policy would block."""
-    if seen.refused_24h is None:
+    refused = seen.counts.refused_24h
+    if refused is None:
         return UNKNOWN
-    if seen.refused_24h < limit.most:
+    if refused < limit.most:
         return CLEAR
-    return Hit(f"{seen.refused_24h} attempts in the 24 hours before were to be blocked")
+    return Hit(f"{refused} attempts in the 24 hours before were to be blocked")

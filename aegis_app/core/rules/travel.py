@@ -24,19 +24,21 @@ class CashFarFromHome(Limits, frozen=True):
 
 def impossible_travel(txn: Transaction, seen: Features, limit: ImpossibleTravel) -> Check:
     """Card present too far from its last place to have travelled there."""
-    if seen.km is None or seen.kmh is None:
+    km, kmh = seen.travel.km, seen.travel.kmh
+    if km is None or kmh is None:
         return UNKNOWN
-    if seen.km <= limit.km or seen.kmh <= limit.kmh:
+    if km <= limit.km or kmh <= limit.kmh:
         return CLEAR
-    return Hit(f"{seen.km:,.0f} km from the last payment, which takes {seen.kmh:,.0f} km/h")
+    return Hit(f"{km:,.0f} km from the last payment, which takes {kmh:,.0f} km/h")
 
 
 def cash_far_from_home(txn: Transaction, seen: Features, limit: CashFarFromHome) -> Check:
     """High amount of cash far from home, in a country where the card was never used."""
     if txn.channel is not ATM and txn.kind is not CASH_OUT:
         return CLEAR
-    if seen.habit_amounts < LEAST_HABIT or seen.km_from_home is None or seen.new_country is None or seen.amount_ratio is None:
+    amounts, km, is_new = seen.amounts, seen.home.km_from_home, seen.novelty.new_country
+    if amounts.habit_amounts < LEAST_HABIT or amounts.amount_ratio is None or km is None or is_new is None:
         return UNKNOWN
-    if seen.km_from_home <= limit.km or not seen.new_country or seen.amount_ratio <= limit.times:
+    if km <= limit.km or not is_new or amounts.amount_ratio <= limit.times:
         return CLEAR
-    return Hit(f"{money(txn.amount_minor, txn.currency)} in cash, {seen.km_from_home:,.0f} km from home, first payment in {txn.country}")
+    return Hit(f"{money(txn.amount_minor, txn.currency)} in cash, {km:,.0f} km from home, first payment in {txn.country}")

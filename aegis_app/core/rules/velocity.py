@@ -33,42 +33,39 @@ class ManyMerchants(Limits, frozen=True):
 
 def velocity_1m(txn: Transaction, seen: Features, limit: Velocity1m) -> Check:
     """Many payments within a minute."""
-    if seen.attempts_1m is None:
-        return UNKNOWN
-    return CLEAR if seen.attempts_1m < limit.most else _hit(seen.attempts_1m + 1, seen, "a minute")
+    return _check(seen.counts.attempts_1m, limit.most, seen, "a minute")
 
 
 def velocity_10m(txn: Transaction, seen: Features, limit: Velocity10m) -> Check:
     """Many payments within 10 minutes."""
-    if seen.attempts_10m is None:
-        return UNKNOWN
-    return CLEAR if seen.attempts_10m < limit.most else _hit(seen.attempts_10m + 1, seen, "10 minutes")
+    return _check(seen.counts.attempts_10m, limit.most, seen, "10 minutes")
 
 
 def velocity_1h(txn: Transaction, seen: Features, limit: Velocity1h) -> Check:
     """Many payments within an hour."""
-    if seen.attempts_1h is None:
-        return UNKNOWN
-    return CLEAR if seen.attempts_1h < limit.most else _hit(seen.attempts_1h + 1, seen, "an hour")
+    return _check(seen.counts.attempts_1h, limit.most, seen, "an hour")
 
 
 def velocity_24h(txn: Transaction, seen: Features, limit: Velocity24h) -> Check:
     """Many payments within 24 hours."""
-    if seen.attempts_24h is None:
-        return UNKNOWN
-    return CLEAR if seen.attempts_24h < limit.most else _hit(seen.attempts_24h + 1, seen, "24 hours")
+    return _check(seen.counts.attempts_24h, limit.most, seen, "24 hours")
 
 
 def many_merchants(txn: Transaction, seen: Features, limit: ManyMerchants) -> Check:
     """Payments at many merchants within 10 minutes."""
-    if seen.merchants_10m is None:
+    merchants = seen.counts.merchants_10m
+    if merchants is None:
         return UNKNOWN
-    if seen.merchants_10m <= limit.most:
+    if merchants <= limit.most:
         return CLEAR
-    return Hit(f"payments at {seen.merchants_10m} merchants in the 10 minutes before")
+    return Hit(f"payments at {merchants} merchants in the 10 minutes before")
 
 
-def _hit(payments: int, seen: Features, window: str) -> Hit:
-    usual = "its first day" if seen.per_active_day is None else f"this card's usual is {seen.per_active_day:.3g} a day"
-    least = "at least " if seen.saturated else ""
-    return Hit(f"{least}{payments} payments in {window}; {usual}")
+def _check(attempts: int | None, most: int, seen: Features, window: str) -> Check:
+    if attempts is None:
+        return UNKNOWN
+    if attempts < most:
+        return CLEAR
+    usual = "its first day" if seen.month.per_active_day is None else f"this card's usual is {seen.month.per_active_day:.3g} a day"
+    least = "at least " if seen.counts.saturated else ""
+    return Hit(f"{least}{attempts + 1} payments in {window}; {usual}")

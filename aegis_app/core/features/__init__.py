@@ -1,0 +1,99 @@
+"""A payment described by what was known before it: the catalogue of features, and how each is found."""
+
+from itertools import chain
+from operator import attrgetter
+from typing import Any, Final
+
+from msgspec.structs import astuple, fields
+
+from aegis_app.core.card import Card
+from aegis_app.core.case import Case
+from aegis_app.core.features import amounts, places, usual, windows
+from aegis_app.core.features.amounts import Amounts, Comparisons
+from aegis_app.core.features.catalogue import once
+from aegis_app.core.features.places import Home, Travel
+from aegis_app.core.features.usual import Codes, Hours, Novelty, Parties, Rhythm, Shares
+from aegis_app.core.features.windows import Counts, Money, Month, Span
+
+
+class Features:
+    """What is known about a payment, all from the past alone, a group at a time and only when it is asked for.
+
+    Most payments are cleared by a few groups. Counts and money of windows leave the present payment out; refunds and reversals are no
+    attempts.
+    """
+
+    def __init__(self, card: Card, case: Case) -> None:
+        self._card = card
+        """Before the payment."""
+        self._case = case
+
+    @once
+    def _span(self) -> Span:
+        return windows.span(self._card.attempts, self._card.clock, self._case.at)
+
+    @once
+    def counts(self) -> Counts:
+        return windows.counts(self._card.attempts, self._span)
+
+    @once
+    def money(self) -> Money:
+        return windows.money(self._card.attempts, self._span)
+
+    @once
+    def month(self) -> Month:
+        return windows.month(self._card.attempts, self._span, self._card.days)
+
+    @once
+    def rhythm(self) -> Rhythm:
+        return usual.rhythm(self._card, self._case, self._span)
+
+    @once
+    def amounts(self) -> Amounts:
+        return amounts.amounts(self._card.habit, self._case)
+
+    @once
+    def comparisons(self) -> Comparisons:
+        return amounts.comparisons(self._card.habit, self._case, self.money.smallest_1h)
+
+    @once
+    def travel(self) -> Travel:
+        return places.travel(self._card.habit, self._case)
+
+    @once
+    def home(self) -> Home:
+        return places.home(self._card.habit, self._case)
+
+    @once
+    def hours(self) -> Hours:
+        return usual.hours(self._card.habit, self._case)
+
+    @once
+    def shares(self) -> Shares:
+        return usual.shares(self._card.habit, self._case)
+
+    @once
+    def parties(self) -> Parties:
+        return usual.parties(self._card.habit, self._case.txn)
+
+    @once
+    def novelty(self) -> Novelty:
+        return usual.novelty(self._card.habit, self._case.txn)
+
+    @once
+    def codes(self) -> Codes:
+        return usual.codes(self._case.txn)
+
+    def row(self) -> tuple[Any, ...]:
+        """Every feature, in the order of `CATALOGUE`."""
+        return tuple(chain.from_iterable(map(astuple, _all_groups(self))))
+
+    def named(self) -> dict[str, Any]:
+        """Every feature by its name."""
+        return dict(zip(CATALOGUE, self.row(), strict=True))
+
+
+GROUPS: Final = {name: each.kind for name, each in vars(Features).items() if isinstance(each, once) and not name.startswith("_")}
+_all_groups: Final = attrgetter(*GROUPS)
+CATALOGUE: Final = {field.name: field.type for kind in GROUPS.values() for field in fields(kind)}
+"""Every feature by its name: its type, annotated with unit, meaning, and when it is null."""
