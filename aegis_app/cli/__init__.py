@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from aegis_app.cli import backtest, cards, datasets, dead_letters, lists, local, offline, policies, sending, simulating, topics
+from aegis_app.cli import backtest, cards, datasets, dead_letters, evaluate, lists, local, offline, policies, sending, simulating, topics
 from aegis_app.cli.errors import Failure, explain
 from aegis_app.version import VERSION
 
@@ -52,5 +52,6 @@ for command in (
     offline.features,
     datasets.datasets,
     backtest.backtest,
+    evaluate.evaluate,
 ):
     main.add_command(command)
