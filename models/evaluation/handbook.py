@@ -59,7 +59,7 @@ def describe(examples: Iterable[Example], terms: Terms, weeks: Sequence[Week]) -
     rows, parts = _rows(examples, terms, weeks), []
     while chunk := list(islice(rows, CHUNK)):
         *columns, features = zip(*chunk, strict=True)
-        parts.append((*(np.array(column) for column in columns), np.array(features, np.float32)))
+        parts.append((*(np.array(column) for column in columns), np.array(features, np.float32)))  # what is None becomes nan
     if not parts:
         raise EvaluationError("the file has no payment in these weeks")
     transaction_id, day, card, is_fraud, amount, rules, described = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -88,7 +88,7 @@ def _rows(examples: Iterable[Example], terms: Terms, weeks: Sequence[Week]) -> I
             example.is_fraud,
             amount,
             FAILED if score is None else score,
-            [np.nan if value is None else value for value in screened.seen.row()],
+            screened.seen.row(),
         )
     for _ in ordered:
         pass  # none of the weeks may be among them
