@@ -6,6 +6,7 @@ import click
 
 from aegis_app.cli import options
 from aegis_app.cli.errors import Failure
+from aegis_app.progress import counted
 
 
 @click.command()
@@ -35,7 +36,7 @@ def datasets(source: Path | None, layout: str | None, as_json: bool) -> None:
         return
     survey = Survey()
     with options.counting("reading") as count:
-        held = content(options.counted(read_payments(source, format=layout, currency=settings.base_currency, survey=survey), count))
+        held = content(counted(read_payments(source, format=layout, currency=settings.base_currency, survey=survey), count))
     if held.first is None or held.last is None:
         raise Failure(f"{source} holds no payment")
     dropped = {name: {"number": each.number, "first": each.place, "reason": each.reason} for name, each in survey.dropped.items()}

@@ -8,6 +8,7 @@ import click
 
 from aegis_app.cli import options
 from aegis_app.cli.errors import Failure
+from aegis_app.progress import counted
 
 _day = click.DateTime(["%Y-%m-%d"])
 
@@ -65,7 +66,7 @@ def handbook(
     windows = list(consecutive(first, train_days, last, weeks))
     with options.counting("describing") as count:
         examples = read_payments(source, format="handbook", currency=settings.base_currency)
-        described = describe(options.counted(examples, count), local_terms(settings), windows)
+        described = describe(counted(examples, count), local_terms(settings), windows)
     with options.counting("training", len(windows)) as count:
         judged = []
         for window in windows:

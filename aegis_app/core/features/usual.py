@@ -115,7 +115,7 @@ def parties(known: Habit, txn: Transaction) -> Parties:
         new_device,
         device,
         None if payee is None else payee == 0,
-        payee / payments if payee is not None and payments else None,
+        payee / max(payee, payments) if payee is not None and payments else None,
     )
 
 
@@ -140,7 +140,7 @@ def _share(column: bytes, name: str | None, payments: int) -> tuple[float | None
     if name is None or not column:
         return _UNKNOWN
     found = uses(column, fingerprint(name))
-    return (found / payments, False) if found else _NEW
+    return (found / max(found, payments), False) if found else _NEW  # categories are not taken out with a confirmed fraud, payments are
 
 
 _UNKNOWN: Final = None, None
