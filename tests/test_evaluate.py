@@ -10,7 +10,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from aegis_app.cli import main
+from aegis_app.core.features import CATALOGUE
+from aegis_app.core.policy import parse_policy
+from aegis_app.core.terms import Terms
+from models.datasets import Example
 from models.datasets.parquet import pyarrow
+from models.evaluation import Week
+from models.evaluation.handbook import describe, frauds
+from tests.make import payment
 
 pa, pq = pyarrow()
 BEGIN = datetime(2018, 4, 1, tzinfo=UTC)
@@ -122,3 +129,16 @@ def test_weeks_that_the_file_does_not_reach_are_refused(tmp_path: Path) -> None:
     assert "no payment in these weeks" in evaluated(data, begin=BEGIN + timedelta(days=100)).output
     assert "to train on" in evaluated(data, begin=BEGIN - timedelta(days=10)).output
     assert "no payment to judge" in evaluated(data, begin=BEGIN + timedelta(days=16)).output
+
+
+def test_a_fraud_is_known_to_its_card_only_when_its_label_has_come() -> None:
+    def example(day: float, *, is_fraud: bool) -> Example:
+        return Example(payment(transaction_id=f"t{day}", card_id="c", timestamp=BEGIN + timedelta(days=day)), is_fraud)
+
+    examples = [example(0, is_fraud=True), *(example(day, is_fraud=False) for day in (6.99, 7.01))]
+    today = BEGIN.toordinal() - datetime(1970, 1, 1, tzinfo=UTC).toordinal()
+    terms = Terms(parse_policy(""))
+
+    described = describe(examples, frauds(examples, 7), terms, [Week(today, 1, today + 8)])
+
+    assert described.features[:, list(CATALOGUE).index("card_frauds")].tolist() == [0, 0, 1]

@@ -1,6 +1,7 @@
 """`aegis evaluate`: how good the layers are, on weeks that they have not seen."""
 
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,6 +47,8 @@ def handbook(
 ) -> None:
     """Follow the protocol of the Fraud-Detection-Handbook: train, wait until frauds are known, test on a week without cards known by then.
 
+    The days between training and test are the delay with which each fraud becomes known, to cards and merchants too.
+
     With --weeks more weeks follow, and training moves along. Figures are of each layer there is, with 95 % intervals from draws of the
     cards; docs/evaluation.md says what they mean. Some 3 minutes for the handbook's 1.4 million payments.
 
@@ -59,14 +62,16 @@ def handbook(
     from aegis_app.policies import local_terms
     from models.datasets import read_payments
     from models.evaluation import consecutive, resample
-    from models.evaluation.handbook import describe, judge, write_scores
+    from models.evaluation.handbook import describe, frauds, judge, write_scores
     from models.evaluation.report import as_json, lines
 
     first, last = (day.replace(tzinfo=UTC).toordinal() - datetime(1970, 1, 1, tzinfo=UTC).toordinal() for day in (train_start, test_start))
     windows = list(consecutive(first, train_days, last, weeks))
+    read = partial(read_payments, source, format="handbook", currency=settings.base_currency)
+    with options.counting("reading labels") as count:
+        labels = list(frauds(counted(read(), count), windows[0].delay))
     with options.counting("describing") as count:
-        examples = read_payments(source, format="handbook", currency=settings.base_currency)
-        described = describe(counted(examples, count), local_terms(settings), windows)
+        described = describe(counted(read(), count), labels, local_terms(settings), windows)
     with options.counting("training", len(windows)) as count:
         judged = []
         for window in windows:

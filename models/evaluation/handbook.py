@@ -1,6 +1,7 @@
 """Layers on the handbook's payments, by its protocol: trained anew for each week, on what the same replay as live says of each payment."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from itertools import islice, takewhile, tee
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +10,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from aegis_app.core.label import Label, Source
 from aegis_app.core.payment import DAY_MS
 from aegis_app.core.replay import replay
 from aegis_app.core.terms import Terms
@@ -51,12 +53,32 @@ Layer = Callable[[Described, Places, Places], Floats]
 """Scores of the payments at the second places, learnt from those at the first."""
 
 
-def describe(examples: Iterable[Example], terms: Terms, weeks: Sequence[Week]) -> Described:
+def frauds(examples: Iterable[Example], delay: int) -> Iterator[Label]:
+    """A label of each fraud, known `delay` days after it. None says that a payment is genuine: nobody complains about those."""
+    for example in examples:
+        if example.is_fraud:
+            txn = example.transaction
+            yield Label(
+                transaction_id=txn.transaction_id,
+                card_id=txn.card_id,
+                merchant_id=txn.merchant_id,
+                timestamp=txn.timestamp,
+                is_fraud=True,
+                labelled_at=txn.timestamp + timedelta(days=delay),
+                source=Source.CHARGEBACK,
+                amount_minor=txn.amount_minor,
+                currency=txn.currency,
+                device_id=txn.device_id,
+                country=txn.country,
+            )
+
+
+def describe(examples: Iterable[Example], labels: Iterable[Label], terms: Terms, weeks: Sequence[Week]) -> Described:
     """Decide and learn all payments from the first of the file, and keep those from the first training to the last test.
 
-    They come in the order of time, and all have labels. Raises `EvaluationError`.
+    `labels` are learnt as they become known. Payments come in the order of time, and all have a verdict. Raises `EvaluationError`.
     """
-    rows, parts = _rows(examples, terms, weeks), []
+    rows, parts = _rows(examples, labels, terms, weeks), []
     while chunk := list(islice(rows, CHUNK)):
         *columns, features = zip(*chunk, strict=True)
         parts.append((*(np.array(column) for column in columns), np.array(features, np.float32)))  # what is None becomes nan
@@ -67,11 +89,11 @@ def describe(examples: Iterable[Example], terms: Terms, weeks: Sequence[Week]) -
     return Described(transaction_id, day, codes, is_fraud, amount.astype(float), rules.astype(float), described)
 
 
-def _rows(examples: Iterable[Example], terms: Terms, weeks: Sequence[Week]) -> Iterator[tuple[Any, ...]]:
+def _rows(examples: Iterable[Example], labels: Iterable[Label], terms: Terms, weeks: Sequence[Week]) -> Iterator[tuple[Any, ...]]:
     begin, end = min(week.train_start for week in weeks), max(week.test_end for week in weeks)
     ordered = _ordered(examples)
     known, copy = tee(takewhile(lambda example: example.transaction.at // DAY_MS < end, ordered))
-    for example, (txn, screened) in zip(known, replay((each.transaction for each in copy), terms), strict=True):
+    for example, (txn, screened) in zip(known, replay((each.transaction for each in copy), terms, labels), strict=True):
         day = txn.at // DAY_MS
         if day < begin or screened.seen is None:
             continue
