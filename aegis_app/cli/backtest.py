@@ -32,7 +32,9 @@ FRAUD = {"unknown": None, "genuine": False}
     "--unlabelled", type=click.Choice(list(FRAUD)), default="unknown", show_default=True, help="What a payment is that no label speaks of."
 )
 @click.option(
-    "--processes", type=click.IntRange(1, 256), help="How many share the work, a part of the cards each; a core each if not given."
+    "--processes",
+    type=click.IntRange(1, 256),
+    help="How many share the work, a part of the cards each; a core each if not given. One if a rule asks of other cards.",
 )
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Only learn from payments before this day (UTC): cards need a past.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="OUT", help="Write a page with pictures as well.")
