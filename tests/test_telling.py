@@ -9,7 +9,7 @@ import pytest
 
 from aegis_app.stream.memory import Codec
 from aegis_app.stream.outbox import Outgoing
-from aegis_app.stream.owner import Owner, Owners, Work
+from aegis_app.stream.owner import IN_HAND, Owner, Owners, Work
 from aegis_app.topics import home
 from tests.make import record
 from tests.numbers import numbers
@@ -98,6 +98,19 @@ def test_a_value_that_changed_often_is_summed_up_once_and_one_that_went_is_taken
 
     assert log[0] == ("events", "risk", 0, [b"kept", b"gone"])
     assert [name for name, *_ in log] == ["events", "changes", "changes", "database"]
+
+
+def test_no_more_is_taken_while_too_much_is_in_hand(log: list[Any]) -> None:
+    async def go() -> None:
+        one = owner(log)
+        work = Work(one, chunk(one, 7).records * (IN_HAND + 1))
+        putting = asyncio.create_task(one.put(work))
+        await asyncio.sleep(0.01)
+        assert not putting.done()
+        await one._settle([work])
+        await putting
+
+    asyncio.run(go())
 
 
 def test_changes_of_another_table_are_dropped(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ FRAUD = {"unknown": None, "genuine": False}
 
 @click.command()
 @options.source
+@options.layout
 @click.option(
     "--policy", "policies", type=options.existing, multiple=True, help="Policy file; a second one is compared. AEGIS_POLICY if none."
 )
@@ -31,13 +32,16 @@ FRAUD = {"unknown": None, "genuine": False}
     "--unlabelled", type=click.Choice(list(FRAUD)), default="unknown", show_default=True, help="What a payment is that no label speaks of."
 )
 @click.option(
-    "--processes", type=click.IntRange(1, 256), help="How many share the work, a part of the cards each; a core each if not given."
+    "--processes",
+    type=click.IntRange(1, 256),
+    help="How many share the work, a part of the cards each; a core each if not given. One if a rule asks of other cards.",
 )
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Only learn from payments before this day (UTC): cards need a past.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="OUT", help="Write a page with pictures as well.")
 @options.as_json
 def backtest(
     source: Path,
+    layout: str | None,
     policies: tuple[Path, ...],
     labels: Path | None,
     unlabelled: str,
@@ -48,9 +52,9 @@ def backtest(
 ) -> None:
     """Judge the payments of FILE by a policy, or by two, and say what it is worth: of each rule hits, precision, money and overlaps.
 
-    FILE is Aegis JSON lines, parquet, or - for JSON lines from stdin. Data sets such as the handbook's and Sparkov's say themselves
-    what is fraud; for others, --labels does. Labels judge the result, no decision sees them. Verdicts count, so it makes no difference
-    whether a policy observes or enforces. Lines that cannot be read are reported and passed over; the exit code is then 1.
+    FILE is Aegis JSON lines, a table that --format tells, or - for JSON lines from stdin. Data sets such as the handbook's and Sparkov's
+    say themselves what is fraud; for others, --labels does. Labels judge the result, no decision sees them. Verdicts count, so it makes
+    no difference whether a policy observes or enforces. Lines that cannot be read are reported and passed over; the exit code is then 1.
 
     Example: aegis backtest payments.jsonl --policy now.toml --policy next.toml --labels labels.jsonl --html report.html
     """
@@ -68,7 +72,8 @@ def backtest(
 
         check(html)
     begin = None if since is None else since.replace(tzinfo=UTC)
-    result, bad = judged(source, named, labels, token=settings.card_id_is_token, unlabelled=unlabelled, processes=processes, since=begin)
+    token = settings.card_id_is_token
+    result, bad = judged(source, named, labels, layout, token=token, unlabelled=unlabelled, processes=processes, since=begin)
     if html is not None:
         from aegis_app.backtest.page import write
 
@@ -87,6 +92,7 @@ def judged(
     source: Path,
     named: Sequence[tuple[str, "Terms"]],
     labels: Path | None,
+    layout: str | None = None,
     *,
     token: bool,
     unlabelled: str = "unknown",
@@ -101,11 +107,12 @@ def judged(
     truths, bad_labels = _truths(labels)
     with ExitStack() as files:
         file = files.enter_context(_spooled()) if source == options.DASH else source
-        job = Job(file, tuple(terms for _, terms in named), truths, FRAUD[unlabelled], token, since)
+        job = Job(file, tuple(terms for _, terms in named), truths, FRAUD[unlabelled], token, since, layout)
         tally = run(job, cores_for(file) if processes is None else processes, files.enter_context(options.counting("judging")))
     name = "stdin" if source == options.DASH else str(source)
     for number, reason in sorted(tally.refused):
         click.echo(f"{name}, line {number}: {reason}", err=True)
+    options.report(tally.survey, source)
     if not tally.cells:
         raise Failure(f"{name} holds no payment that can be judged")
     return report(name, tally, len(truths), [(each, terms.policy) for each, terms in named]), len(tally.refused) + bad_labels

@@ -212,9 +212,10 @@ class Risk:
         self._at = at
 
     @property
-    def clock(self) -> Millis:
-        """The time of the latest payment here; 0 for none."""
-        return 0 if self._snapshot is None else self._snapshot.clock
+    def clock(self) -> Millis | None:
+        """Time of the last payment here. `None` if there was none."""
+        known = self._snapshot
+        return None if known is None or known.clock == 0 else known.clock
 
     @property
     def is_clean(self) -> bool:

@@ -68,7 +68,7 @@ def screen(card: Card | None, txn: Transaction, terms: Terms, receipt: Receipt, 
         return Screened(repeat(before, terms, receipt), skip(card, TRANSACTIONS, offset), None, conflict=content != content_hash(txn))
     seen = Features(card, payment, terms.merchants, terms.devices)
     ruling = decide(payment, seen, terms, receipt)
-    news = tidings(payment, card.habit, seen, ruling.verdict, offset)
+    news = tidings(payment, seen, ruling.verdict, offset)
     return Screened(ruling, learn(card, payment, ruling.settled(), TRANSACTIONS, offset), seen, news)
 
 
@@ -78,7 +78,7 @@ def adopt(card: Card | None, txn: Transaction, terms: Terms, ruling: Ruling, wri
     card = _recall(card, payment, terms)
     if ruling.duplicate:
         return Learnt(skip(card, TRANSACTIONS, offset))
-    news = tidings(payment, card.habit, Features(card, payment), ruling.verdict, offset)
+    news = tidings(payment, Features(card, payment), ruling.verdict, offset)
     return Learnt(learn(card, payment, ruling.settled(), TRANSACTIONS, offset), news)
 
 
@@ -88,7 +88,7 @@ def learn_past(card: Card | None, past: Past, terms: Terms, written: Millis, off
     card = _recall(card, payment, terms)
     if settled(card, past.transaction.transaction_id) is not None:
         return Learnt(skip(card, HISTORY, offset))
-    news = tidings(payment, card.habit, Features(card, payment), past.outcome, offset)
+    news = tidings(payment, Features(card, payment), past.outcome, offset)
     return Learnt(learn(card, payment, Settled(past.outcome, past.outcome, None, 0), HISTORY, offset), news)
 
 

@@ -1,8 +1,6 @@
 """Under which payments are judged, besides memory."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Final
 
 from msgspec import Struct
 
@@ -10,8 +8,6 @@ from aegis_app.core.lists import Lists
 from aegis_app.core.payment import DAY_MS, Millis
 from aegis_app.core.policy import Policy
 from aegis_app.core.rates import EUROS, Rates
-
-NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
 class Terms(Struct, frozen=True):
@@ -24,9 +20,9 @@ class Terms(Struct, frozen=True):
     """After such a time without a payment a card is forgotten."""
     feature_share: float = 0.0
     """Of allowed payments, by a hash of their ids: those whose decision carries its features."""
-    merchants: Mapping[str, bytes] = NOTHING
+    merchants: Mapping[str, bytes] = {}
     """Risk by merchant_id, packed; this and the next grow between two chunks, while payments are learnt elsewhere."""
-    devices: Mapping[str, bytes] = NOTHING
+    devices: Mapping[str, bytes] = {}
     """The same by device_id."""
     risk: str | None = None
     """Version of both: how far they were read."""

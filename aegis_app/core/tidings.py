@@ -1,7 +1,6 @@
 """What merchants and devices are to learn: of a payment, and of a verdict that changed."""
 
 from collections.abc import Sequence
-from math import log
 from typing import Final, Literal, NamedTuple
 
 from msgspec import Struct
@@ -10,7 +9,6 @@ from aegis_app.core.card import AHEAD_MS
 from aegis_app.core.case import Case
 from aegis_app.core.encoding import kind_code
 from aegis_app.core.features import Features
-from aegis_app.core.habit import Habit, deviation
 from aegis_app.core.merchant_events import Credited, Event, Labelled, Paid, card_hash
 from aegis_app.core.payment import GIVES_BACK, MOST_MONEY, SEVERITY, Millis, Outcome, is_small
 from aegis_app.core.unusual import unusual
@@ -26,7 +24,7 @@ class Tidings(NamedTuple):
 NONE: Final = Tidings()
 
 
-def tidings(case: Case, known: Habit, seen: Features, verdict: Outcome, offset: int) -> Tidings:
+def tidings(case: Case, seen: Features, verdict: Outcome, offset: int) -> Tidings:
     """What is sent on about a payment, described by what its card knew before, once it is decided; nothing about what gives money back.
 
     A time ahead of the payment's record counts as that of the record, as it does for the card.
@@ -39,18 +37,13 @@ def tidings(case: Case, known: Habit, seen: Features, verdict: Outcome, offset: 
     at = at if at - case.written <= AHEAD_MS else case.written
     amount = None if case.amount is None else min(case.amount, MOST_MONEY)
     kind, small, card = kind_code(txn.kind), is_small(txn), card_hash(txn.card_id)
-    odd = unusual(_amount_z(case.amount, known), new.new_merchant, seen.hours.hour_share, seen.travel.km)
+    odd = unusual(seen.amounts.amount_z, new.new_merchant, seen.hours.hour_share, seen.travel.km)
     rank = SEVERITY[verdict]
     facts = offset, at, kind, amount, small, card
     return Tidings(
         () if merchant is None else ((merchant, Paid(*facts, new.new_merchant is not False, odd, rank)),),
         () if device is None else ((device, Paid(*facts, new.new_device is not False, odd, rank)),),
     )
-
-
-def _amount_z(amount: int | None, known: Habit) -> float | None:
-    """As the feature of this name, without the others of its group."""
-    return deviation(known.amounts, known.sum_log, known.sum_log_squared, log(amount)) if amount is not None and amount > 0 else None
 
 
 class Changed(Struct, frozen=True, gc=False):

@@ -37,6 +37,8 @@ TOGETHER: Final = 4
 """Most chunks of payments that are settled as one, where they are computed faster than Kafka answers; and most in each queue before."""
 TAIL: Final = 4 * TOGETHER * CHUNK
 """Decisions to search after a crash: over half can have been published without being learnt; the rest is for a revived writer's."""
+IN_HAND: Final = 16 * CHUNK
+"""Most records of a partition that are computed and not settled: what is in hand must be done with when it changes hands."""
 CACHED: Final = 8192
 """Values kept at hand per partition, at one or two kilobytes each; all are dropped when there are more."""
 SWEEP: Final = 8
@@ -125,6 +127,8 @@ class Owner(Generic[V]):
         self._jumps: dict[str, int] = {}
         self._next_change: int = 0
         self._swept = PRIVATE
+        self._in_hand = 0
+        self._progress = asyncio.Event()
         self._computed: asyncio.Queue[Work[V]] = asyncio.Queue(owners.together)
         self._published: asyncio.Queue[Work[V]] = asyncio.Queue(owners.together)
         self._tasks: list[asyncio.Task[None]] = []
@@ -206,7 +210,11 @@ class Owner(Generic[V]):
     async def put(self, work: Work[V]) -> None:
         """Hand over a computed chunk; waits while too many are ahead."""
         self.passed[work.topic] = max(work.last, self.passed.get(work.topic, -1))
+        self._in_hand += len(work.records)
         await self._computed.put(work)
+        while self._in_hand > IN_HAND:
+            self._progress.clear()
+            await self._progress.wait()
 
     async def drained(self) -> None:
         """Wait until every chunk in hand is settled."""
@@ -281,7 +289,9 @@ class Owner(Generic[V]):
         for work in works:
             self.settled[work.topic] = max(work.last + 1, self.settled.get(work.topic, 0))
             self.settled_record[work.topic] = work.records[-1].timestamp
+            self._in_hand -= len(work.records)
             self.owners.on_settled(work)
+        self._progress.set()
 
     async def _encode(self, kept: dict[str, V]) -> tuple[list[Outgoing], list[Outgoing]]:
         """Values for the changelog, and their summaries, if there are any; payments have their turn in between."""

@@ -65,7 +65,7 @@ async def _clocks(packed: Mapping[str, bytes]) -> AsyncIterator[tuple[str, Milli
     """Every name, and when it was last used, with pauses."""
     for number, name in enumerate(list(packed), 1):
         if (raw := packed.get(name)) is not None:
-            yield name, Risk(raw, 0).clock
+            yield name, Risk(raw, 0).clock or 0
         if number % SLICE == 0:
             await asyncio.sleep(0)
 
@@ -78,7 +78,7 @@ def told(known: Risk) -> dict[str, Any]:
     """What workers know of a merchant or device; money in minor units of the base currency."""
     spans = (1, 7, 30)
     return {
-        "last_payment": _time(known.clock),
+        "last_payment": _time(known.clock or 0),
         "ten_minutes": known.ten_minutes,
         "hour": known.hour,
         "payments": {f"{days}d": known.payments(days) for days in spans},
@@ -122,5 +122,5 @@ def _day(day: int) -> str:
     return f"{datetime.fromtimestamp(day * DAY_MS / 1000, UTC):%Y-%m-%d}"
 
 
-def _time(at: Millis) -> datetime | None:
+def _time(at: Millis | None) -> datetime | None:
     return datetime.fromtimestamp(at / 1000, UTC) if at else None
