@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from aegis_app.core.case import Case
 from aegis_app.core.encoding import CHANNELS, KINDS
-from aegis_app.core.features.elsewhere import Compromise, Device, Merchant, MerchantDays, MerchantFrauds, MerchantRates
+from aegis_app.core.features import OF_OTHERS
 from aegis_app.core.payment import CARD_PRESENT, DAY_MS, GIVES_BACK, HOUR_MS, MINUTE_MS, Channel, Kind, Outcome, Transaction, exponent
 
 REACH = timedelta(hours=25) // timedelta(milliseconds=1)
@@ -28,8 +28,7 @@ class Event(Struct, frozen=True):
 
 def unknown_elsewhere() -> dict[str, Any]:
     """Features of merchants, devices and verdicts where nothing is known of any; see tests/test_risk.py and tests/test_verdicts.py."""
-    kinds = (Merchant, MerchantDays, MerchantFrauds, MerchantRates, Compromise, Device)
-    return {name: None for kind in kinds for name in kind.__struct_fields__} | {"card_frauds": 0, "days_since_card_fraud": None}
+    return dict.fromkeys(OF_OTHERS) | {"card_frauds": 0, "days_since_card_fraud": None}
 
 
 def recount(events: list[Event], case: Case) -> dict[str, Any]:

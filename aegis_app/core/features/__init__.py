@@ -147,5 +147,9 @@ GROUPS: Final = {name: each.kind for name, each in vars(Features).items() if isi
 _all_groups: Final = attrgetter(*GROUPS)
 CATALOGUE: Final = {field.name: field.type for kind in GROUPS.values() for field in fields(kind)}
 """Every feature by its name: its type, annotated as `catalogue.of` has it."""
+OF_OTHERS: Final = frozenset(
+    field.name for kind in (Merchant, MerchantDays, MerchantFrauds, MerchantRates, Compromise, Device) for field in fields(kind)
+)
+"""Those that payments of other cards flow into, as far as a worker had heard of them."""
 FROM_LABELS: Final = frozenset(name for name, kind in CATALOGUE.items() if _said(kind)["labels"])
 """Those that verdicts flow into: they say nothing where nobody labels. Habit leaves out confirmed frauds, too, but stands without."""

@@ -26,9 +26,9 @@ RULES: Final = (
     Rule(amount.recurring_changed, amount.RecurringChanged),
     Rule(travel.cash_far_from_home, travel.CashFarFromHome),
     Rule(testing.many_refused, testing.ManyRefused),
-    Rule(elsewhere.merchant_testing, elsewhere.MerchantTesting),
-    Rule(elsewhere.merchant_burst, elsewhere.MerchantBurst),
-    Rule(elsewhere.merchant_frauds, elsewhere.MerchantFrauds),
-    Rule(elsewhere.device_many_cards, elsewhere.DeviceManyCards),
+    Rule(elsewhere.merchant_testing, elsewhere.MerchantTesting, of_others=True),
+    Rule(elsewhere.merchant_burst, elsewhere.MerchantBurst, of_others=True),
+    Rule(elsewhere.merchant_frauds, elsewhere.MerchantFrauds, of_others=True),
+    Rule(elsewhere.device_many_cards, elsewhere.DeviceManyCards, of_others=True),
     Rule(elsewhere.card_confirmed_fraud, elsewhere.CardConfirmedFraud),
 )
