@@ -56,7 +56,7 @@ clean: ## remove what make and the tools made here; data in var/ stays
 	fi; exit 2
 
 .venv/ready: requirements/dev.txt setup.cfg pyproject.toml | .venv/bin/python
-	@echo "Installing the packages of requirements/dev.txt into .venv: about 175 MB to download, once"
+	@echo "Installing the packages of requirements/dev.txt into .venv: about 230 MB to download, once"
 	@.venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch .venv/ready

@@ -8,6 +8,9 @@ import pytest
 from aegis_app import settings
 from aegis_app.kafka import Kafka, jars
 
+# Small models train faster on one thread, and threads that wait for each other starve the workers beside them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

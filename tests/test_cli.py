@@ -475,3 +475,34 @@ def test_the_committed_catalogue_of_features_is_what_the_features_say() -> None:
     page = (SCHEMAS.parent / "features.md").read_text()
 
     assert page == features_page(), "write it anew: python -c 'from aegis_app.schemas import *; print(features_page(), end=\"\")'"
+
+
+def test_datasets_says_what_a_file_holds_and_what_it_lacks(tmp_path: Path) -> None:
+    path, mapping = tmp_path / "some.csv", tmp_path / "some.toml"
+    path.write_text("card,paid,at,lat,lon,bad\nC1,1,2026-03-02,91,0,1\nC2,2.5,2026-03-01,,,0\nC1,3,2026-03-03,1,1,\n")
+    mapping.write_text(
+        '[fields]\ncard_id = "card"\namount = "paid"\ntimestamp = "at"\nlatitude = "lat"\nlongitude = "lon"\n[label]\ncolumn = "bad"\n'
+    )
+
+    done = CliRunner().invoke(main, ["datasets", str(path), "--format", str(mapping)])
+
+    assert done.exit_code == 0
+    assert done.output.splitlines() == [
+        "3 payments of 2 cards at 0 merchants: 1 frauds, 1 genuine, 1 unlabelled",
+        "from 2026-03-01 00:00:00Z to 2026-03-03 00:00:00Z, not in the order of time",
+        "currencies: EUR 3",
+        "missing: bad in 1 rows, lat in 1 rows, lon in 1 rows",
+        "latitude: 1 values left out, the first in line 2: Expected `float` <= 90.0",
+    ]
+
+
+def test_a_table_of_others_is_decided_and_what_was_left_out_is_told(tmp_path: Path) -> None:
+    path, mapping = tmp_path / "some.csv", tmp_path / "some.toml"
+    path.write_text("card,paid,at,where\nC1,1,2026-03-02,FR\nC2,2.5,2026-03-01,France\n")
+    mapping.write_text('[fields]\ncard_id = "card"\namount = "paid"\ntimestamp = "at"\ncountry = "where"\n')
+
+    done = CliRunner().invoke(main, ["decide", str(path), "--format", str(mapping)])
+
+    assert done.exit_code == 0
+    assert [json.loads(line)["amount_minor"] for line in done.stdout.splitlines()] == [100, 250]
+    assert f"{path}: country: 1 values left out, the first in line 3:" in done.stderr

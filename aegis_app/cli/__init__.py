@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from aegis_app.cli import backtest, cards, dead_letters, lists, local, offline, policies, sending, simulating, topics
+from aegis_app.cli import backtest, cards, datasets, dead_letters, evaluate, lists, local, offline, policies, sending, simulating, topics
 from aegis_app.cli.errors import Failure, explain
 from aegis_app.version import VERSION
 
@@ -50,6 +50,8 @@ for command in (
     sending.warm,
     offline.decide,
     offline.features,
+    datasets.datasets,
     backtest.backtest,
+    evaluate.evaluate,
 ):
     main.add_command(command)

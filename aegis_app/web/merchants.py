@@ -78,7 +78,7 @@ def told(known: Risk) -> dict[str, Any]:
     """What workers know of a merchant or device; money in minor units of the base currency."""
     spans = (1, 7, 30)
     return {
-        "last_payment": _time(known.clock),
+        "last_payment": _time(known.clock or 0),
         "ten_minutes": known.ten_minutes,
         "hour": known.hour,
         "payments": {f"{days}d": known.payments(days) for days in spans},
