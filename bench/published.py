@@ -159,7 +159,7 @@ def _ours(path: Path, transactions: Codes) -> dict[str, Floats]:
     held = parquet.read_table(path)
     place = {int(transaction): number for number, transaction in enumerate(held["transaction_id"].to_pylist())}
     rows = [place[int(transaction)] for transaction in transactions]
-    return {f"Aegis, {name}": held[name].to_numpy()[rows] for name in held.column_names if name != "transaction_id"}
+    return {f"Aegis, {name}": held[name].to_numpy()[rows] for name in held.column_names if name not in ("transaction_id", "is_fraud")}
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.types import TP
 
 from aegis_app.stream.memory import Codec
 from aegis_app.stream.outbox import Outgoing
-from aegis_app.stream.owner import IN_HAND, Owner, Owners, Work
+from aegis_app.stream.owner import IN_HAND, Holdings, Owner, Owners, Work
 from aegis_app.topics import home
 from tests.make import record
 from tests.numbers import numbers
@@ -109,6 +110,39 @@ def test_no_more_is_taken_while_too_much_is_in_hand(log: list[Any]) -> None:
         assert not putting.done()
         await one._settle([work])
         await putting
+
+    asyncio.run(go())
+
+
+def test_what_was_fetched_and_arrived_nowhere_is_read_again_when_it_is_missed_twice(log: list[Any]) -> None:
+    sought: list[dict[TP, int]] = []
+
+    async def seek_wait(places: dict[TP, int]) -> None:
+        sought.append(places)
+
+    async def go() -> None:
+        one, two, none = (TP("source", partition) for partition in range(3))
+        held = owner(log)
+        fetched = {one: 20, two: 7, none: 0}
+        held.app.consumer = SimpleNamespace(
+            assignment=lambda: set(fetched), committed={one: 3, two: 3, none: None}.get, fetched=fetched.__getitem__, seek_wait=seek_wait
+        )
+        held.app.log = SimpleNamespace(warning=lambda *_: None)  # type: ignore[assignment]  # stands for Faust's
+        holdings = Holdings(held.app)
+        holdings.tables.append(held.owners)
+        held.owners.closed = False
+        held.owners._owners[0] = held
+        held._expected["source"], held._in_hand = 10, 1
+        await holdings.retrieve()
+        held._in_hand = 0
+        await holdings.retrieve()
+        assert sought == [{two: 3}]
+        await holdings.retrieve()
+        assert sought[1:] == [{one: 10}, {two: 3}] or sought[1:] == [{two: 3}, {one: 10}]
+        fetched[one], fetched[two] = 10, 3
+        await holdings.retrieve()
+        await holdings.retrieve()
+        assert len(sought) == 3
 
     asyncio.run(go())
 

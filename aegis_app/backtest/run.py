@@ -16,6 +16,7 @@ from aegis_app.backtest.errors import BacktestError
 from aegis_app.backtest.labels import Truth
 from aegis_app.backtest.tally import Tally
 from aegis_app.core.intake import Refused
+from aegis_app.core.label import Label
 from aegis_app.core.replay import read_lines, replay
 from aegis_app.core.terms import Terms
 from aegis_app.progress import counted
@@ -40,6 +41,8 @@ class Job(Struct, frozen=True):
     """card_ids may look like card numbers, because they are none."""
     since: datetime | None = None
     """Payments before it are learnt from, and not counted."""
+    heard: tuple[Label, ...] = ()
+    """What memory hears, each from its labelled_at on; `truths` judge the result alone."""
     format: str | None = None
     """What the columns of the source are, as `read_payments` takes it."""
 
@@ -98,8 +101,9 @@ def judge(job: Job, part: Part, count: Callable[[int], object]) -> Tally:
     """Judge the payments of `part`, in their order."""
     tally, rates = Tally.of(len(job.terms)), job.terms[0].rates
     examples, *copies = tee(counted(_examples(job, part, tally), count), 1 + len(job.terms))
+    heard = [label for label in job.heard if part.is_whole or part.holds(label.card_id)]
     courses = [
-        replay((example.transaction for example in copy), terms, elsewhere=terms.policy.asks_of_others)
+        replay((example.transaction for example in copy), terms, heard, elsewhere=terms.policy.asks_of_others)
         for copy, terms in zip(copies, job.terms, strict=True)
     ]
     for example, *judged in zip(examples, *courses, strict=True):

@@ -12,10 +12,12 @@ import click
 
 from aegis_app.cli import options
 from aegis_app.cli.errors import Failure
+from aegis_app.cli.labels import read_labels
 
 if TYPE_CHECKING:
     from aegis_app.backtest.labels import Truth
     from aegis_app.backtest.report import Report
+    from aegis_app.core.label import Label
     from aegis_app.core.terms import Terms
 
 FRAUD = {"unknown": None, "genuine": False}
@@ -28,6 +30,7 @@ FRAUD = {"unknown": None, "genuine": False}
     "--policy", "policies", type=options.existing, multiple=True, help="Policy file; a second one is compared. AEGIS_POLICY if none."
 )
 @click.option("--labels", type=options.existing, help="What is fraud: JSON lines with transaction_id and is_fraud.")
+@click.option("--heard", type=options.existing, help="Labels that memory hears, each when it became known, as a worker does.")
 @click.option(
     "--unlabelled", type=click.Choice(list(FRAUD)), default="unknown", show_default=True, help="What a payment is that no label speaks of."
 )
@@ -44,6 +47,7 @@ def backtest(
     layout: str | None,
     policies: tuple[Path, ...],
     labels: Path | None,
+    heard: Path | None,
     unlabelled: str,
     processes: int | None,
     since: datetime | None,
@@ -53,7 +57,8 @@ def backtest(
     """Judge the payments of FILE by a policy, or by two, and say what it is worth: of each rule hits, precision, money and overlaps.
 
     FILE is Aegis JSON lines, a table that --format tells, or - for JSON lines from stdin. Data sets such as the handbook's and Sparkov's
-    say themselves what is fraud; for others, --labels does. Labels judge the result, no decision sees them. Verdicts count, so it makes
+    say themselves what is fraud; for others, --labels does. Those judge the result and no decision sees them; --heard, which may name the
+    same file, teaches memory, for rules that ask about confirmed frauds. Verdicts count, so it makes
     no difference whether a policy observes or enforces. Lines that cannot be read are reported and passed over; the exit code is then 1.
 
     Example: aegis backtest payments.jsonl --policy now.toml --policy next.toml --labels labels.jsonl --html report.html
@@ -73,7 +78,10 @@ def backtest(
         check(html)
     begin = None if since is None else since.replace(tzinfo=UTC)
     token = settings.card_id_is_token
-    result, bad = judged(source, named, labels, layout, token=token, unlabelled=unlabelled, processes=processes, since=begin)
+    with read_labels(heard, settings) as said:
+        result, bad = judged(
+            source, named, labels, layout, token=token, heard=tuple(said), unlabelled=unlabelled, processes=processes, since=begin
+        )
     if html is not None:
         from aegis_app.backtest.page import write
 
@@ -95,6 +103,7 @@ def judged(
     layout: str | None = None,
     *,
     token: bool,
+    heard: tuple["Label", ...] = (),
     unlabelled: str = "unknown",
     processes: int | None = None,
     since: datetime | None = None,
@@ -107,7 +116,7 @@ def judged(
     truths, bad_labels = _truths(labels)
     with ExitStack() as files:
         file = files.enter_context(_spooled()) if source == options.DASH else source
-        job = Job(file, tuple(terms for _, terms in named), truths, FRAUD[unlabelled], token, since, layout)
+        job = Job(file, tuple(terms for _, terms in named), truths, FRAUD[unlabelled], token, since, heard, layout)
         tally = run(job, cores_for(file) if processes is None else processes, files.enter_context(options.counting("judging")))
     name = "stdin" if source == options.DASH else str(source)
     for number, reason in sorted(tally.refused):

@@ -50,7 +50,7 @@ def handbook(
     The days between training and test are the delay with which each fraud becomes known, to cards and merchants too.
 
     With --weeks more weeks follow, and training moves along. Figures are of each layer there is, with 95 % intervals from draws of the
-    cards; docs/evaluation.md says what they mean. Some 3 minutes for the handbook's 1.4 million payments.
+    cards; docs/evaluation.md says what they mean. It takes minutes: the handbook has 1.4 million payments.
 
     Example: aegis evaluate handbook --data handbook.parquet --train-start 2018-07-25 --train-days 7 --test-start 2018-08-08 --json out.json
     """

@@ -1,7 +1,7 @@
 """`aegis decide` and `aegis features`: payments without Kafka."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +10,11 @@ import click
 
 from aegis_app.cli import options
 from aegis_app.cli.errors import Failure
+from aegis_app.cli.labels import read_labels
 from aegis_app.progress import counted
 
 if TYPE_CHECKING:
     from aegis_app.core.intake import Refused
-    from aegis_app.core.label import Label
     from aegis_app.core.payment import Transaction
     from aegis_app.settings import Settings
 
@@ -67,7 +67,7 @@ def features(source: Path, layout: str | None, policy: Path | None, labels: Path
     from aegis_app.policies import local_terms
     from models.datasets.matrix import write_matrix
 
-    with _labels(labels, settings) as said, _payments(source, layout, settings, "describing") as payments:
+    with read_labels(labels, settings) as said, _payments(source, layout, settings, "describing") as payments:
         rows = (
             (txn, screened.ruling.verdict, screened.seen)
             for txn, screened in replay(payments, local_terms(settings), said)
@@ -75,27 +75,6 @@ def features(source: Path, layout: str | None, policy: Path | None, labels: Path
         )
         number = write_matrix(out, rows)
         click.echo(f"{number:,} payments described", err=True)
-
-
-@contextmanager
-def _labels(source: Path | None, settings: "Settings") -> Iterator[Iterable["Label"]]:
-    """The labels of a file, if there is one. Lines that hold none are reported, and in the end raise `Failure`."""
-    from aegis_app.core.replay import read_label_lines
-
-    if source is None:
-        yield ()
-        return
-    bad = 0
-
-    def refuse(number: int, refused: "Refused") -> None:
-        nonlocal bad
-        bad += 1
-        click.echo(f"{source}, line {number}: {refused}", err=True)
-
-    with source.open("rb") as lines:
-        yield read_label_lines(lines, refuse, token=settings.card_id_is_token)
-    if bad:
-        raise Failure(f"{bad:,} lines hold no label that can be taken; the others were learnt")
 
 
 @contextmanager

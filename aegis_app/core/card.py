@@ -198,11 +198,11 @@ def learn(card: Card, case: Case, settled: Settled, source: int, offset: int) ->
 
 def believe(card: Card, verdict: Verdict) -> Card:
     """The memory after `verdict`: its payment goes out of habit where it is fraud, and back where it is none after all."""
-    known, taught = card.habit, _lesson_of(card.ring, verdict.payment)
-    if taught != NOTHING and verdict.is_fraud is not verdict.is_out:
-        change = take_out if verdict.is_fraud else put_back
-        known, verdict = change(known, taught, verdict.payment), verdict._replace(marks=verdict.marks ^ OUT)
-    verdicts = put(card.verdicts, verdict)
+    taught = _lesson_of(card.ring, verdict.payment)
+    if taught == NOTHING or verdict.is_fraud is verdict.is_out:
+        return replace(card, verdicts=put(card.verdicts, verdict))
+    change = take_out if verdict.is_fraud else put_back
+    known, verdicts = change(card.habit, taught, verdict.payment), put(card.verdicts, verdict._replace(marks=verdict.marks ^ OUT))
     return replace(card, habit=replace(known, largest=_largest(known, card.ring, verdicts)), verdicts=verdicts)
 
 

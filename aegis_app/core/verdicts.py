@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from aegis_app.core.label import STRENGTH, Label
 from aegis_app.core.payment import Millis
+from aegis_app.core.uses import find
 
 MOST_VERDICTS: Final = 32
 VERDICT: Final = Packed("<8sqqBB")
@@ -54,7 +55,8 @@ class Ignored(StrEnum):
 
 def verdict_on(verdicts: bytes, payment: bytes) -> Verdict | None:
     """The one in force about the payment of this hash."""
-    return next((each for each in unpack(verdicts) if each.payment == payment), None) if verdicts else None
+    at = find(verdicts, payment, VERDICT.size)
+    return None if at < 0 else Verdict(*VERDICT.unpack_from(verdicts, at))
 
 
 def unpack(verdicts: bytes) -> list[Verdict]:
@@ -72,7 +74,7 @@ def weigh(verdicts: bytes, payment: bytes, label: Label) -> Verdict | Ignored:
     found = Verdict(payment, label.at, label.known_at, STRENGTH[label.source], out | (FRAUD if label.is_fraud else 0))
     if before is None:
         is_full = len(verdicts) >= MOST_VERDICTS * VERDICT.size
-        return Ignored.OLD if is_full and _by_time(found) < _by_time(unpack(verdicts)[0]) else found
+        return Ignored.OLD if is_full and _by_time(found) < _by_time(Verdict(*VERDICT.unpack_from(verdicts))) else found
     if _weight(found) > _weight(before):
         return found
     return Ignored.REPEAT if _weight(found) == _weight(before) else Ignored.WEAKER
@@ -80,8 +82,12 @@ def weigh(verdicts: bytes, payment: bytes, label: Label) -> Verdict | Ignored:
 
 def put(verdicts: bytes, verdict: Verdict) -> bytes:
     """The column with `verdict` in place of what was said about that payment before."""
-    kept = [each for each in unpack(verdicts) if each.payment != verdict.payment]
-    return b"".join(VERDICT.pack(*each) for each in sorted([*kept, verdict], key=_by_time)[-MOST_VERDICTS:])
+    at = find(verdicts, verdict.payment, VERDICT.size)
+    kept = verdicts if at < 0 else verdicts[:at] + verdicts[at + VERDICT.size :]
+    end = len(kept)
+    while end and _by_time(verdict) < _by_time(Verdict(*VERDICT.unpack_from(kept, end - VERDICT.size))):
+        end -= VERDICT.size
+    return (kept[:end] + VERDICT.pack(*verdict) + kept[end:])[-MOST_VERDICTS * VERDICT.size :]
 
 
 def frauds(verdicts: bytes, at: Millis) -> tuple[int, Millis | None]:

@@ -34,6 +34,8 @@ SOFTWARE_ERROR: Final = 70
 """Exit status (sysexits.h) when the process stops because going on could break a guarantee."""
 CHANGES_LINGER_MS: Final = 10
 """Least time between two requests with changes of memory: decisions, which somebody waits for, go in between."""
+LOOK_SECONDS: Final = 5.0
+"""Between two looks for what was fetched and did not arrive."""
 KAFKA_SECONDS: Final = 60.0
 """How long a start waits for the broker."""
 STOP_SECONDS: Final = 15.0
@@ -132,6 +134,7 @@ class StreamApp(faust.App):
         # Faust's consumer has a thread of its own: at Python's 5 ms, a payment waits that long each time it changes threads.
         sys.setswitchinterval(0.0005)
         self.add_future(self._tick())
+        self.add_future(self._retrieve())
         for broadcast in self.broadcasts:
             self.add_future(broadcast.follow())
 
@@ -162,6 +165,12 @@ class StreamApp(faust.App):
         while not self.should_stop:
             self.holdings.tick()
             await asyncio.sleep(0.25)
+
+    async def _retrieve(self) -> None:
+        while not self.should_stop:
+            await asyncio.sleep(LOOK_SECONDS)
+            if not (self.rebalancing or self.in_recovery):
+                await self.holdings.retrieve()
 
     def _claim_datadir(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)

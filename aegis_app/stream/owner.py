@@ -207,6 +207,10 @@ class Owner(Generic[V]):
         self._expected[topic] = max(expected, records[-1].offset + 1)
         return None
 
+    def awaited(self) -> dict[TP, int]:
+        """The offset that comes next in each topic; empty while something is in hand."""
+        return {} if self._in_hand else {TP(topic, self.partition): offset for topic, offset in self._expected.items()}
+
     async def put(self, work: Work[V]) -> None:
         """Hand over a computed chunk; waits while too many are ahead."""
         self.passed[work.topic] = max(work.last, self.passed.get(work.topic, -1))
@@ -471,6 +475,8 @@ class Holdings:
     def __init__(self, app: "StreamApp") -> None:
         self.app = app
         self.tables: list[Owners[Any]] = []
+        self._missing: dict[TP, int] = {}
+        """What was found missing at the last look, by the offset from which."""
         self._alive = monotonic()
 
     def __iter__(self) -> Iterator[Owners[Any]]:
@@ -488,6 +494,29 @@ class Holdings:
     def reading(self, topic: str) -> Owners[Any] | None:
         """Whose source `topic` is."""
         return next((owners for owners in self if topic in owners.sources), None)
+
+    async def retrieve(self) -> None:
+        """Read again what was fetched and came to no owner; to be called now and then, it acts on what it finds a second time.
+
+        When Faust resumes after a rebalance it forgets what is queued, and what was fetched meanwhile is queued by then. The next chunk
+        would show the jump, but there may be none for long.
+        """
+        consumer, missing = self.app.consumer, {}
+        for owners in self:
+            if owners.closed or owners.latched is not None:
+                continue
+            for tp in consumer.assignment():
+                if tp.topic in owners.sources:
+                    owner = owners.holding(tp.partition)
+                    offset = (consumer.committed(tp) or 0) if owner is None else owner.awaited().get(tp)
+                    if offset is not None and consumer.fetched(tp) > offset:
+                        missing[tp] = offset
+        for tp, offset in missing.items():
+            if self._missing.get(tp) == offset:
+                metrics.JUMPS.inc()
+                self.app.log.warning("%s[%d] is read again from offset %d: what was fetched did not arrive", *tp, offset)
+                await consumer.seek_wait({tp: offset})
+        self._missing = missing
 
     def tick(self) -> None:
         """Say that this process runs, at least every second. Raises `Stop` where it did not for too long."""

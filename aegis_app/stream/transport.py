@@ -119,9 +119,13 @@ class ChunkConsumer(driver.Consumer):
         offset: int | None = self._committed_offset[tp]
         return offset
 
+    def fetched(self, tp: TP) -> int:
+        """The offset after the last record that left aiokafka; 0 for none."""
+        return self._thread.fetched.get(tp, 0)
+
     async def has_read(self, tp: TP, end: int, settled: int) -> bool:
         """Whether the log was read up to `end`, and no record of it is beyond `settled`, in whatever queue."""
-        return (await self.position(tp) or 0) >= end and self._thread.fetched.get(tp, 0) <= settled
+        return (await self.position(tp) or 0) >= end and self.fetched(tp) <= settled
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish and commit the work in hand before anybody else may own these partitions."""
