@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from aegis_app.cli import backtest, cards, dead_letters, lists, local, offline, policies, sending, simulating, topics
+from aegis_app.cli import backtest, bundles, cards, dead_letters, lists, local, offline, policies, sending, simulating, topics, training
 from aegis_app.cli.errors import Failure, explain
 from aegis_app.version import VERSION
 
@@ -51,5 +51,7 @@ for command in (
     offline.decide,
     offline.features,
     backtest.backtest,
+    training.train,
+    bundles.bundles,
 ):
     main.add_command(command)
