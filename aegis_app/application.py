@@ -1,7 +1,5 @@
 """The one Faust application: its settings, its topics, and the terms in force."""
 
-from typing import Final
-
 from aegis_app.broadcast import Broadcast
 from aegis_app.core.payment import DAY_MS
 from aegis_app.core.policy import PolicyError
@@ -14,10 +12,6 @@ from aegis_app.settings import SettingsError
 from aegis_app.settings import settings as read_settings
 from aegis_app.stream.app import StreamApp
 from aegis_app.topics import SOURCES, Name, full_name
-
-WAITING: Final = (Name.LABELS,)
-"""Topics that come with the cards' partitions, but are not read yet by this version."""
-
 
 try:
     settings = read_settings()
@@ -35,7 +29,7 @@ transactions, labels, history = sources
 decisions = full_name(Name.DECISIONS, settings)
 dead_letters = full_name(Name.DEAD_LETTERS, settings)
 
-app = StreamApp(settings, waiting_topics=[full_name(name, settings) for name in WAITING], broadcasts=broadcasts)
+app = StreamApp(settings, broadcasts)
 payments = app.topic(*sources, key_type=bytes, value_type=bytes)
 
 

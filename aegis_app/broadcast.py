@@ -26,6 +26,8 @@ LOOK_SECONDS: Final = 0.5
 """Longest time between two looks at what has come; and the pause after an error."""
 CHUNK: Final = 4096
 """Most records taken in at once: between two chunks, payments are decided."""
+CHECK_SECONDS: Final = 10.0
+"""Longest time after which a topic that was made anew, and is as long as before, is noticed."""
 LOAD_SECONDS: Final = 30.0
 """A load during which nothing comes for so long has failed."""
 
@@ -59,7 +61,11 @@ class Broadcast(Generic[H]):
         self._consumer: AIOKafkaConsumer
         self._answered: int | None = None
         """Kafka's latest answer that was seen to its end: aiokafka's timestamp, in milliseconds."""
-        self._whole_at = self._moved_at = monotonic()
+        self._last: ConsumerRecord | None = None
+        """The record read last; `None` for none since the log is read from its beginning."""
+        self._is_checked = True
+        """Whether what comes next is known to follow on `_last`."""
+        self._whole_at = self._moved_at = self._checked_at = monotonic()
 
     @property
     def age(self) -> float:
@@ -105,23 +111,42 @@ class Broadcast(Generic[H]):
         """Take in what has come, waiting for it a moment at most. Whether that was all there is."""
         try:
             fetched = await self._consumer.getmany(self._tp, timeout_ms=int(LOOK_SECONDS * 1000))
+            if self._last is not None and ((fetched and not self._is_checked) or monotonic() - self._checked_at > CHECK_SECONDS):
+                await self._check(self._last)
+                return False
         except OffsetOutOfRangeError:
             log.warning("%s is shorter than what was read of it: it was made anew, and is read anew", self._tp.topic)
             await self._start_over()
             return False
         for records in fetched.values():
             self._building.apply(records)
-            self._moved_at = monotonic()
+            self._last, self._moved_at = records[-1], monotonic()
         answered, end = self._consumer.last_poll_timestamp(self._tp), self._consumer.last_stable_offset(self._tp)
         if answered == self._answered or await self._consumer.position(self._tp) < end:
             return False
-        self._answered, self._whole_at = answered, monotonic()
+        self._answered, self._whole_at, self._is_checked = answered, monotonic(), False
         self.held = self._building
         return True
+
+    async def _check(self, last: ConsumerRecord) -> None:
+        """Read on behind `last` if it stands where it stood. Another one there belongs to a topic made anew, whatever its length.
+
+        Where Kafka does not answer in time, the next look checks again: whatever it fetches begins with `last`.
+        """
+        self._is_checked = False
+        self._consumer.seek(self._tp, last.offset)
+        for found in (await self._consumer.getmany(self._tp, timeout_ms=int(LOOK_SECONDS * 1000), max_records=1)).values():
+            if any(getattr(found[0], part) != getattr(last, part) for part in ("offset", "timestamp", "key", "value")):
+                log.warning("%s holds another record where one was read: it was made anew, and is read anew", self._tp.topic)
+                await self._start_over()
+                return
+            self._consumer.seek(self._tp, last.offset + 1)
+            self._is_checked, self._checked_at = True, monotonic()
 
     async def _start_over(self) -> None:
         """What is held stays until the log was read to its end."""
         self._building = self._make()
+        self._last, self._is_checked, self._checked_at = None, True, monotonic()
         self._answered = self._consumer.last_poll_timestamp(self._tp)
         self._moved_at = monotonic()
         await self._consumer.seek_to_beginning(self._tp)

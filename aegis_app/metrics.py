@@ -5,7 +5,8 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from aegis_app.core.screen import Screened
+from aegis_app.core.label import Label
+from aegis_app.core.screen import Heard, Screened
 
 PAYMENTS: Final = Counter("aegis_payments_total", "Payments decided, repeats included.", ["outcome", "verdict"])
 DUPLICATES: Final = Counter("aegis_duplicates_total", "Payments whose transaction_id was decided before.")
@@ -15,6 +16,12 @@ ERASED: Final = Counter("aegis_erased_total", "Cards forgotten because somebody 
 DEGRADED: Final = Counter("aegis_degraded_total", "Decisions for which a rule or layer failed.")
 STALE: Final = Counter("aegis_stale_total", "Payments decided over 5 minutes after their record was written.")
 LEARNT_HISTORY: Final = Counter("aegis_history_learnt_total", "Payments learnt without a decision.")
+LABELS: Final = Counter("aegis_labels_total", "Labels taken in, those that changed nothing too.", ["source", "is_fraud"])
+LABELS_IGNORED: Final = Counter(
+    "aegis_labels_ignored_total",
+    "Labels that changed no verdict (repeat, weaker, old), or of which no merchant hears (no_merchant).",
+    ["reason"],
+)
 ADOPTED: Final = Counter("aegis_adopted_total", "Payments learnt from a decision that an earlier owner had published.")
 SKIPPED: Final = Counter("aegis_skipped_total", "Records read again that were learnt already.")
 JUMPS: Final = Counter("aegis_jumps_total", "Chunks that did not follow on the one before, and were read again.")
@@ -72,3 +79,25 @@ class Tally:
             RULE_HITS.labels(*labels).inc(number)
         for counter, number in self._flags.items():
             counter.inc(number)
+
+
+class LabelTally:
+    """What a chunk of labels adds to the counters."""
+
+    def __init__(self) -> None:
+        self._said: Tallied[tuple[str, str]] = Tallied()
+        self._ignored: Tallied[str] = Tallied()
+
+    def add(self, label: Label, heard: Heard) -> None:
+        self._said[label.source, str(label.is_fraud).lower()] += 1
+        if heard.ignored is not None:
+            self._ignored[heard.ignored] += 1
+        elif heard.changed is not None and heard.changed.merchant_id is None:
+            self._ignored["no_merchant"] += 1
+
+    def count(self) -> None:
+        """Add the chunk to the counters."""
+        for labels, number in self._said.items():
+            LABELS.labels(*labels).inc(number)
+        for reason, number in self._ignored.items():
+            LABELS_IGNORED.labels(reason).inc(number)

@@ -9,6 +9,7 @@ from aegis_app.core import encoding
 from aegis_app.core.decision import Decision
 from aegis_app.core.features import GROUPS
 from aegis_app.core.intake import Erase, Past
+from aegis_app.core.label import Label
 from aegis_app.core.lists import Entry
 from aegis_app.core.payment import Transaction
 from aegis_app.policies import Published
@@ -17,6 +18,7 @@ from aegis_app.topics import Name
 
 RECORDS: Final[Mapping[Name, Any]] = {
     Name.TRANSACTIONS: Transaction,
+    Name.LABELS: Label,
     Name.DECISIONS: Decision,
     Name.HISTORY: Past | Erase,
     Name.LISTS: Entry,
@@ -46,8 +48,8 @@ def features_page() -> str:
             "",
             "Money is in minor units of the base currency (`AEGIS_BASE_CURRENCY`, by the rates of `AEGIS_RATES`). Windows end at the time",
             "of the payment and leave it out; what they count are attempts of every outcome, but no refunds and reversals. Habit (usual",
-            "amounts, hours, places, what is new) is learnt from payments whose verdict was `allow`. None of these depends on labels. A",
-            "payment's `attributes` go to models beside them, as they came.",
+            "amounts, hours, places, what is new) is learnt from payments whose verdict was `allow`; a confirmed fraud leaves it when it",
+            "becomes known, if it is among the card's last 32 payments. A payment's `attributes` go to models beside them, as they came.",
             "",
             "A rule reads them by group, as `seen.amounts.amount_ratio`; a group is found when it is first asked for.",
             "",

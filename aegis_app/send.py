@@ -1,15 +1,15 @@
-"""Payments on their way into a topic: in order, each card in its own partition, at a chosen pace, acknowledged by all replicas."""
+"""Payments or labels on their way into a topic: in order, each card in its own partition, paced, acknowledged by all replicas."""
 
 import asyncio
 import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from time import monotonic
-from typing import Final, Generic, Self, TypeVar
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 from aegis_app.admin import partition_count
 from aegis_app.core.intake import Erase, encode_history, read_history
-from aegis_app.core.payment import Millis, Transaction, encode_transaction
+from aegis_app.core.payment import Millis
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outbox, Outgoing
 from aegis_app.topics import Name, full_name, home
@@ -17,31 +17,44 @@ from aegis_app.topics import Name, full_name, home
 T = TypeVar("T")
 
 MOST_AHEAD: Final = 4096
-"""Payments read before those ahead of them are sent."""
-
-Pace = Callable[[int, Transaction], float]
-"""When the n-th payment is due, in seconds after the start."""
+"""Records read before those ahead of them are sent."""
 
 
-def at_once(number: int, txn: Transaction) -> float:
+class Keyed(Protocol):
+    """What is sent by card: a payment, or a label."""
+
+    @property
+    def card_id(self) -> str: ...
+
+    @property
+    def at(self) -> Millis:
+        """The payment's time."""
+
+
+K = TypeVar("K", bound=Keyed)
+Pace = Callable[[int, Keyed], float]
+"""When the n-th record is due, in seconds after the start."""
+
+
+def at_once(number: int, record: Keyed) -> float:
     """As fast as Kafka takes them."""
     return 0.0
 
 
 def at_rate(per_second: float) -> Pace:
     """Evenly, so many a second."""
-    return lambda number, txn: number / per_second
+    return lambda number, record: number / per_second
 
 
 def at_speed(times: float) -> Pace:
     """With the gaps between the payments' own times, so many times faster."""
     first: Millis | None = None
 
-    def due(number: int, txn: Transaction) -> float:
+    def due(number: int, record: Keyed) -> float:
         nonlocal first
         if first is None:
-            first = txn.at
-        return (txn.at - first) / 1000 / times
+            first = record.at
+        return (record.at - first) / 1000 / times
 
     return due
 
@@ -49,25 +62,25 @@ def at_speed(times: float) -> Pace:
 async def send(
     settings: Settings,
     topic: str,
-    payments: Iterable[Transaction],
+    records: Iterable[K],
     *,
-    encode: Callable[[Transaction], bytes] = encode_transaction,
+    encode: Callable[[K], bytes],
     pace: Pace = at_once,
     sent: Callable[[int], object] = lambda number: None,
 ) -> int:
-    """Send `payments` to `topic`, its full name, and return how many. `sent` hears the number of each chunk that Kafka holds.
+    """Send `records` to `topic`, its full name, and return how many. `sent` hears the number of each chunk that Kafka holds.
 
-    `payments` are read in a thread of their own; what they raise is raised here, after those before it were sent.
+    `records` are read in a thread of their own; what they raise is raised here, after those before it were sent.
     """
     partitions = await partition_count(settings, topic)
     total = 0
     async with Outbox(settings.connection()) as outbox:
-        async for chunk in _paced(payments, pace):
-            records: dict[int, list[Outgoing]] = defaultdict(list)
-            for txn in chunk:
-                key = txn.card_id.encode()
-                records[home(key, partitions)].append(Outgoing(key, encode(txn)))
-            await asyncio.gather(*(outbox.publish(topic, partition, batch) for partition, batch in records.items()))
+        async for chunk in _paced(records, pace):
+            batches: dict[int, list[Outgoing]] = defaultdict(list)
+            for record in chunk:
+                key = record.card_id.encode()
+                batches[home(key, partitions)].append(Outgoing(key, encode(record)))
+            await asyncio.gather(*(outbox.publish(topic, partition, batch) for partition, batch in batches.items()))
             total += len(chunk)
             sent(len(chunk))
     return total
@@ -83,20 +96,20 @@ async def erase(settings: Settings, card_id: str) -> None:
         await outbox.publish(topic, home(key, partitions), [Outgoing(key, value)])
 
 
-async def _paced(payments: Iterable[Transaction], pace: Pace) -> AsyncIterator[list[Transaction]]:
+async def _paced(records: Iterable[K], pace: Pace) -> AsyncIterator[list[K]]:
     """What is due by now, as soon as it is."""
     number, begin = 0, monotonic()
-    with Ahead(payments) as ahead:
+    with Ahead(records) as ahead:
         async for read in ahead:
-            chunk: list[Transaction] = []
-            for txn in read:
-                due = begin + pace(number, txn)
+            chunk: list[K] = []
+            for record in read:
+                due = begin + pace(number, record)
                 if chunk and due > monotonic():
                     yield chunk
                     chunk = []
                 if (wait := due - monotonic()) > 0:  # asked again, because sending took its time
                     await asyncio.sleep(wait)
-                chunk.append(txn)
+                chunk.append(record)
                 number += 1
             yield chunk
 

@@ -1,4 +1,4 @@
-"""The way of a payment: recall, describe, check, decide, publish, learn. And of a card's history, which is learnt alone."""
+"""The way of a payment: recall, describe, check, decide, publish, learn. And of labels and of a card's history, which are learnt alone."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 from aiokafka.structs import ConsumerRecord
 
 from aegis_app import application, metrics
-from aegis_app.application import app, dead_letters, decisions, history, payments, settings, transactions
+from aegis_app.application import app, dead_letters, decisions, history, labels, payments, settings, transactions
 from aegis_app.core.card import Card
 from aegis_app.core.decision import STALE_MS, Receipt, Ruling, encode_decision, standing
-from aegis_app.core.intake import Erase, Reason, Refused, read_history, read_payment
+from aegis_app.core.intake import Erase, Reason, Refused, read_history, read_label, read_payment
 from aegis_app.core.payment import Transaction
-from aegis_app.core.screen import HISTORY, TRANSACTIONS, adopt, learn_past, screen
+from aegis_app.core.screen import HISTORY, LABELS, TRANSACTIONS, adopt, learn_label, learn_past, screen
 from aegis_app.stream.letters import Letter, dead_letter
 from aegis_app.stream.owner import SOURCE, Work
 from aegis_app.topics import home
@@ -27,6 +27,8 @@ async def screening(stream: Any) -> None:
     async for work in owners.chunks(stream):
         if work.topic == transactions:
             screen_payments(work)
+        elif work.topic == labels:
+            learn_labels(work)
         elif work.topic == history:
             learn_history(work)
 
@@ -62,6 +64,27 @@ def screen_payments(work: Work[Card]) -> None:
     if work.owner.latch.trips(len(work.records), len(letters)):
         owners.latch(work, work.owner.latch.sentence)
         return
+    bury(work, letters)
+    tally.count()
+
+
+def learn_labels(work: Work[Card]) -> None:
+    """Weigh what is said about payments, seen here or not; what changes is learnt."""
+    rates = application.terms().rates
+    tally = metrics.LabelTally()
+    letters: list[Letter] = []
+    for record in work.records:
+        try:
+            label = read_label(record.value, record.key, record.timestamp, token=settings.card_id_is_token)
+            card = recall(work, record, label.card_id)
+        except Refused as refused:
+            letters.append(dead_letter(record, refused))
+            continue
+        if is_learnt(work, record, card, LABELS):
+            continue
+        heard = learn_label(card, label, rates, record.offset)
+        work.learn(label.card_id, heard.card)
+        tally.add(label, heard)
     bury(work, letters)
     tally.count()
 

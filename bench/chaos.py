@@ -21,12 +21,15 @@ import rocksdict
 from msgspec import Struct
 
 from aegis_app import admin
-from aegis_app.core.card import Card, encode_card
+from aegis_app.core.card import Card, decode_card, encode_card, id_hash, skip
 from aegis_app.core.decision import Receipt, Ruling, decode_ruling
-from aegis_app.core.intake import Refused, read_payment
+from aegis_app.core.intake import Refused, read_label, read_payment
+from aegis_app.core.label import Label
 from aegis_app.core.policy import Policy, parse_policy
-from aegis_app.core.screen import adopt, screen
+from aegis_app.core.rates import EUROS
+from aegis_app.core.screen import LABELS, adopt, learn_label, screen
 from aegis_app.core.terms import Terms
+from aegis_app.core.verdicts import unpack, verdict_on
 from aegis_app.kafka import Kafka, jars
 from aegis_app.kafka.ports import free_port
 from aegis_app.process import Worker
@@ -41,6 +44,8 @@ PARTITIONS: Final = 4
 FAULTS: Final = ("kill", "kill", "kill", "term", "kill", "scale", "kill", "broker")
 NEVER: Final = datetime(2000, 1, 1, tzinfo=UTC)
 Offset = tuple[int, int]
+Said = list[tuple[Any, Label]]
+"""Records of `labels`, read."""
 
 
 class Fault(Struct, frozen=True):
@@ -54,7 +59,11 @@ class Finding(Struct, kw_only=True):
     """What the logs show afterwards: as many payments as were sent, and no fault."""
 
     sent: int
+    labels_sent: int
     payments: int = 0
+    labels: int = 0
+    taken_out: int = 0
+    """Frauds that left habit."""
     dead_letters: int = 0
     missing: int = 0
     copies: int = 0
@@ -69,7 +78,7 @@ class Finding(Struct, kw_only=True):
 
     @property
     def faultless(self) -> bool:
-        return self.payments == self.sent and not (
+        return (self.payments, self.labels) == (self.sent, self.labels_sent) and not (
             self.missing or self.copies or self.contradicting or self.unexplained or self.wrong_on_changelog or self.wrong_on_disk
         )
 
@@ -203,12 +212,12 @@ class Chaos:
             time.sleep(0.3)
 
     def await_settled(self, seconds: float = 120) -> None:
-        topic = full_name(Name.TRANSACTIONS, self.settings)
         deadline = time.monotonic() + seconds
-        while (ends := self.logs.ends(topic)) != self.logs.committed(topic):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"not settled within {seconds:.0f} s: {ends}, committed {self.logs.committed(topic)}")
-            self.pause(1)
+        for topic in (full_name(name, self.settings) for name in (Name.TRANSACTIONS, Name.LABELS)):
+            while (ends := self.logs.ends(topic)) != self.logs.committed(topic):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"not settled within {seconds:.0f} s: {ends}, committed {self.logs.committed(topic)}")
+                self.pause(1)
         self.pause(1)
         for worker in self.workers:
             worker.stop()
@@ -219,18 +228,19 @@ class Chaos:
         settings = self.settings
         finding = Finding(
             sent=self.load.sent,
+            labels_sent=self.load.labels,
             adopted=int(sum(each.get("aegis_adopted_total", 0) for each in self._counters.values())),
             skipped=int(sum(each.get("aegis_skipped_total", 0) for each in self._counters.values())),
         )
         rulings: dict[Offset, list[bytes]] = defaultdict(list)
         for record in self.logs.read(full_name(Name.DECISIONS, settings)):
             rulings[_source(record)].append(record.value)
-        letters = {
-            (int(headers["partition"]), int(headers["offset"]))
-            for headers in (dict(record.headers) for record in self.logs.read(full_name(Name.DEAD_LETTERS, settings)))
-        }
+        letters = self.letters(Name.TRANSACTIONS)
         terms = {policy.version: Terms(policy=policy, feature_share=0.01) for policy in self._read_policies()}
+        on_changelog = self.on_changelog()
+        early, late = self.labels(finding, on_changelog)
         cards: dict[str, Card] = {}
+        hear(cards, early)
         for record in self.logs.read(full_name(Name.TRANSACTIONS, settings)):
             finding.payments += 1
             source = (record.partition, record.offset)
@@ -254,10 +264,44 @@ class Chaos:
             expected = screen(card, txn, terms[ruling.policy], Receipt(record.timestamp, ruling.decided_at), record.offset)
             finding.unexplained += _essence(expected.ruling) != _essence(ruling)
             cards[txn.card_id] = adopt(card, txn, terms[ruling.policy], ruling, record.timestamp, record.offset)
+        hear(cards, late)
+        for record, label in (*early, *late):
+            card = cards[label.card_id]
+            if record.offset > card.seen[LABELS]:
+                cards[label.card_id] = skip(card, LABELS, record.offset)
         memory = {name.encode(): encode_card(card) for name, card in cards.items()}
-        finding.wrong_on_changelog = differences(memory, self.on_changelog())
+        finding.taken_out = sum(verdict.is_out for card in cards.values() for verdict in unpack(card.verdicts))
+        finding.wrong_on_changelog = differences(memory, on_changelog)
         finding.wrong_on_disk = sum(1 for key, value in self.on_disk() if memory.get(key) != value)
         return finding
+
+    def labels(self, finding: Finding, on_changelog: dict[bytes, bytes]) -> tuple[Said, Said]:
+        """Labels as they stand on the log: those whose payments memory took out of habit, and the others.
+
+        When a label was heard between two payments is on no log. It makes no difference while the ring holds the payment; later it does,
+        and that shows in the mark alone. So the ones count as heard before all payments, and the others after.
+        """
+        early: Said = []
+        late: Said = []
+        letters = self.letters(Name.LABELS)
+        for record in self.logs.read(full_name(Name.LABELS, self.settings)):
+            finding.labels += 1
+            try:
+                label = read_label(record.value, record.key, record.timestamp, token=False)
+            except Refused:
+                finding.dead_letters += 1
+                finding.missing += (record.partition, record.offset) not in letters
+                continue
+            raw = on_changelog.get(record.key)
+            verdict = None if raw is None else verdict_on(decode_card(raw).verdicts, id_hash(label.transaction_id))
+            (early if verdict is not None and verdict.is_out else late).append((record, label))
+        return early, late
+
+    def letters(self, name: Name) -> set[Offset]:
+        """Partition and offset of each record of a topic that became a dead letter."""
+        found = (dict(record.headers) for record in self.logs.read(full_name(Name.DEAD_LETTERS, self.settings)))
+        topic = full_name(name, self.settings).encode()
+        return {(int(headers["partition"]), int(headers["offset"])) for headers in found if headers["topic"] == topic}
 
     def _read_policies(self) -> list[Policy]:
         return [parse_policy(path.read_text()) for path in self._policies]
@@ -274,6 +318,11 @@ class Chaos:
         ends = self.logs.ends(changelog("cards", self.settings))
         for worker in self.workers:
             yield from stored(worker.directory, ends)
+
+
+def hear(cards: dict[str, Card], said: Said) -> None:
+    for record, label in said:
+        cards[label.card_id] = learn_label(cards.get(label.card_id), label, EUROS, record.offset).card
 
 
 def stored(directory: Path, ends: dict[int, int]) -> Iterator[tuple[bytes, bytes]]:

@@ -37,4 +37,4 @@ class Trained(NamedTuple):
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A small bundle of all three layers; seconds to train, so one for all tests."""
     made, path = sample(), tmp_path_factory.mktemp("bundles") / "first"
-    return Trained(path, train(made, Plan(target=AlertsPerDay(12.0)), path), made)
+    return Trained(path, train(made, Plan(target=AlertsPerDay(12.0), epochs=15), path), made)

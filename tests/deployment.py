@@ -12,6 +12,7 @@ from aiokafka.structs import ConsumerRecord
 from click.testing import CliRunner, Result
 
 from aegis_app import admin
+from aegis_app.access import connect
 from aegis_app.cli import main
 from aegis_app.core.payment import Transaction, encode_transaction
 from aegis_app.kafka.ports import free_port
@@ -112,10 +113,23 @@ class Deployment:
         """How many decisions there are."""
         return sum(self.logs.ends(self.topic(Name.DECISIONS)).values())
 
-    def await_settled(self, seconds: float = 60) -> None:
-        """Return once everything sent is committed."""
-        topic = self.topic(Name.TRANSACTIONS)
-        wait_until(lambda: self.logs.committed(topic) == {p: end for p, end in self.logs.ends(topic).items() if end}, seconds, self)
+    def await_settled(self, seconds: float = 60, name: Name = Name.TRANSACTIONS) -> None:
+        """Return once everything sent to a topic is committed."""
+        topic = self.topic(name)
+        wait_until(lambda: {p: at for p, at in self.logs.committed(topic).items() if at} == self._ends(topic), seconds, self)
+
+    def _ends(self, topic: str) -> dict[int, int]:
+        return {partition: end for partition, end in self.logs.ends(topic).items() if end}
+
+
+async def recreate(made: Deployment, name: Name) -> None:
+    """Delete a topic, and make it anew."""
+    async with connect(made.settings) as client:
+        await client.delete_topics([made.topic(name)])
+    for _ in range(50):
+        if await admin.create(made.settings):
+            return
+        await asyncio.sleep(0.1)
 
 
 def wait_until(is_so: Callable[[], bool], seconds: float, deployment: Deployment | None = None) -> None:

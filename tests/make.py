@@ -10,6 +10,7 @@ from aegis_app.core.card import BLANK, Card, Settled, learn
 from aegis_app.core.case import Case, case
 from aegis_app.core.decision import Receipt
 from aegis_app.core.features import GROUPS, Features
+from aegis_app.core.label import Label, Source
 from aegis_app.core.lists import Entry, ListName, Of
 from aegis_app.core.payment import Channel, Outcome, Transaction
 from aegis_app.core.rates import EUROS, Rates
@@ -107,3 +108,17 @@ def record(offset: int, key: bytes | None, value: bytes | None, topic: str = "a-
     """A record as a reader gets it."""
     size = len(key or b""), len(value or b"")
     return ConsumerRecord(topic, 0, offset, 0, 0, key, value, None, *size, ())
+
+
+def label(txn: Transaction, *, is_fraud: bool = True, after: timedelta = timedelta(hours=6), **fields: Any) -> Label:
+    """What an analyst says about `txn` some hours later."""
+    usual: dict[str, Any] = {
+        "transaction_id": txn.transaction_id,
+        "card_id": txn.card_id,
+        "merchant_id": txn.merchant_id,
+        "timestamp": txn.timestamp,
+        "is_fraud": is_fraud,
+        "labelled_at": txn.timestamp + after,
+        "source": Source.ANALYST,
+    }
+    return Label(**usual | fields)

@@ -66,7 +66,7 @@ def sample(payments: int = 8000, *, days: float = 60.0, fraud_share: float = 0.0
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     """A matrix as `aegis features` writes it, of few columns; a payment a minute unless a row says when."""
     defaults: dict[str, Any] = {"card_id": "c1", "verdict": "allow", "amount": 100, "hour": 12, "attributes": {}}
-    whole = [
+    whole: list[dict[str, Any]] = [
         {"transaction_id": f"t{number}", "timestamp": datetime.fromtimestamp(START / 1000 + 60 * number, UTC)} | defaults | row
         for number, row in enumerate(rows)
     ]

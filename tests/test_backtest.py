@@ -176,6 +176,28 @@ def test_what_no_label_speaks_of_can_be_taken_for_genuine(by_hand: Path) -> None
     assert (found.payments.frauds, found.payments.genuine) == (3, 5)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_progress_hears_of_every_payment_whoever_judges_it(tmp_path: Path, processes: int) -> None:
+    file, told = tmp_path / "many.jsonl", list[int]()
+    file.write_bytes(lines(payment(card_id=f"c{n}", transaction_id=f"t{n}") for n in range(2500)))
+
+    backtest(Job(file, (Terms(STRICT),), {}, None, False), processes, told.append)
+
+    assert sum(told) == 2500
+    assert max(told) == 1000
+
+
+def test_labels_of_payments_before_the_day_are_heard_of_and_judge_nothing(by_hand: Path) -> None:
+    file = by_hand.with_name("labelled.jsonl")
+    file.write_bytes(lines(payment(seconds=second, transaction_id=f"t{second}") for second in range(4)))
+    truths = {"t0": FRAUD, "t1": GENUINE, "t2": FRAUD, "of another file": FRAUD}
+
+    found = judged(file, truths=truths, since=NOON + timedelta(seconds=2))
+
+    assert (found.payments.payments, found.payments.frauds, found.payments.genuine) == (2, 1, 0)
+    assert (found.labels, found.labels_of_unknown_payments) == (4, 1)
+
+
 def test_payments_before_a_day_are_learnt_from_and_not_counted(by_hand: Path) -> None:
     file = by_hand.with_name("burst.jsonl")
     file.write_bytes(lines(payment(seconds=second, transaction_id=f"t{second}") for second in range(4)))

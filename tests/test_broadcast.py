@@ -17,11 +17,12 @@ from aegis_app.broadcast import Broadcast
 from aegis_app.cli import main
 from aegis_app.core.lists import encode_entry
 from aegis_app.core.payment import encode_transaction
-from aegis_app.core.policy import parse_policy
+from aegis_app.core.policy import Mode, parse_policy
 from aegis_app.kafka import Kafka, jars
 from aegis_app.lists import Listed, publish
+from aegis_app.policies import with_mode
 from aegis_app.topics import Name, home
-from tests.deployment import PARTITIONS, Deployment, wait_until
+from tests.deployment import PARTITIONS, Deployment, recreate, wait_until
 from tests.make import entry, payment
 
 pytestmark = pytest.mark.kafka
@@ -80,6 +81,25 @@ def test_while_nothing_is_published_the_packaged_policy_serves_and_nothing_is_li
         assert each["mode"] == "observe"
         assert each["lists"] == {"version": None, "entries": {"deny": {}, "watch": {}, "allow": {}}}
     assert burst(pair, "before") == [["allow"] * 3]
+
+
+@pytest.mark.parametrize("mode", ["observe", "enforce"])
+def test_while_nothing_is_published_another_mode_takes_a_policy_of_this_machine_only_when_asked(
+    kafka: str, tmp_path: Path, mode: str
+) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(TWO_A_MINUTE)
+    with Deployment(kafka, tmp_path, f"unpublished-{mode}", AEGIS_POLICY=str(own)) as made:
+        refused = made.aegis("policies", mode)
+        assert refused.exit_code == 1
+        assert "aegis policies publish FILE" in refused.stderr
+        assert f"aegis policies {mode} --local" in refused.stderr
+        assert made.records(Name.POLICIES) == []
+
+        assert made.aegis("policies", mode, "--local").exit_code == 0
+        (published,) = made.records(Name.POLICIES)
+        assert with_mode(TWO_A_MINUTE, Mode(mode)) == json.loads(published.value)["text"]
+        assert made.aegis("policies", "observe").exit_code == 0
 
 
 def test_a_published_policy_judges_the_next_payments_on_both_workers(pair: Deployment, tmp_path: Path) -> None:
@@ -199,24 +219,22 @@ async def until(is_so: Any, seconds: float) -> None:
             await asyncio.sleep(0.02)
 
 
-def test_a_topic_made_anew_is_read_anew(kafka: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [1, 20, 30], ids=["shorter", "as long", "longer"])
+def test_a_topic_made_anew_is_read_anew_whatever_its_length(kafka: str, tmp_path: Path, number: int) -> None:
     async def go(made: Deployment) -> None:
         await publish(made.settings, [entry(value=f"old-{n}") for n in range(20)])
         async with following(made) as lists:
             assert sum(lists.held.lists.counts.values()) == 20
-            client = AIOKafkaAdminClient(**made.settings.connection())
-            await client.start()
-            await client.delete_topics([made.topic(Name.LISTS)])
-            await client.close()
-            await until(lambda: lists.age > 1, 10)
+            lists._consumer.pause(lists._tp)  # so that it does not look while there is less
+            await recreate(made, Name.LISTS)
+            await publish(made.settings, [entry(value=f"new-{n}") for n in range(number)])
             assert sum(lists.held.lists.counts.values()) == 20
-            assert await admin.create(made.settings) == [made.topic(Name.LISTS)]
-            await publish(made.settings, [entry(value="new")])
+            lists._consumer.resume(lists._tp)
 
-            await until(lambda: list(lists.held.lists.card) == ["new"], 20)
-            assert lists.held.lists.version == "1"
+            await until(lambda: set(lists.held.lists.card) == {f"new-{n}" for n in range(number)}, 25)
+            assert lists.held.lists.version == str(number)
 
-    with Deployment(kafka, tmp_path, "anew-lists") as made:
+    with Deployment(kafka, tmp_path, f"anew-lists-{number}") as made:
         asyncio.run(go(made))
 
 
@@ -240,14 +258,14 @@ def test_while_kafka_is_away_the_age_grows_and_what_is_held_stays(tmp_path: Path
         worker = made.worker().wait_until_ready()
         wait_until(lambda: oldest(worker.get("/rules")[1]) < 1.0, 5, made)
 
+        going = time.monotonic()
         broker.stop()
-        gone = time.monotonic()
         wait_until(lambda: "behind" in worker.get("/ready")[1], 20, made)
         status, ready = worker.get("/ready")
         held = worker.get("/rules")[1]
 
         assert oldest(held) > 9.0
-        assert oldest(held) < time.monotonic() - gone + 1.5
+        assert oldest(held) < time.monotonic() - going + 1.5
         assert ready["behind"][0].startswith("lists are those of 1")
         assert (status, ready["ready"]) == (200, True)
         assert held["lists"]["entries"]["deny"] == {"card": 1}

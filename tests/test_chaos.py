@@ -22,6 +22,8 @@ def test_nothing_is_lost_doubled_or_mislearnt_through_five_kills_and_a_lost_disk
             assert finding.faultless, msgspec.json.encode(finding).decode()
             assert finding.payments == finding.sent > 50_000
             assert finding.dead_letters > 0
+            assert finding.labels == finding.labels_sent > 500
+            assert finding.taken_out > 100
             assert all(fault.in_flight for fault in chaos.faults if fault.name == "kill")
             assert_a_lost_disk_comes_back(chaos)
         finally:

@@ -290,6 +290,10 @@ def test_simulated_labels_follow_the_decisions_given(tmp_path: Path) -> None:
         "fraud_type",
         "labelled_at",
         "source",
+        "amount_minor",
+        "currency",
+        "device_id",
+        "country",
     ]
     assert "chargeback" in {label["source"] for label in json_lines(before.read_text())}
     assert {label["transaction_id"] for label in labels if label["source"] == "analyst"} == set(ids)

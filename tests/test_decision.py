@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegis_app.core.card import Card
-from aegis_app.core.decision import CODES, Decision, Receipt, Ruling, decide, decode_ruling, encode_decision
+from aegis_app.core.card import Card, Settled
+from aegis_app.core.decision import CODES, Decision, Receipt, Ruling, decide, decode_ruling, encode_decision, repeat
 from aegis_app.core.lists import Entry, Lists
 from aegis_app.core.payment import SEVERITY, Kind, Outcome
 from aegis_app.core.policy import Clause, Mode, Policy, State, parse_policy
@@ -116,6 +116,33 @@ def test_a_repeated_transaction_id_gets_the_first_decision_again() -> None:
     assert [reason.code for reason in again.ruling.reasons] == ["velocity_1m"]
     assert again.card.attempts == first.card.attempts
     assert again.card.seen[TRANSACTIONS] == 3
+
+
+def test_a_repeat_orders_its_reasons_by_what_they_ask_for() -> None:
+    policy = parse_policy(
+        'mode = "enforce"\n[rules.velocity_1m]\nasks = "review"\nstate = "on"\n[rules.amount_spike]\nasks = "block"\nstate = "on"\n'
+    )
+    first = ["deny_list", "amount_spike", "watch_list", "velocity_1m", "rule_failed", "allow_list", "control"]
+    settled = Settled(Outcome.BLOCK, Outcome.BLOCK, 1.0, sum(1 << CODES.index(code) for code in first))
+
+    again = repeat(settled, Terms(policy), receipt(payment()))
+
+    assert [reason.code for reason in again.reasons] == first
+    assert again.rules == ["amount_spike", "velocity_1m"]
+
+
+def test_a_repeat_of_what_chance_decided_says_so_without_a_probability_that_nobody_kept() -> None:
+    chance = under(control_share=0.5)
+    txn = next(
+        each for each in (payment(transaction_id=f"t{n}") for n in range(99)) if decided(chance, transaction_id=each.transaction_id).reasons
+    )
+    first = screen(None, txn, chance, receipt(txn), 0)
+
+    again = screen(first.card, txn, under(control_share=0.1), receipt(txn), 1).ruling
+
+    assert first.ruling.control_probability == 0.5
+    assert (again.outcome, again.duplicate, again.control_probability) == (Outcome.REVIEW, True, None)
+    assert [reason.code for reason in again.reasons] == ["control"]
 
 
 def test_a_repeated_id_with_other_content_is_a_conflict_and_the_first_decision_stands() -> None:

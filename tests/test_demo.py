@@ -1,5 +1,6 @@
 """The demo: what it counts and shows, that it tells a good run from a bad one, and that nothing of it is left."""
 
+import asyncio
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from aegis_app.access import connect
 from aegis_app.core.decision import Reason
 from aegis_app.core.payment import Outcome, Transaction
 from aegis_app.core.policy import Mode, parse_policy
@@ -297,11 +299,11 @@ def test_no_signal_disturbs_the_ending() -> None:
 
 
 @contextmanager
-def demo(directory: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def demo(directory: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """`aegis demo` in a session of its own, its data below `directory`; a failing test leaves nothing behind."""
     process = subprocess.Popen(
         [sys.executable, "-m", "aegis_app.cli", "demo", *arguments],
-        env=os.environ | {"TMPDIR": str(directory)},
+        env=os.environ | {"TMPDIR": str(directory)} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -375,12 +377,23 @@ def test_a_signal_ends_all_of_it_within_20_seconds(tmp_path: Path, number: signa
 
 
 @pytest.mark.kafka
-def test_a_worker_that_dies_ends_it_with_the_reason(tmp_path: Path) -> None:
-    with demo(tmp_path, "--seconds", "60") as process:
+def test_a_worker_that_dies_ends_it_with_the_reason_and_leaves_nothing_on_the_broker_of_others(kafka: str, tmp_path: Path) -> None:
+    with demo(tmp_path, "--seconds", "60", AEGIS_BROKER=kafka) as process:
         said = read_until(process, " a second; ")
-        os.kill(children(said)[-1], signal.SIGKILL)
+        (worker,) = children(said)
+        assert any(topic.startswith("aegis-demo-") for topic in topics(kafka))
+        os.kill(worker, signal.SIGKILL)
         said += read_until(process, "aegis: ")
 
         assert process.wait(20) == 1
     assert "aegis: the worker ended with status -9" in said
     assert not [pid for pid in children(said) if lives(pid)]
+    assert not [topic for topic in topics(kafka) if topic.startswith("aegis-demo-")]
+
+
+def topics(broker: str) -> set[str]:
+    async def ask() -> set[str]:
+        async with connect(Settings(broker=broker)) as client:
+            return set(await client.list_topics())
+
+    return asyncio.run(ask())

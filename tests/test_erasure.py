@@ -7,10 +7,12 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
-from aegis_app.stream.memory import LEARNT
-from aegis_app.topics import Name, changelog
+from aegis_app.core.card import encode_card
+from aegis_app.stream.memory import LEARNT, encode_learnt
+from aegis_app.stream.outbox import Outgoing
+from aegis_app.topics import Name, changelog, home
 from tests.deployment import PARTITIONS, Deployment, wait_until
-from tests.make import payment
+from tests.make import payment, remember
 
 pytestmark = pytest.mark.kafka
 
@@ -22,12 +24,15 @@ def test_an_erased_card_is_gone_and_stays_gone_when_its_payments_are_read_again(
             made.pay(*(payment(card_id=card_id, transaction_id=f"{card_id}-{n}", minute=n) for n in range(3)))
         made.await_settled()
 
+        assert made.aegis("lists", "add", "watch", "card", "card-1", "--reason", "odd").exit_code == 0
         said = made.aegis("cards", "erase", "card-1")
         wait_until(lambda: worker.get("/cards/card-1")[0] == 404, 20, made)
 
         assert said.exit_code == 0, said.output
         assert "erasure-transactions: until 7 days" in said.stdout
         assert "erasure-cards-changelog: until it is compacted" in said.stdout
+        assert said.stdout.endswith("Entries of lists that name it stay as well: aegis lists show deny card, and watch, and allow\n")
+        assert '"card-1"' in made.aegis("lists", "show", "watch", "card", "--json").stdout
         assert worker.get("/cards/card-2")[0] == 200
         keys = [record.key for record in made.logs.read(changelog("cards", made.settings)) if record.value is None or record.key == LEARNT]
         assert keys[keys.index(b"card-1") - 1] == LEARNT
@@ -44,6 +49,33 @@ def test_an_erased_card_is_gone_and_stays_gone_when_its_payments_are_read_again(
         made.pay(payment(transaction_id="back", minute=90))
         made.await_settled()
         assert len(worker.get("/cards/card-1")[1]["attempts"]) == 1
+
+
+def test_a_late_value_of_a_revived_writer_does_not_bring_an_erased_card_back(kafka: str, tmp_path: Path) -> None:
+    with Deployment(kafka, tmp_path, "revived") as made:
+        log = changelog("cards", made.settings)
+        worker = made.worker().wait_until_ready()
+        first, second = payment(transaction_id="t0"), payment(transaction_id="t1", minute=1)
+        partition, offset = made.pay(first, second)[1]
+        made.await_settled()
+        assert made.aegis("cards", "erase", "card-1").exit_code == 0
+        wait_until(lambda: worker.get("/cards/card-1")[0] == 404, 20, made)
+        late = remember(first, second)
+        assert late.seen == (offset, -1, -1)
+
+        behind = encode_learnt({made.topic(Name.TRANSACTIONS): 0})
+        made.put(log, partition, [Outgoing(b"card-1", encode_card(late)), Outgoing(LEARNT, behind)])
+        other = next(f"card-{n}" for n in range(2, 99) if home(f"card-{n}".encode(), PARTITIONS) == partition)
+        made.pay(payment(card_id=other, transaction_id="other"))
+        wait_until(lambda: worker.pid is None, 30, made)
+        assert "another worker writes" in worker.last_words(3)
+        worker.start("-l", "info").wait_until_ready()
+        made.pay(payment(card_id=other, transaction_id="another", minute=1))
+        made.await_settled()
+
+        assert worker.get("/cards/card-1")[0] == 404
+        assert [record for record in made.logs.read(log) if record.key == b"card-1"][-1].value is None
+        assert len(made.decisions()) == 4
 
 
 async def read_payments_again(made: Deployment) -> None:

@@ -32,6 +32,7 @@ def source(thing: object) -> str:
         (driver.Consumer, "_new_consumer_thread"),
         (driver.Consumer, "_to_message"),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
+        (driver.AIOKafkaConsumerThread, "_fetch_records"),
         (faust.Topic, "_compile_decode"),
         (faust.Topic, "_create_event"),
         (faust.App, "_new_transport"),

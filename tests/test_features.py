@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aegis_app.core import habit
 from aegis_app.core.attempts import MOST_EXACT
-from aegis_app.core.card import BLANK, LAYOUT, Settled, decode_card, encode_card, learn
+from aegis_app.core.card import BLANK, LAYOUT, Settled, decode_card, encode_card, id_hash, learn
 from aegis_app.core.encoding import category_code, channel_code, country_code, kind_code
 from aegis_app.core.features import CATALOGUE, GROUPS, Features
 from aegis_app.core.payment import Channel, Kind, Outcome, Transaction
@@ -168,12 +168,12 @@ def test_shares_stay_what_they_are_when_a_tally_is_full() -> None:
     card = BLANK
     night, noon = payment(minute=-600, transaction_id="night"), payment(transaction_id="noon")
     for txn in [night, noon, noon, noon] * 17_500:
-        card = msgspec.structs.replace(card, habit=habit.learn(card.habit, cased(txn), txn.at))
+        card = msgspec.structs.replace(card, habit=habit.learn(card.habit, cased(txn), txn.at, id_hash(txn.transaction_id))[0])
 
     assert card.habit.payments == 70_000
-    assert seen(card, noon).times.hour_share == pytest.approx(0.75, abs=0.001)
-    assert seen(card, noon).times.kind_share == pytest.approx(1, abs=0.001)
-    assert seen(card, noon).novelty.merchant_share == pytest.approx(65_535 / 70_000)
+    assert seen(card, noon).hours.hour_share == pytest.approx(0.75, abs=0.001)
+    assert seen(card, noon).shares.kind_share == pytest.approx(1, abs=0.001)
+    assert seen(card, noon).parties.merchant_share == pytest.approx(65_535 / 70_000)
     assert len(encode_card(card)) < 1024
 
 
@@ -184,7 +184,7 @@ def test_a_card_of_the_first_layout_keeps_what_it_knew() -> None:
 
     assert card.layout == LAYOUT
     assert card.seen == (2, -1, -1)
-    assert (found.counts.attempts_1h, found.month.attempts_30d, found.amounts.habit, found.novelty.new_merchant) == (3, 3, 3, False)
+    assert (found.counts.attempts_1h, found.month.attempts_30d, found.amounts.habit, found.parties.new_merchant) == (3, 3, 3, False)
     assert found.travel.km == pytest.approx(0, abs=0.01)
     assert found.money.money_1h is None  # it did not remember any
     assert decode_card(encode_card(card)) == card

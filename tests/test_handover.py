@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from aegis_app import admin
-from aegis_app.access import connect
 from aegis_app.core.card import encode_card
 from aegis_app.core.payment import Transaction
 from aegis_app.stream.outbox import Outgoing
 from aegis_app.topics import Name, changelog
-from tests.deployment import PARTITIONS, Deployment, wait_until
+from tests.deployment import PARTITIONS, Deployment, recreate, wait_until
 from tests.make import payment, remember
 
 pytestmark = pytest.mark.kafka
@@ -30,7 +28,7 @@ def test_a_recreated_topic_stops_the_worker_instead_of_losing_its_payments(kafka
         made.pay(*some(0, 5))
         made.await_settled()
         worker.stop()
-        asyncio.run(recreate(made))
+        asyncio.run(recreate(made, Name.TRANSACTIONS))
         made.pay(*some(5, 1))
 
         worker.start("-l", "info")
@@ -38,15 +36,6 @@ def test_a_recreated_topic_stops_the_worker_instead_of_losing_its_payments(kafka
 
         assert worker.returncode == 70
         assert "the topic was made anew" in worker.last_words(3)
-
-
-async def recreate(made: Deployment) -> None:
-    async with connect(made.settings) as client:
-        await client.delete_topics([made.topic(Name.TRANSACTIONS)])
-    for _ in range(50):
-        if await admin.create(made.settings):
-            return
-        await asyncio.sleep(0.1)
 
 
 def test_a_second_writer_is_noticed_and_its_older_value_does_not_win(kafka: str, tmp_path: Path) -> None:

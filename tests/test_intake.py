@@ -3,9 +3,10 @@
 import msgspec
 import pytest
 
-from aegis_app.core.intake import HIDDEN, Past, Reason, Refused, encode_history, hide, hide_card_id, read_history, read_payment
+from aegis_app.core.intake import HIDDEN, Past, Reason, Refused, encode_history, hide, hide_card_id, read_history, read_label, read_payment
+from aegis_app.core.label import encode_label
 from aegis_app.core.payment import encode_transaction, looks_like_card_number
-from tests.make import payment
+from tests.make import NOON, label, payment
 
 NUMBER = "4111111111111111"
 
@@ -71,6 +72,42 @@ def test_what_almost_fits_is_refused(field: str, value: str) -> None:
 
     with pytest.raises(Refused):
         read_payment(msgspec.json.encode(record), b"card-1", payment().at, token=False)
+
+
+SAID = msgspec.json.decode(encode_label(label(payment(), amount_minor=25_00, currency="EUR", labelled_by="ana", note="called")))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "says"),
+    [
+        ({"is_fraud": None}, Reason.INVALID, "is_fraud"),
+        ({"source": "rumour"}, Reason.INVALID, "source"),
+        ({"source": None}, Reason.INVALID, "source"),
+        ({"labelled_at": "2026-03-05T12:00:00"}, Reason.INVALID, "labelled_at"),
+        ({"labelled_at": "2026-03-04T11:59:59Z"}, Reason.INVALID, "labelled_at lies before the payment's timestamp"),
+        ({"timestamp": "1999-12-31T00:00:00Z"}, Reason.INVALID, "before the year 2000"),
+        ({"labelled_at": "2100-01-01T00:00:00Z"}, Reason.INVALID, "after 2099"),
+        ({"labelled_at": "2026-03-05T18:00:00.001Z"}, Reason.FUTURE, "labelled_at lies 24.0 h ahead of the record's"),
+        ({"currency": None}, Reason.INVALID, "amount_minor and currency come together"),
+        ({"transaction_id": "a\nb"}, Reason.INVALID, "printable"),
+        ({"card_id": "card-2"}, Reason.KEY, "not the card_id"),
+        ({"card_id": NUMBER}, Reason.CARD_NUMBER, "looks like a card number"),
+    ],
+)
+def test_a_label_that_cannot_be_taken_is_refused_with_a_reason(fields: dict[str, object], reason: Reason, says: str) -> None:
+    written = label(payment()).known_at
+
+    assert read_label(msgspec.json.encode(SAID), b"card-1", written, token=False).source == "analyst"
+    with pytest.raises(Refused, match=says) as refused:
+        read_label(msgspec.json.encode(SAID | fields), b"card-1", written, token=False)
+
+    assert refused.value.reason is reason
+
+
+def test_a_label_may_come_at_the_moment_of_its_payment_and_a_day_ahead_of_its_record() -> None:
+    said = label(payment(), labelled_at=NOON)
+
+    assert read_label(encode_label(said), b"card-1", said.known_at - 24 * 3_600_000, token=False) == said
 
 
 def test_a_time_is_refused_a_day_ahead_of_its_record_and_not_before() -> None:

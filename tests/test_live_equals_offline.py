@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import chain, pairwise
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 from aegis_app.admin import create
 from aegis_app.backtest.run import Job, backtest
 from aegis_app.core.decision import Ruling, decode_ruling
+from aegis_app.core.label import encode_label
 from aegis_app.core.lists import Lists
 from aegis_app.core.payment import Outcome, encode_transaction
 from aegis_app.core.policy import parse_policy
@@ -23,7 +25,7 @@ from aegis_app.settings import Settings
 from aegis_app.simulate import RATES_FILE, simulate
 from aegis_app.topics import Name
 from tests.deployment import Deployment
-from tests.make import entry
+from tests.make import entry, label
 
 NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 PACKAGED = local_policy(Settings()).text
@@ -65,6 +67,43 @@ def test_a_day_through_the_application_and_through_the_back_test_is_decided_equa
     for cell, found in judged.cells.items():
         verdicts[cell.findings[0].verdict] += found.payments
     assert verdicts == Counter(each.verdict for each in live.values())
+
+
+@pytest.mark.kafka
+def test_payments_after_labels_are_described_and_decided_equally(kafka: str, tmp_path: Path) -> None:
+    """Frauds become known between the parts of some days, some of them before their own payment is decided."""
+    course = list(simulate(150, 4, 5, datetime(2026, 3, 1, tzinfo=UTC), fraud_rate=0.2))
+    days = sorted((each.transaction for each in course), key=lambda txn: txn.at)
+    frauds = {each.transaction.transaction_id for each in course if each.fraud is not None}
+    size = len(days) // 4
+    parts = [days[begin : begin + size] for begin in range(0, size * 4, size)]
+    labels = [
+        [label(txn, is_fraud=txn.transaction_id in frauds, labelled_at=after[0].timestamp) for txn in before[::2]]
+        for before, after in pairwise(parts)
+    ]
+    labels[0] += [label(parts[1][0], is_fraud=True, after=timedelta())]
+    policy = tmp_path / "policy.toml"
+    policy.write_text(POLICY)
+
+    with Deployment(kafka, tmp_path, "equal-labels", AEGIS_POLICY=str(policy), AEGIS_FEATURE_SHARE="1") as made:
+        made.worker().wait_until_ready()
+        for payments, said in zip(parts, [*labels, []], strict=True):
+            made.send_many([(txn.card_id.encode(), encode_transaction(txn)) for txn in payments])
+            made.await_settled()
+            made.send_many([(each.card_id.encode(), encode_label(each)) for each in said], Name.LABELS)
+            made.await_settled(name=Name.LABELS)
+        records = [record.value for record in made.records(Name.DECISIONS)]
+    live = {msgspec.json.decode(value)["transaction_id"]: essence(decode_ruling(value)) for value in records}
+
+    terms = Terms(parse_policy(POLICY), feature_share=1)
+    paid = list(chain.from_iterable(parts))
+    offline, unlabelled = (
+        {txn.transaction_id: essence(as_on_the_wire(screened.ruling)) for txn, screened in replay(paid, terms, said)}
+        for said in (list(chain.from_iterable(labels)), [])
+    )
+
+    assert live == offline
+    assert sum(live[name].features != unlabelled[name].features for name in live) > 50
 
 
 def as_on_the_wire(ruling: Ruling) -> Ruling:

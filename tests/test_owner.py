@@ -1,5 +1,8 @@
 """The owner's own judgement of what comes: chunks follow one another, letters are sound, latches trip."""
 
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +13,13 @@ from aegis_app.core.intake import Past, Reason, Refused
 from aegis_app.core.policy import parse_policy
 from aegis_app.core.screen import HISTORY, adopt, learn_past
 from aegis_app.core.terms import Terms
+from aegis_app.settings import Settings
 from aegis_app.stream.letters import Latch, dead_letter
-from aegis_app.stream.owner import Owner
-from tests.make import cased, features, payment, receipt, remember
+from aegis_app.stream.memory import LEARNT
+from aegis_app.stream.outbox import Landed, Outgoing
+from aegis_app.stream.owner import Owner, Work
+from tests.make import cased, features, payment, receipt, record, remember
+from tests.numbers import numbers
 
 
 def owner(**expected: int) -> Owner[Any]:
@@ -87,3 +94,71 @@ def test_history_that_is_known_already_teaches_nothing() -> None:
     assert again.habit == card.habit
     assert again.attempts == card.attempts
     assert again.seen[HISTORY] == 9
+
+
+class Changelog:
+    """Stands for Kafka's: what is published at once lands at once, or not at all."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Outgoing]] = []
+
+    async def publish(self, topic: str, partition: int, records: list[Outgoing]) -> list[Landed]:
+        first = sum(map(len, self.batches))
+        self.batches.append(records)
+        return [(first, len(records))]
+
+
+@pytest.fixture
+def changelog() -> Changelog:
+    return Changelog()
+
+
+@pytest.fixture
+def settling(tmp_path: Path, changelog: Changelog) -> Iterator[Owner[int]]:
+    """An owner that is not open, over a real database: its chunks are settled by hand."""
+    memory = numbers(tmp_path)
+    memory.data.restore(0, [record(0, b"other", b"1")])
+    owners = SimpleNamespace(check_lease=lambda: None, on_settled=lambda work: None)
+    app: Any = SimpleNamespace(settings=Settings(), owners=owners, changes=changelog)
+    yield Owner(app, memory, 0)
+    memory.data.close(0)
+
+
+def learning(owner: Owner[int], topic: str, offset: int, **values: int | None) -> Work[int]:
+    """A chunk of one record, computed and not settled."""
+    work = Work(owner, [record(offset, None, None, topic)])
+    for name, value in values.items():
+        work.learn(name, value)
+    return work
+
+
+def test_a_card_erased_twice_in_flight_is_not_remembered_while_the_second_time_is_not_settled(settling: Owner[int]) -> None:
+    works = [
+        learning(settling, "history", 1, card=None),
+        learning(settling, "payments", 2, card=2),
+        learning(settling, "history", 3, card=None),
+    ]
+
+    recalled = []
+    for work in works:
+        asyncio.run(settling._settle([work]))
+        recalled.append(settling.recall("card"))
+
+    assert recalled == [None, None, None]
+    assert settling.overlay == {}
+
+
+def test_a_tombstone_and_the_offset_that_it_was_learnt_from_land_in_one_batch_after_all_values(
+    settling: Owner[int], changelog: Changelog
+) -> None:
+    works = [
+        learning(settling, "payments", 1, one=1, two=1),
+        learning(settling, "history", 2, one=None),
+        learning(settling, "payments", 3, three=3),
+    ]
+
+    asyncio.run(settling._settle(works))
+
+    values, last = [[(each.key, each.value is None) for each in batch] for batch in changelog.batches]
+    assert sorted(values) == [(b"three", False), (b"two", False)]
+    assert last == [(LEARNT, False), (b"one", True)]

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -10,12 +10,13 @@ from aegis_app.core.card import BLANK, Card, learn, recall
 from aegis_app.core.decision import Receipt, decide
 from aegis_app.core.features import Features
 from aegis_app.core.intake import Reason, Refused
+from aegis_app.core.label import encode_label
 from aegis_app.core.payment import Outcome, Transaction, encode_transaction
 from aegis_app.core.policy import parse_policy
-from aegis_app.core.replay import read_lines, replay
+from aegis_app.core.replay import read_label_lines, read_lines, replay
 from aegis_app.core.terms import Terms
 from aegis_app.simulate import simulate
-from tests.make import cased, payment
+from tests.make import cased, label, payment
 
 TERMS = Terms(policy=parse_policy('mode = "enforce"\n[rules.velocity_1m]\nstate = "on"\nasks = "block"\nmost = 2\n'))
 
@@ -96,3 +97,24 @@ def test_tokens_may_look_like_card_numbers_where_it_is_said_that_they_are_none()
     (txn,) = read_lines([line], lambda number, refused: pytest.fail(str(refused)), token=True)
 
     assert txn.card_id == "4111111111111111"
+
+
+def test_a_label_is_learnt_when_it_became_known_and_before_that_changes_nothing() -> None:
+    thief = payment(minute=0, merchant_id="jeweller", amount_minor=900_00)
+    later = [payment(minute=60 * hour, amount_minor=25_00) for hour in (1, 6, 7)]
+    said = [label(thief, after=timedelta(hours=6)), label(payment(card_id="nobody"), after=timedelta(hours=1))]
+
+    found = [screened.seen for _, screened in replay([thief, *later], TERMS, reversed(said))]
+
+    assert [each.amounts.habit for each in found if each is not None] == [0, 1, 1, 2]
+    assert [each.comparisons.amount_to_largest for each in found if each is not None] == pytest.approx([None, 25 / 900, 1, 1])
+
+
+def test_lines_without_a_label_are_refused_by_number_and_the_rest_go_on() -> None:
+    good = encode_label(label(payment())) + b"\n"
+    refused: dict[int, Refused] = {}
+
+    labels = list(read_label_lines([good, b"\n", encode_transaction(payment()), good], refused.__setitem__, token=False))
+
+    assert labels == [label(payment()), label(payment())]
+    assert {number: error.reason for number, error in refused.items()} == {3: Reason.INVALID}

@@ -15,13 +15,14 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
 from aegis_app.admin import MissingTopicError
-from aegis_app.core.intake import Past, read_history, read_payment
+from aegis_app.core.intake import Past, read_history, read_label, read_payment
+from aegis_app.core.label import encode_label
 from aegis_app.core.payment import Outcome, Transaction, encode_transaction
 from aegis_app.send import at_once, at_rate, at_speed, send
 from aegis_app.simulate import simulate
 from aegis_app.topics import Name, home
 from tests.deployment import PARTITIONS, Deployment
-from tests.make import NOON, payment
+from tests.make import NOON, label, payment
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def made(kafka: str, tmp_path: Path) -> Iterator[Deployment]:
 
 
 def to_transactions(made: Deployment, payments: Any, **how: Any) -> int:
-    return asyncio.run(send(made.settings, made.topic(Name.TRANSACTIONS), payments, **how))
+    return asyncio.run(send(made.settings, made.topic(Name.TRANSACTIONS), payments, **{"encode": encode_transaction} | how))
 
 
 @pytest.mark.kafka
@@ -121,7 +122,7 @@ def test_a_source_that_nobody_reads_to_its_end_leaves_no_thread_behind(made: Dep
 @pytest.mark.kafka
 def test_a_missing_topic_is_named_with_the_command_that_makes_it(made: Deployment) -> None:
     with pytest.raises(MissingTopicError, match=r"there is no topic elsewhere on .*`aegis topics create`"):
-        asyncio.run(send(made.settings, "elsewhere", [payment()]))
+        asyncio.run(send(made.settings, "elsewhere", [payment()], encode=encode_transaction))
 
 
 @pytest.mark.kafka
@@ -143,6 +144,25 @@ def test_send_payments_says_which_line_is_bad_and_how_many_before_it_were_sent(m
     assert (result.exit_code, result.stdout) == (1, "")
     assert "line 2: JSON is malformed" in result.stderr
     assert result.stderr.endswith("; 1 payments before it were sent\n")
+
+
+@pytest.mark.kafka
+def test_send_labels_puts_each_where_its_card_is_and_says_which_line_is_bad(made: Deployment) -> None:
+    labels = [label(payment(card_id=f"card-{number}")) for number in range(9)]
+    lines = b"\n".join(map(encode_label, labels))
+
+    result = made.aegis("send", "labels", "-", stdin=lines)
+    bad = made.aegis("send", "labels", "-", stdin=lines + b"\n" + encode_transaction(payment()))
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"sent 9 labels to {made.topic(Name.LABELS)} in ")
+    records = made.records(Name.LABELS)
+    assert len(records) == 18
+    for record in records:
+        assert read_label(record.value, record.key, record.timestamp, token=False) in labels
+        assert record.partition == home(record.key, PARTITIONS)
+    assert (bad.exit_code, bad.stdout) == (1, "")
+    assert bad.stderr == "aegis: -, line 10: Object missing required field `is_fraud`; 9 labels before it were sent\n"
 
 
 @pytest.mark.kafka

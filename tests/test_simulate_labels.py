@@ -7,8 +7,9 @@ from statistics import quantiles
 
 import pytest
 
+from aegis_app.core.label import Label
 from aegis_app.core.payment import Outcome
-from aegis_app.simulate import Desk, Label, Labelled, read_stopped, simulate
+from aegis_app.simulate import Desk, Labelled, read_stopped, simulate
 
 DAY = timedelta(days=1)
 

@@ -280,6 +280,23 @@ def test_too_many_dead_letters_latch_the_worker_until_an_operator_says_otherwise
         assert len(made.records(Name.DEAD_LETTERS)) == 300
 
 
+def test_what_was_fetched_and_is_not_settled_counts_as_waiting(kafka: str, tmp_path: Path) -> None:
+    """The latch stops a worker with the other partition's chunks in its queues: read from Kafka to the end, and yet undone."""
+    with Deployment(kafka, tmp_path, "queued", AEGIS_DEAD_LETTER_WINDOW="100") as made:
+        other = next(card for card in map("c{}".format, range(99)) if home(card.encode(), PARTITIONS) != home(KEY, PARTITIONS))
+        payments = [payment(card_id=other, transaction_id=f"t{n}") for n in range(2500)]
+        made.send_many([(KEY, b"from a bad deploy")] * 200 + [(other.encode(), encode_transaction(txn)) for txn in payments])
+        worker = made.worker()
+        wait_until(lambda: "dead letters" in str(worker.get("/ready")[1]), 30, made)
+        topic = made.topic(Name.TRANSACTIONS)
+
+        def waiting() -> int:
+            return 2700 - sum(made.logs.committed(topic).values())
+
+        assert waiting() > 1000
+        wait_until(lambda: value(worker.get("/metrics")[1], "aegis_lag_payments") == waiting(), 10, made)
+
+
 def test_sigterm_ends_within_15_seconds_with_everything_in_hand_committed(kafka: str, tmp_path: Path) -> None:
     with Deployment(kafka, tmp_path, "term") as made:
         worker = made.worker().wait_until_ready()

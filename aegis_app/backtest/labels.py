@@ -2,23 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
 
+from aegis_app.core.label import STRENGTH, Source
 from aegis_app.core.payment import Identifier
-
-
-class Source(StrEnum):
-    """Who says so; strongest first."""
-
-    CUSTOMER = "customer"
-    CHARGEBACK = "chargeback"
-    ISSUER = "issuer"
-    ANALYST = "analyst"
-    AUTOMATIC = "automatic"
 
 
 class Truth(Struct, frozen=True, gc=False):
@@ -29,6 +19,8 @@ class Truth(Struct, frozen=True, gc=False):
 
 
 class _Label(Struct, frozen=True, gc=False):
+    """As much of a label as judging takes: a file of truth need not know card, time and source, as the topic must."""
+
     transaction_id: Identifier
     is_fraud: bool
     fraud_type: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
@@ -37,7 +29,7 @@ class _Label(Struct, frozen=True, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Label).decode
-_STRENGTH: Final = {source: -place for place, source in enumerate((*Source, None))}
+_STRENGTH: Final = dict[Source | None, int]([(None, 0), *STRENGTH.items()])
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 

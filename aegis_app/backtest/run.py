@@ -18,10 +18,9 @@ from aegis_app.backtest.tally import Tally
 from aegis_app.core.intake import Refused
 from aegis_app.core.replay import read_lines, replay
 from aegis_app.core.terms import Terms
+from aegis_app.progress import counted
 from models.datasets import WHOLE, DatasetError, Example, Part, read_payments
 
-STRIDE: Final = 1000
-"""Payments between two reports of progress."""
 WORTH_A_PROCESS: Final = 4 << 20
 """Bytes of a file for which one more process pays: it takes half a second to start."""
 
@@ -94,7 +93,7 @@ def backtest(job: Job, processes: int, count: Callable[[int], object]) -> Tally:
 def judge(job: Job, part: Part, count: Callable[[int], object]) -> Tally:
     """Judge the payments of `part`, in their order."""
     tally, rates = Tally.of(len(job.terms)), job.terms[0].rates
-    examples, *copies = tee(_counted(_examples(job, part, tally), count), 1 + len(job.terms))
+    examples, *copies = tee(counted(_examples(job, part, tally), count), 1 + len(job.terms))
     courses = [replay((example.transaction for example in copy), terms) for copy, terms in zip(copies, job.terms, strict=True)]
     for example, *judged in zip(examples, *courses, strict=True):
         if example.transaction.transaction_id in job.truths:
@@ -116,15 +115,6 @@ def _examples(job: Job, part: Part, tally: Tally) -> Iterator[Example]:
     with job.source.open("rb") as lines:
         for txn in read_lines(part.of_lines(lines), refuse, token=job.token):
             yield Example(txn)
-
-
-def _counted(examples: Iterator[Example], count: Callable[[int], object]) -> Iterator[Example]:
-    number = 0
-    for number, example in enumerate(examples, start=1):
-        if number % STRIDE == 0:
-            count(STRIDE)
-        yield example
-    count(number % STRIDE)
 
 
 def _child(job: Job, part: Part, sender: "Connection[Any, Any]") -> None:

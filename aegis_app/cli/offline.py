@@ -1,7 +1,7 @@
 """`aegis decide` and `aegis features`: payments without Kafka."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +10,11 @@ import click
 
 from aegis_app.cli import options
 from aegis_app.cli.errors import Failure
+from aegis_app.progress import counted
 
 if TYPE_CHECKING:
     from aegis_app.core.intake import Refused
+    from aegis_app.core.label import Label
     from aegis_app.core.payment import Transaction
     from aegis_app.settings import Settings
 
@@ -46,29 +48,52 @@ def decide(source: Path, policy: Path | None, out: Path) -> None:
 @click.command()
 @options.source
 @click.option("--policy", type=options.existing, help="Policy file; AEGIS_POLICY where not given.")
+@click.option("--labels", type=options.existing, help="What was said about them: JSON lines, each learnt from its labelled_at on.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A parquet file: a row for each payment.")
-def features(source: Path, policy: Path | None, out: Path) -> None:
+def features(source: Path, policy: Path | None, labels: Path | None, out: Path) -> None:
     """Describe payments as they were described when they were decided: each by what was known before it, and by nothing else.
 
     FILE is Aegis JSON lines, parquet, or - for JSON lines from stdin. A row has transaction_id, card_id, timestamp, the verdict, every
     feature (docs/features.md) and the payment's attributes. The policy matters, because only what it allows becomes habit. Repeats of
-    a transaction_id have no row. Lines that hold no payment are reported and passed over; the exit code is then 1.
+    a transaction_id have no row. Labels count too: a confirmed fraud leaves habit when it became known, as in a worker. Lines that hold no
+    payment, or no label, are reported and passed over; the exit code is then 1.
 
-    Example: aegis features payments.jsonl --out features.parquet
+    Example: aegis features payments.jsonl --labels labels.jsonl --out features.parquet
     """
     settings = options.settings_with(policy=policy)
     from aegis_app.core.replay import replay
     from aegis_app.policies import local_terms
     from models.datasets.matrix import write_matrix
 
-    with _payments(source, settings, "describing") as payments:
+    with _labels(labels, settings) as said, _payments(source, settings, "describing") as payments:
         rows = (
             (txn, screened.ruling.verdict, screened.seen)
-            for txn, screened in replay(payments, local_terms(settings))
+            for txn, screened in replay(payments, local_terms(settings), said)
             if screened.seen is not None
         )
         number = write_matrix(out, rows)
         click.echo(f"{number:,} payments described", err=True)
+
+
+@contextmanager
+def _labels(source: Path | None, settings: "Settings") -> Iterator[Iterable["Label"]]:
+    """The labels of a file, if there is one. Lines that hold none are reported, and in the end raise `Failure`."""
+    from aegis_app.core.replay import read_label_lines
+
+    if source is None:
+        yield ()
+        return
+    bad = 0
+
+    def refuse(number: int, refused: "Refused") -> None:
+        nonlocal bad
+        bad += 1
+        click.echo(f"{source}, line {number}: {refused}", err=True)
+
+    with source.open("rb") as lines:
+        yield read_label_lines(lines, refuse, token=settings.card_id_is_token)
+    if bad:
+        raise Failure(f"{bad:,} lines hold no label that can be taken; the others were learnt")
 
 
 @contextmanager
@@ -88,8 +113,7 @@ def _payments(source: Path, settings: "Settings", doing: str) -> Iterator[Iterat
         if source.suffix == ".parquet":
             payments: Iterator[Transaction] = (example.transaction for example in read_payments(source))
         else:
-            lines = click.get_binary_stream("stdin") if source == options.DASH else files.enter_context(source.open("rb"))
-            payments = read_lines(lines, refuse, token=settings.card_id_is_token)
-        yield options.counted(payments, files.enter_context(options.counting(doing)))
+            payments = read_lines(files.enter_context(options.reading(source)), refuse, token=settings.card_id_is_token)
+        yield counted(payments, files.enter_context(options.counting(doing)))
     if bad:
         raise Failure(f"{bad:,} lines hold no payment that can be taken; what became of the others is written")

@@ -2,11 +2,11 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from aegis_app.settings import Settings
 
 DASH: Final = Path("-")
-STRIDE: Final = 1000
-"""Payments between two looks at the progress bar."""
-T = TypeVar("T")
 
 existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -66,6 +63,16 @@ def opened(path: Path) -> Path | BinaryIO:
 
 
 @contextmanager
+def reading(path: Path) -> Iterator[BinaryIO]:
+    """`path`, or stdin for `-`; closed afterwards if it is a file."""
+    if path == DASH:
+        yield click.get_binary_stream("stdin")
+    else:
+        with path.open("rb") as file:
+            yield file
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
     """`path` anew, or stdout for `-`."""
     if path == DASH:
@@ -96,14 +103,6 @@ def counting(doing: str, total: int | None = None) -> Iterator[Callable[[int], o
 def moment(at: datetime) -> str:
     """A time as people read it, in UTC."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
-
-
-def counted(payments: Iterable[T], show: Callable[[int], object]) -> Iterator[T]:
-    """`payments`, while `show`, as `counting` yields it, hears of every thousand."""
-    for number, payment in enumerate(payments, start=1):
-        if number % STRIDE == 0:
-            show(STRIDE)
-        yield payment
 
 
 def print_json(value: Any) -> None:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 policy_file = click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
 
+local = click.option(
+    "--local", is_flag=True, help="Where nothing is published: publish that of AEGIS_POLICY here, or the packaged one, in this mode."
+)
+
 
 @click.group()
 def policies() -> None:
@@ -136,36 +140,47 @@ def history(broker: str | None, as_json: bool) -> None:
 
 @policies.command()
 @click.option("--note", default="observe", show_default=True, help="Why, for the record.")
+@local
 @options.by
 @options.broker
 @options.as_json
-def observe(note: str, by: str, broker: str | None, as_json: bool) -> None:
+def observe(note: str, local: bool, by: str, broker: str | None, as_json: bool) -> None:
     """Stop enforcing, now and everywhere: publish what is in force, but every outcome is allow.
+
+    Refused while nothing is published: what serves then is each worker's own, and need not be what serves here; see --local.
 
     Example: aegis policies observe --note "blocks too much since 14:00"
     """
-    _switch("observe", note, by, broker, as_json)
+    _switch("observe", note, local, by, broker, as_json)
 
 
 @policies.command()
 @click.option("--note", default="enforce", show_default=True, help="Why, for the record.")
+@local
 @options.by
 @options.broker
 @options.as_json
-def enforce(note: str, by: str, broker: str | None, as_json: bool) -> None:
+def enforce(note: str, local: bool, by: str, broker: str | None, as_json: bool) -> None:
     """Begin to enforce: publish what is in force, but outcomes are what it asks for.
+
+    Refused while nothing is published: what serves then is each worker's own, and need not be what serves here; see --local.
 
     Example: aegis policies enforce --note "two weeks of observing were fine"
     """
-    _switch("enforce", note, by, broker, as_json)
+    _switch("enforce", note, local, by, broker, as_json)
 
 
-def _switch(mode: str, note: str, by: str, broker: str | None, as_json: bool) -> None:
+def _switch(mode: str, note: str, local: bool, by: str, broker: str | None, as_json: bool) -> None:
     settings = options.settings_with(broker=broker)
-    from aegis_app.core.policy import Mode
+    from aegis_app.core.policy import Mode, PolicyError
     from aegis_app.policies import with_mode
 
-    now = _in_force(settings)[1]
+    published, now = _in_force(settings)
+    if published.latest is None and not local:
+        raise PolicyError(
+            f"no policy is published on {settings.topic_prefix}policies: each worker has its own, which this command does not know. "
+            f"First `aegis policies publish FILE --note WHY`; or `aegis policies {mode} --local`, which publishes that of {now.origin} here"
+        )
     _publish(settings, now, with_mode(now.text, Mode(mode)), note, by, as_json)
 
 

@@ -1,4 +1,4 @@
-"""`aegis send` and `aegis warm`: payments from a file into a topic."""
+"""`aegis send` and `aegis warm`: payments, or labels, from a file into a topic."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
@@ -12,8 +12,11 @@ from aegis_app.cli import options
 from aegis_app.cli.errors import Failure
 
 if TYPE_CHECKING:
+    from aegis_app.core.intake import Refused
+    from aegis_app.core.label import Label
     from aegis_app.core.payment import Transaction
-    from aegis_app.send import Pace
+    from aegis_app.send import K, Pace
+    from aegis_app.settings import Settings
     from aegis_app.topics import Name
 
 OUTCOMES = ("allow", "review", "block")
@@ -44,8 +47,29 @@ def payments(source: Path, rate: float | None, speed: float | None, broker: str 
     from aegis_app.send import at_once, at_rate, at_speed
     from aegis_app.topics import Name
 
+    settings = options.settings_with(broker=broker)
     pace = at_once if rate is None else at_rate(rate)
-    _send(Name.TRANSACTIONS, source, encode_transaction, pace if speed is None else at_speed(speed), broker, as_json)
+    _send(settings, Name.TRANSACTIONS, _payments(source), encode_transaction, pace if speed is None else at_speed(speed), as_json)
+
+
+@send.command()
+@options.source
+@options.broker
+@options.as_json
+def labels(source: Path, broker: str | None, as_json: bool) -> None:
+    """Send what payments turned out to be, in the order of FILE: JSON lines, or - for those from stdin.
+
+    `aegis topics schema labels` says what a line holds. Of several labels about a payment the strongest source wins (customer,
+    chargeback, issuer, analyst, automatic), then the latest; so the same file may be sent twice.
+
+    Example: aegis send labels chargebacks.jsonl
+    """
+    from aegis_app.core.label import encode_label
+    from aegis_app.send import at_once
+    from aegis_app.topics import Name
+
+    settings = options.settings_with(broker=broker)
+    _send(settings, Name.LABELS, _labels(source, settings), encode_label, at_once, as_json)
 
 
 @click.command()
@@ -66,19 +90,34 @@ def warm(source: Path, outcome: str, broker: str | None, as_json: bool) -> None:
     from aegis_app.topics import Name
 
     had = Outcome(outcome)
-    _send(Name.HISTORY, source, lambda txn: encode_history(Past(txn, had)), at_once, broker, as_json)
-
-
-def _send(name: "Name", source: Path, encode: Callable[["Transaction"], bytes], pace: "Pace", broker: str | None, as_json: bool) -> None:
     settings = options.settings_with(broker=broker)
-    from aegis_app.send import send as send_to
-    from aegis_app.topics import full_name
-    from models.datasets import DatasetError, Example, read_payments
+    _send(settings, Name.HISTORY, _payments(source), lambda txn: encode_history(Past(txn, had)), at_once, as_json)
 
-    def read(examples: Iterable[Example]) -> Iterator["Transaction"]:
-        return (example.transaction for example in examples)
+
+def _payments(source: Path) -> Iterator["Transaction"]:
+    from models.datasets import read_payments
+
+    return (example.transaction for example in read_payments(options.opened(source)))
+
+
+def _labels(source: Path, settings: "Settings") -> Iterator["Label"]:
+    from aegis_app.core.replay import read_label_lines
+
+    def refuse(number: int, refused: "Refused") -> None:
+        raise type(refused)(refused.reason, f"{source}, line {number}: {refused}")
+
+    with options.reading(source) as lines:
+        yield from read_label_lines(lines, refuse, token=settings.card_id_is_token)
+
+
+def _send(settings: "Settings", name: "Name", records: Iterable["K"], encode: Callable[["K"], bytes], pace: "Pace", as_json: bool) -> None:
+    from aegis_app.core.intake import Refused
+    from aegis_app.send import send as send_to
+    from aegis_app.topics import Name, full_name
+    from models.datasets import DatasetError
 
     done, begin, topic = 0, monotonic(), full_name(name, settings)
+    noun = "labels" if name is Name.LABELS else "payments"
 
     def count(number: int) -> None:
         nonlocal done
@@ -87,11 +126,11 @@ def _send(name: "Name", source: Path, encode: Callable[["Transaction"], bytes], 
 
     try:
         with options.counting(f"sending to {topic}") as show:
-            asyncio.run(send_to(settings, topic, read(read_payments(options.opened(source))), encode=encode, pace=pace, sent=count))
-    except DatasetError as error:
-        raise Failure(f"{error}; {done:,} payments before it were sent") from error
+            asyncio.run(send_to(settings, topic, records, encode=encode, pace=pace, sent=count))
+    except (DatasetError, Refused) as error:
+        raise Failure(f"{error}; {done:,} {noun} before it were sent") from error
     seconds = monotonic() - begin
     if as_json:
         options.print_json({"sent": done, "topic": topic, "seconds": round(seconds, 3)})
     else:
-        click.echo(f"sent {done:,} payments to {topic} in {seconds:.1f} s")
+        click.echo(f"sent {done:,} {noun} to {topic} in {seconds:.1f} s")

@@ -10,6 +10,7 @@ import click
 
 from aegis_app.cli import options
 from aegis_app.cli.errors import Failure
+from aegis_app.progress import counted
 
 if TYPE_CHECKING:
     from aegis_app.core.payment import Outcome
@@ -61,7 +62,7 @@ def simulate(
     desk = Desk(seed, None if decisions is None else _stopped(decisions))
     payments: Iterable[Labelled] = course(cards, days, seed, start.replace(tzinfo=UTC), fraud_rate)
     with ExitStack() as files:
-        payments = options.counted(payments, files.enter_context(options.counting("simulating")))
+        payments = counted(payments, files.enter_context(options.counting("simulating")))
         if truth is not None:
             payments = _telling(payments, files.enter_context(options.writing(truth)))
         if labels is not None:
@@ -99,13 +100,12 @@ def _telling(payments: Iterable["Labelled"], truth: BinaryIO) -> Iterator["Label
 
 
 def _labelling(payments: Iterable["Labelled"], desk: "Desk", labels: BinaryIO) -> Iterator["Labelled"]:
-    import msgspec
+    from aegis_app.core.label import encode_label
 
-    encode = msgspec.json.Encoder().encode
     for payment in payments:
         for label in desk.until(payment.arrived):
-            labels.write(encode(label) + b"\n")
+            labels.write(encode_label(label) + b"\n")
         desk.see(payment)
         yield payment
     for label in desk.rest():
-        labels.write(encode(label) + b"\n")
+        labels.write(encode_label(label) + b"\n")

@@ -57,7 +57,7 @@ def check(broker: str | None, as_json: bool) -> None:
 @topics.command()
 @click.argument("name")
 def schema(name: str) -> None:
-    """Print the JSON Schema of the records on a topic: transactions, decisions, history, lists or policies.
+    """Print the JSON Schema of the records on a topic: transactions, labels, decisions, history, lists or policies.
 
     Example: aegis topics schema decisions > decisions.schema.json
     """

@@ -1,8 +1,11 @@
-"""What is remembered about a card: a pure fold of its payments and of what was decided about them.
+"""What is remembered about a card: a pure fold of its payments, of what was decided about them, and of what was said afterwards.
 
-`learn(card, ...)` gives the next memory and leaves the old one alone. Columns are packed bytes, because thousands of cards a
-second are read and written. The whole stays below 8 KiB. Layout: MessagePack arrays that only ever grow at their ends, so that
-values written before read with defaults.
+`learn(card, ...)` and `believe(card, ...)` give the next memory and leave the old one alone. Columns are packed bytes, because
+thousands of cards a second are read and written. The whole stays below 8 KiB. Layout: MessagePack arrays that only ever grow at their
+ends, so that values written before read with defaults.
+
+A payment that was confirmed as fraud is taken out of habit as far as the ring still holds it (see `lesson`). Labels come on a topic of
+their own, so payments and labels may come in any order: as long as the ring holds the payment, memory ends up the same to the byte.
 """
 
 from struct import Struct as Packed
@@ -10,17 +13,21 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 from xxhash import xxh3_64_digest, xxh32_intdigest
 
 from aegis_app.core import attempts, days, habit
 from aegis_app.core.attempts import Attempts
 from aegis_app.core.case import Case
 from aegis_app.core.days import Days
-from aegis_app.core.habit import Habit
+from aegis_app.core.habit import LESSON, Habit
+from aegis_app.core.lesson import NOTHING, amount_of, put_back, take_out
 from aegis_app.core.payment import ALLOW, BLOCK, DAY_MS, GIVES_BACK, MINUTE_MS, Millis, Outcome, Transaction, encode_transaction
 from aegis_app.core.uses import find
+from aegis_app.core.verdicts import OUT, Verdict, put, unpack, verdict_on
+from aegis_app.core.visited import visit
 
-LAYOUT: Final = 2
+LAYOUT: Final = 3
 AHEAD_MS: Final = 5 * MINUTE_MS
 """A payment further ahead of its Kafka record than this advances the card's clock to the record's time only."""
 RING: Final = 32
@@ -40,10 +47,14 @@ class Settled(Struct, frozen=True, gc=False):
 
 
 class Ring(Struct, frozen=True, array_like=True, gc=False):
-    """The last 32 payments, of whatever kind: packed hashes of their ids, and a `RULING` each."""
+    """The last 32 payments, of whatever kind: packed hashes of their ids, a `RULING` and a `LESSON` each.
+
+    Those that an older version learnt, at the front, have no lesson.
+    """
 
     ids: bytes = b""
     rulings: bytes = b""
+    lessons: bytes = b""
 
 
 class Card(Struct, frozen=True, array_like=True, gc=False):
@@ -59,6 +70,8 @@ class Card(Struct, frozen=True, array_like=True, gc=False):
     days: Days = Days()
     habit: Habit = habit.NONE
     ring: Ring = Ring()
+    verdicts: bytes = b""
+    visited: bytes = b""
 
 
 BLANK: Final = Card()
@@ -89,20 +102,33 @@ def decode_card(raw: bytes) -> Card:
     except msgspec.ValidationError:
         if decode_stamp(raw).layout != 1:
             raise
-        from aegis_app.core.layout_1 import read  # seldom: each card is written anew at its next payment
+        from aegis_app.core import layout_1  # seldom: each card is written anew at its next payment
 
-        return read(raw)
+        return layout_1.read(raw)
+    if card.layout == LAYOUT:
+        return card
     if card.layout > LAYOUT:
         raise LayoutError(f"this card has layout {card.layout}, this version reads up to {LAYOUT}: update Aegis first")
-    return card
+    from aegis_app.core import layout_2
+
+    return layout_2.read(card)
 
 
 def recall(card: Card, at: Millis, written: Millis, ttl: Millis) -> Card:
-    """The card as it counts for a payment at `at`: what idled for longer than `ttl` is forgotten, but not what was done.
+    """The card as it counts for a payment at `at`: what idled for longer than `ttl` is forgotten, but not what was done, nor verdicts.
 
     A time ahead of `written`, when the payment's record was, makes nothing idle.
     """
-    return card if min(at, written + AHEAD_MS) - card.clock <= ttl or card is BLANK else Card(seen=card.seen, clock=card.clock)
+    if min(at, written + AHEAD_MS) - card.clock <= ttl or card is BLANK:
+        return card
+    return Card(seen=card.seen, clock=card.clock, verdicts=card.verdicts)
+
+
+def is_idle(raw: bytes, now: Millis, ttl: Millis) -> bool:
+    """Whether an encoded card has seen no payment for longer than `ttl`, and heard no verdict."""
+    if now - decode_stamp(raw).clock <= ttl:
+        return False
+    return all(now - verdict.known_at > ttl for verdict in unpack(decode_card(raw).verdicts))
 
 
 def content_hash(txn: Transaction) -> int:
@@ -110,13 +136,14 @@ def content_hash(txn: Transaction) -> int:
     return xxh32_intdigest(encode_transaction(txn))
 
 
-def _hash(transaction_id: str) -> bytes:
+def id_hash(transaction_id: str) -> bytes:
+    """Stands for a payment in ring and verdicts; 8 bytes."""
     return xxh3_64_digest(transaction_id.encode())
 
 
 def settled(card: Card, transaction_id: str) -> tuple[Settled, int] | None:
     """What was decided about an earlier payment of this id, with its content's hash, among the card's last 32."""
-    at = find(card.ring.ids, _hash(transaction_id), 8)
+    at = find(card.ring.ids, id_hash(transaction_id), 8)
     if at < 0:
         return None
     content, ranks, score, codes = RULING.unpack_from(card.ring.rulings, at // 8 * RULING.size)
@@ -128,7 +155,7 @@ def settled(card: Card, transaction_id: str) -> tuple[Settled, int] | None:
 
 def skip(card: Card, source: int, offset: int) -> Card:
     """Note that a record was dealt with and taught nothing."""
-    return msgspec.structs.replace(card, seen=_advance(card.seen, source, offset))
+    return replace(card, seen=_advance(card.seen, source, offset))
 
 
 def learn(card: Card, case: Case, settled: Settled, source: int, offset: int) -> Card:
@@ -141,20 +168,79 @@ def learn(card: Card, case: Case, settled: Settled, source: int, offset: int) ->
         float("nan") if settled.score is None else settled.score,
         settled.codes,
     )
-    ring = Ring((card.ring.ids + _hash(txn.transaction_id))[-RING * 8 :], (card.ring.rulings + ruling)[-RING * RULING.size :])
+    payment = id_hash(txn.transaction_id)
     seen, first = _advance(card.seen, source, offset), card.first if card.first > 0 else at
+    known = _passing(card)
     if txn.kind in GIVES_BACK:
-        return Card(LAYOUT, seen, clock, first, card.attempts, card.days, card.habit, ring)
-    return Card(
+        ring = _turned(card.ring, payment, ruling, NOTHING)
+        return Card(LAYOUT, seen, clock, first, card.attempts, card.days, known, ring, card.verdicts, card.visited)
+    taught, visited = NOTHING, card.visited
+    if settled.verdict is ALLOW:
+        when = min(at, clock)  # one ahead of the card's clock counts as of now
+        known, taught = habit.learn(known, case, when, payment)
+        if txn.merchant_id is not None:
+            visited = visit(visited, txn.merchant_id, when)
+    learnt = Card(
         LAYOUT,
         seen,
         clock,
         first,
         attempts.add(card.attempts, clock, case, settled.verdict is BLOCK),
         days.add(card.days, clock // DAY_MS, at // DAY_MS, case.amount),
-        habit.learn(card.habit, case, clock) if settled.verdict is ALLOW else card.habit,
-        ring,
+        known,
+        _turned(card.ring, payment, ruling, taught),
+        card.verdicts,
+        visited,
     )
+    verdict = verdict_on(card.verdicts, payment) if card.verdicts and taught is not NOTHING else None
+    return learnt if verdict is None else believe(learnt, verdict._replace(marks=verdict.marks & ~OUT))
+
+
+def believe(card: Card, verdict: Verdict) -> Card:
+    """The memory after `verdict`: its payment goes out of habit where it is fraud, and back where it is none after all."""
+    known, taught = card.habit, _lesson_of(card.ring, verdict.payment)
+    if taught != NOTHING and verdict.is_fraud is not verdict.is_out:
+        change = take_out if verdict.is_fraud else put_back
+        known, verdict = change(known, taught, verdict.payment), verdict._replace(marks=verdict.marks ^ OUT)
+    verdicts = put(card.verdicts, verdict)
+    return replace(card, habit=replace(known, largest=_largest(known, card.ring, verdicts)), verdicts=verdicts)
+
+
+def _turned(ring: Ring, payment: bytes, ruling: bytes, lesson: bytes) -> Ring:
+    """The ring with a payment more, and the oldest gone where it was full."""
+    return Ring(
+        (ring.ids + payment)[-RING * 8 :],
+        (ring.rulings + ruling)[-RING * RULING.size :],
+        (ring.lessons + lesson)[-RING * LESSON.size :],
+    )
+
+
+def _passing(card: Card) -> Habit:
+    """The habit once the ring has let go of its oldest payment, if it is full."""
+    lessons, known = card.ring.lessons, card.habit
+    if len(lessons) < RING * LESSON.size or (amount := amount_of(lessons)) <= known.largest_before:
+        return known
+    verdict = verdict_on(card.verdicts, card.ring.ids[:8])
+    return known if verdict is not None and verdict.is_out else replace(known, largest_before=amount)
+
+
+def _lesson_of(ring: Ring, payment: bytes) -> bytes:
+    """What a payment taught; `NOTHING` too where the ring does not hold it."""
+    at = find(ring.ids, payment, 8)
+    begin = len(ring.lessons) - (len(ring.ids) - at) // 8 * LESSON.size
+    return NOTHING if at < 0 or begin < 0 else ring.lessons[begin : begin + LESSON.size]
+
+
+def _largest(known: Habit, ring: Ring, verdicts: bytes) -> int:
+    """The largest amount among the payments that habit holds."""
+    out = {verdict.payment for verdict in unpack(verdicts) if verdict.is_out}
+    held = ring.lessons
+    amounts = [
+        amount_of(held[-back * LESSON.size :])
+        for back in range(1, len(held) // LESSON.size + 1)
+        if ring.ids[len(ring.ids) - 8 * back :][:8] not in out
+    ]
+    return max(known.largest_before, *amounts, 0)
 
 
 def _advance(seen: tuple[int, int, int], source: int, offset: int) -> tuple[int, int, int]:

@@ -1,6 +1,6 @@
 """From findings to an outcome: short, pure, and carrying its reasons."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from math import prod
 from typing import Annotated, Any, Final
@@ -81,7 +81,9 @@ class Ruling(Struct, frozen=True, kw_only=True, gc=False):
     rates: Annotated[str | None, Meta(description="version of the exchange rates")] = None
     control_probability: Annotated[
         float | None,
-        Meta(description="where chance made the outcome: how probable that is for a payment like it"),
+        Meta(
+            description="where chance made the outcome: how probable that is for a payment like it; not kept for a duplicate, see reasons"
+        ),
     ] = None
     decided_at: datetime
     duplicate: Annotated[bool, Meta(description="a repeat of a transaction_id; the first decision stands")] = False
@@ -240,8 +242,12 @@ def _draw(transaction_id: str, seed: int) -> float:
 
 
 def repeat(settled: Settled, terms: Terms, receipt: Receipt) -> Ruling:
-    """Answer a repeated payment as it was answered before: same outcome, verdict, score and reason codes."""
-    codes = [code for code in CODES if settled.codes & _BIT[code]]
+    """Answer a repeated payment as it was answered before: same outcome, verdict, score and reason codes.
+
+    What is not kept is not made up: neither sentences nor `control_probability`. What each rule asked for then is not kept either,
+    reasons are in the order of what `terms` has them ask for.
+    """
+    codes = _ordered((code for code in CODES if settled.codes & _BIT[code]), terms.policy)
     return Ruling(
         outcome=settled.outcome,
         verdict=settled.verdict,
@@ -257,6 +263,15 @@ def repeat(settled: Settled, terms: Terms, receipt: Receipt) -> Ruling:
         stale=receipt.stale,
         redriven=receipt.redriven,
     )
+
+
+def _ordered(codes: Iterable[str], policy: Policy) -> list[str]:
+    """Strongest first, as in `_requests`; then what asks for nothing: the allow list, and chance."""
+    asks = {"deny_list": Outcome.BLOCK, "watch_list": Outcome.REVIEW}
+    asks |= {clause.rule.name: clause.asks for clause in policy.clauses}
+    asks["rule_failed"] = policy.on_failure
+    place = {code: place for place, code in enumerate(asks)}
+    return sorted(codes, key=lambda code: (-SEVERITY[asks.get(code, ALLOW)], place.get(code, len(place))))
 
 
 _encode = msgspec.json.Encoder().encode

@@ -4,6 +4,8 @@ Sums are whole numbers in fixed point, so that a payment can be taken out again 
 """
 
 from array import array
+from collections.abc import Iterable
+from functools import lru_cache
 from math import asin, exp, log, log1p, sqrt
 from operator import itemgetter
 from struct import Struct as Packed
@@ -24,14 +26,19 @@ MOST_PLACES: Final = 4
 MOST_MERCHANTS: Final = 48
 MOST_PAYEES: Final = 16
 MOST_CATEGORIES: Final = 16
-MOST_COUNTRIES: Final = 12
-MOST_DEVICES: Final = 8
+MOST_COUNTRIES: Final = 32
+MOST_DEVICES: Final = 32
+"""Of merchants, countries and devices no fewer than the ring has payments: what one of those used must still be there to be taken out."""
 MOST_SUBSCRIPTIONS: Final = 12
 
 SETTLED: Final = 0.2
 """Length of the mean direction, 1 for a single place, from which a card counts as living somewhere."""
-PLACE: Final = Packed("<qii")
-"""Time in milliseconds, latitude and longitude in millionths of a degree."""
+PLACE: Final = Packed("<qii4s?")
+"""Time in milliseconds, latitude and longitude in millionths of a degree, of which payment (the head of its hash), taken out again."""
+LESSON: Final = Packed("<Q4s4s2siiBBB")
+"""What a payment taught: amount in minor units of the base currency (0: not in the sums), fingerprints of merchant and device, country,
+latitude and longitude in millionths of a degree, hour of the week, kind, and channel, marked where it has a place."""
+PLACED: Final = 0x80
 SUBSCRIPTION: Final = Packed("<4sQ")
 """Fingerprint of who collects, and the last amount in minor units of the base currency."""
 
@@ -47,6 +54,7 @@ class Habit(Struct, frozen=True, array_like=True, gc=False):
     sum_log: int = 0
     sum_log_squared: int = 0
     largest: int = 0
+    """Of those that were not taken out again."""
     gaps: int = 0
     """Times from one payment to the next that are in `sum_gap`: the logarithm of one plus their seconds."""
     sum_gap: int = 0
@@ -57,7 +65,7 @@ class Habit(Struct, frozen=True, array_like=True, gc=False):
     present_at: Millis = 0
     """The latest with the card present; 0 for none."""
     places: bytes = b""
-    """The last four places with the card present."""
+    """The last four places with the card present, in the order of time."""
     homes: int = 0
     """Places that are in `north`, `east` and `up`: directions from the centre of the Earth, whose mean points to where the card lives."""
     north: int = 0
@@ -69,21 +77,23 @@ class Habit(Struct, frozen=True, array_like=True, gc=False):
     countries: bytes = b""
     devices: bytes = b""
     subscriptions: bytes = b""
+    largest_before: int = 0
+    """The largest amount of the payments that the ring no longer holds."""
 
 
 NONE: Final = Habit()
 
 
-def learn(habit: Habit, case: Case, clock: Millis) -> Habit:
-    """The habit after an allowed payment; one ahead of the card's clock counts as of now."""
-    txn, at = case.txn, min(case.at, clock)
+def learn(habit: Habit, case: Case, at: Millis, payment: bytes) -> tuple[Habit, bytes]:
+    """The habit after an allowed payment, learnt as of `at`, whose id has the hash `payment`; and its `LESSON`."""
+    txn = case.txn
     amounts, sum_log, sum_log_squared, largest = habit.amounts, habit.sum_log, habit.sum_log_squared, habit.largest
-    if case.amount is not None and case.amount > 0:
-        step = log(case.amount)
-        amounts += 1
-        sum_log += round(step * UNIT)
-        sum_log_squared += round(step * step * UNIT)
-        largest = max(largest, case.amount)
+    amount = case.amount
+    if amount:
+        once, squared = of_amount(amount)
+        amounts, sum_log, sum_log_squared = amounts + 1, sum_log + once, sum_log_squared + squared
+        if amount > largest:
+            largest = amount
     gaps, sum_gap, sum_gap_squared = habit.gaps, habit.sum_gap, habit.sum_gap_squared
     if 0 < habit.last <= at:
         step = log1p((at - habit.last) / 1000)
@@ -92,12 +102,26 @@ def learn(habit: Habit, case: Case, clock: Millis) -> Habit:
         sum_gap_squared += round(step * step * UNIT)
     places, present_at = habit.places, habit.present_at
     homes, north, east, up = habit.homes, habit.north, habit.east, habit.up
+    hour, kind, channel = hour_of_week(at), kind_code(txn.kind), channel_code(txn.channel)
+    latitude = longitude = placed = 0
     if txn.is_card_present:
         present_at = max(present_at, at)
         if txn.latitude is not None and txn.longitude is not None:
-            places = _add_place(places, at, txn.latitude, txn.longitude)
-            one, other, third = direction(txn.latitude, txn.longitude)
-            homes, north, east, up = homes + 1, north + round(one * UNIT), east + round(other * UNIT), up + round(third * UNIT)
+            latitude, longitude, placed = round(txn.latitude * 1e6), round(txn.longitude * 1e6), PLACED
+            places = _add_place(places, at, latitude, longitude, payment)
+            one, other, third = towards(latitude, longitude)
+            homes, north, east, up = homes + 1, north + one, east + other, up + third
+    merchants, devices, countries = habit.merchants, habit.devices, habit.countries
+    merchant = device = country = b""
+    if txn.merchant_id is not None:
+        merchant = fingerprint(txn.merchant_id)
+        merchants = use(merchants, merchant, MOST_MERCHANTS)
+    if txn.device_id is not None:
+        device = fingerprint(txn.device_id)
+        devices = use(devices, device, MOST_DEVICES)
+    if txn.country is not None:
+        country = fingerprint(txn.country)
+        countries = use(countries, country, MOST_COUNTRIES)
     return Habit(
         habit.payments + 1,
         max(habit.last, at),
@@ -108,20 +132,35 @@ def learn(habit: Habit, case: Case, clock: Millis) -> Habit:
         gaps,
         sum_gap,
         sum_gap_squared,
-        _tally(habit.tallies, case),
+        _tally(habit.tallies, rows(hour, kind, channel)),
         present_at,
         places,
         homes,
         north,
         east,
         up,
-        habit.merchants if txn.merchant_id is None else use(habit.merchants, fingerprint(txn.merchant_id), MOST_MERCHANTS),
+        merchants,
         habit.payees if txn.payee_id is None else use(habit.payees, fingerprint(txn.payee_id), MOST_PAYEES),
         habit.categories if txn.merchant_category is None else use(habit.categories, fingerprint(txn.merchant_category), MOST_CATEGORIES),
-        habit.countries if txn.country is None else use(habit.countries, fingerprint(txn.country), MOST_COUNTRIES),
-        habit.devices if txn.device_id is None else use(habit.devices, fingerprint(txn.device_id), MOST_DEVICES),
+        countries,
+        devices,
         _subscribe(habit.subscriptions, case) if txn.channel is Channel.RECURRING else habit.subscriptions,
-    )
+        habit.largest_before,
+    ), LESSON.pack(amount or 0, merchant, device, country, latitude, longitude, hour, kind, channel | placed)
+
+
+@lru_cache(1 << 14)
+def of_amount(amount: int) -> tuple[int, int]:
+    """The logarithm of an amount above zero, and its square, in fixed point."""
+    step = log(amount)
+    return round(step * UNIT), round(step * step * UNIT)
+
+
+@lru_cache(1 << 14)
+def towards(latitude: int, longitude: int) -> tuple[int, int, int]:
+    """The direction of a place, given in millionths of a degree, in fixed point."""
+    one, other, third = direction(latitude / 1e6, longitude / 1e6)
+    return round(one * UNIT), round(other * UNIT), round(third * UNIT)
 
 
 def typical_amount(habit: Habit) -> float | None:
@@ -152,55 +191,61 @@ def weekday(at: Millis) -> int:
     return (at // DAY_MS + 3) % 7
 
 
-def _tally(tallies: bytes, case: Case) -> bytes:
+def hour_of_week(at: Millis) -> int:
+    """0 to 167, from a Thursday's midnight, UTC: that of the epoch."""
+    return at // HOUR_MS % 168
+
+
+def rows(hour: int, kind: int, channel: int) -> tuple[int, int, int, int, int]:
+    """Where a payment is tallied, by its hour of the week and its codes."""
+    return hour % 24, _WEEKDAYS + (hour // 24 + 3) % 7, _KINDS + kind - 1, _CHANNELS + channel, _ALL
+
+
+def _tally(tallies: bytes, rows: Iterable[int]) -> bytes:
     counted = bytearray(tallies or bytes(2 * _TALLIES))
-    txn, at = case.txn, case.at
-    for place in (
-        at // HOUR_MS % 24,
-        _WEEKDAYS + weekday(at),
-        _KINDS + kind_code(txn.kind) - 1,
-        _CHANNELS + channel_code(txn.channel),
-        _ALL,
-    ):
-        low = 2 * place
+    for row in rows:
+        low = 2 * row
         if counted[low] < 255:
             counted[low] += 1
         elif counted[low + 1] < 255:
             counted[low], counted[low + 1] = 0, counted[low + 1] + 1
         else:
             halves = array("H", [count // 2 for count in array("H", counted)])
-            return _tally(halves.tobytes(), case)
+            return _tally(halves.tobytes(), rows)
     return bytes(counted)
 
 
-class Shares(Struct, frozen=True, gc=False):
-    """Of the card's payments; all `None` while there are none."""
-
-    hour: float | None = None
-    """In the hour of a payment, the one before and the one after."""
-    weekday: float | None = None
-    kind: float | None = None
-    online: float | None = None
-    """Online or by phone."""
+def tally_again(tallies: bytes, rows: Iterable[int], by: int) -> bytes:
+    """Take a payment out of the tallies, or put it back. Not to the payment where they were halved since."""
+    counted = array("H", tallies)
+    for row in rows:
+        counted[row] = min(max(counted[row] + by, 0), 65_535)
+    return counted.tobytes()
 
 
-_NO_SHARES: Final = Shares()
+def hour_share(habit: Habit, at: Millis) -> float | None:
+    """Share of the card's payments in the hour of `at`, the one before and the one after; `None` while there are none."""
+    hour = at // HOUR_MS % 24
+    return _share(habit.tallies, (hour or 24) - 1, hour, (hour + 1) % 24)
 
 
-def shares(habit: Habit, case: Case) -> Shares:
-    """How usual the hour, the weekday and the kind of a payment are for the card, and how often it pays from afar."""
-    tallies = habit.tallies
-    if not tallies:
-        return _NO_SHARES
-    hour = case.at // HOUR_MS % 24
-    total = _tallied(tallies, _ALL)
-    around = _tallied(tallies, (hour or 24) - 1) + _tallied(tallies, hour) + _tallied(tallies, (hour + 1) % 24)
-    return Shares(
-        around / total,
-        _tallied(tallies, _WEEKDAYS + weekday(case.at)) / total,
-        _tallied(tallies, _KINDS + kind_code(case.txn.kind) - 1) / total,
-        (_tallied(tallies, _ONLINE) + _tallied(tallies, _PHONE)) / total,
-    )
+def weekday_share(habit: Habit, at: Millis) -> float | None:
+    return _share(habit.tallies, _WEEKDAYS + weekday(at))
+
+
+def kind_share(habit: Habit, kind: Kind) -> float | None:
+    return _share(habit.tallies, _KINDS + kind_code(kind) - 1)
+
+
+def online_share(habit: Habit) -> float | None:
+    """Share of the card's payments online or by phone."""
+    return _share(habit.tallies, _ONLINE, _PHONE)
+
+
+def _share(tallies: bytes, *rows: int) -> float | None:
+    """`None` too where all payments were taken out again."""
+    total = _tallied(tallies, _ALL) if tallies else 0
+    return sum([_tallied(tallies, row) for row in rows]) / total if total else None
 
 
 def _tallied(tallies: bytes, place: int) -> int:
@@ -223,9 +268,9 @@ def _subscribe(subscriptions: bytes, case: Case) -> bytes:
     return (subscriptions + SUBSCRIPTION.pack(collector, case.amount))[-MOST_SUBSCRIPTIONS * SUBSCRIPTION.size :]
 
 
-def _add_place(places: bytes, at: Millis, latitude: float, longitude: float) -> bytes:
-    place = PLACE.pack(at, round(latitude * 1e6), round(longitude * 1e6))
-    if not places or PLACE.unpack_from(places, len(places) - PLACE.size)[0] <= at:
+def _add_place(places: bytes, at: Millis, latitude: int, longitude: int, payment: bytes) -> bytes:
+    place = PLACE.pack(at, latitude, longitude, payment, False)
+    if not places or int.from_bytes(places[-PLACE.size : 8 - PLACE.size], "little", signed=True) <= at:
         return (places + place)[-MOST_PLACES * PLACE.size :]
     kept = sorted([*PLACE.iter_unpack(places), PLACE.unpack(place)], key=itemgetter(0))
     return b"".join(PLACE.pack(*each) for each in kept[-MOST_PLACES:])
@@ -234,8 +279,8 @@ def _add_place(places: bytes, at: Millis, latitude: float, longitude: float) -> 
 def place_before(habit: Habit, at: Millis) -> tuple[Millis, float, float] | None:
     """When and where the card was last present up to `at`: latitude and longitude in degrees."""
     for start in range(len(habit.places) - PLACE.size, -1, -PLACE.size):
-        when, latitude, longitude = PLACE.unpack_from(habit.places, start)
-        if when <= at:
+        when, latitude, longitude, _, is_out = PLACE.unpack_from(habit.places, start)
+        if when <= at and not is_out:
             return when, latitude / 1e6, longitude / 1e6
     return None
 

@@ -1,4 +1,4 @@
-"""What comes in from strangers: a payment, or a clear reason why it is none."""
+"""What comes in from strangers: a payment or a label, or a clear reason why it is none."""
 
 import re
 from collections.abc import Callable
@@ -8,12 +8,13 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Struct
 
+from aegis_app.core.label import Label, decode_label
 from aegis_app.core.payment import Identifier, Millis, Outcome, Transaction, decode_transaction, looks_like_card_number
 
 T = TypeVar("T")
 
 FUTURE_MS: Final = 24 * 3_600_000
-"""A payment further ahead of its Kafka record than this is refused."""
+"""A payment, or a label, further ahead of its Kafka record than this is refused."""
 HIDDEN: Final = b"[card number removed]"
 
 
@@ -61,7 +62,7 @@ def read_payment(value: bytes | None, key: bytes | None, written: Millis, *, tok
     """
     txn = read_value(value, token=token)
     _check_key(txn.card_id, key)
-    _check_time(txn, written)
+    _check_time("timestamp", txn.at, written)
     return txn
 
 
@@ -72,8 +73,23 @@ def read_history(value: bytes | None, key: bytes | None, written: Millis, *, tok
     _check_card(card_id, token=token)
     _check_key(card_id, key)
     if isinstance(record, Past):
-        _check_time(record.transaction, written)
+        _check_time("timestamp", record.transaction.at, written)
     return record
+
+
+def read_label(value: bytes | None, key: bytes | None, written: Millis, *, token: bool) -> Label:
+    """Read a record of `labels`, whose Kafka timestamp is `written`. Raises `Refused`."""
+    label = read_label_value(value, token=token)
+    _check_key(label.card_id, key)
+    _check_time("labelled_at", label.known_at, written)
+    return label
+
+
+def read_label_value(value: bytes | None, *, token: bool) -> Label:
+    """Read a label by its value alone. Raises `Refused`."""
+    label = _decode(decode_label, value)
+    _check_card(label.card_id, token=token)
+    return label
 
 
 def read_value(value: bytes | None, *, token: bool) -> Transaction:
@@ -106,9 +122,9 @@ def _check_key(card_id: str, key: bytes | None) -> None:
         raise Refused(Reason.KEY, "the record's key is not the card_id")
 
 
-def _check_time(txn: Transaction, written: Millis) -> None:
-    if txn.at - written > FUTURE_MS:
-        raise Refused(Reason.FUTURE, f"timestamp lies {(txn.at - written) / 3_600_000:.1f} h ahead of the record's")
+def _check_time(field: str, at: Millis, written: Millis) -> None:
+    if at - written > FUTURE_MS:
+        raise Refused(Reason.FUTURE, f"{field} lies {(at - written) / 3_600_000:.1f} h ahead of the record's")
 
 
 _DIGITS: Final = re.compile(rb"(?<!\d)(?<!\d\.)(?:\d{4}(?:\.\d{4}){3}|\d(?:[ -]*\d){11,})(?!\d|\.\d)")
@@ -121,7 +137,7 @@ def hide(text: bytes) -> bytes:
 
 
 def hide_card_id(value: bytes) -> bytes:
-    """A payment whose card_id is a card number, without it, however it was written; any other text without card numbers."""
+    """A payment or label whose card_id is a card number, without it, however it was written; any other text without card numbers."""
     try:
         record = msgspec.json.decode(value)
         payment = record.get("transaction", record)

@@ -13,7 +13,8 @@ from msgspec import Struct
 from aegis_app.core.attempts import Attempts
 from aegis_app.core.card import Card, Ring
 from aegis_app.core.days import Days
-from aegis_app.core.habit import PLACE, Habit
+from aegis_app.core.habit import Habit
+from aegis_app.core.layout_2 import PLACE_2, read_places
 from aegis_app.core.payment import Millis
 from aegis_app.core.uses import use
 
@@ -54,7 +55,7 @@ def read(raw: bytes) -> Card:
     old = _decode(raw)
     number = len(old.marks)
     last = int.from_bytes(old.times[-8:], "little", signed=True)
-    present_at = PLACE.unpack_from(old.places, len(old.places) - PLACE.size)[0] if old.places else 0
+    present_at = PLACE_2.unpack_from(old.places, len(old.places) - PLACE_2.size)[0] if old.places else 0
     buckets = b"".join(_BUCKET_NOW.pack(*bucket, float("nan")) for bucket in _BUCKET.iter_unpack(old.buckets))
     return Card(
         seen=old.seen,
@@ -66,7 +67,7 @@ def read(raw: bytes) -> Card:
             payments=old.habit,
             last=present_at,
             present_at=present_at,
-            places=old.places,
+            places=read_places(old.places),
             merchants=_used(old.merchants, 4),
             devices=_used(old.devices, 4),
             countries=_used(old.countries, 2),

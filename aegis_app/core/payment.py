@@ -24,6 +24,12 @@ MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 60 * MINUTE_MS
 DAY_MS: Final = 24 * HOUR_MS
 
+
+def millis(moment: datetime) -> Millis:
+    """An aware moment, to the nearest millisecond."""
+    return int(moment.timestamp() * 1000 + 0.5)
+
+
 MOST_ATTRIBUTES: Final = 256
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
@@ -113,7 +119,7 @@ class Transaction(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     @property
     def at(self) -> Millis:
         """The payment's own time."""
-        return int(self.timestamp.timestamp() * 1000 + 0.5)
+        return millis(self.timestamp)
 
     @property
     def is_card_present(self) -> bool:

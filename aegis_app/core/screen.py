@@ -1,16 +1,20 @@
-"""The way of one payment, the same live and offline: recall, describe, check, decide, learn."""
+"""The way of one payment, and of one label, the same live and offline: recall, describe, check, decide, learn."""
 
 from typing import Final
 
 from msgspec import Struct
 
-from aegis_app.core.card import BLANK, Card, Settled, content_hash, learn, recall, settled, skip
+from aegis_app.core.card import BLANK, Card, Settled, believe, content_hash, id_hash, learn, recall, settled, skip
 from aegis_app.core.case import Case, case
 from aegis_app.core.decision import Receipt, Ruling, decide, repeat
 from aegis_app.core.features import Features
 from aegis_app.core.intake import Past
+from aegis_app.core.label import Label
 from aegis_app.core.payment import Millis, Transaction
+from aegis_app.core.rates import Rates
 from aegis_app.core.terms import Terms
+from aegis_app.core.verdicts import Ignored, verdict_on, weigh
+from aegis_app.core.visited import visited_before
 
 
 class Screened(Struct, frozen=True, gc=False):
@@ -25,7 +29,39 @@ class Screened(Struct, frozen=True, gc=False):
     """A repeat came with other content."""
 
 
+class Changed(Struct, frozen=True, gc=False):
+    """A payment became a confirmed fraud, or is none any more: what its merchant and device, and others, are to hear of it.
+
+    It says what the label says, so that it is the same whether or not the payment is remembered.
+    """
+
+    transaction_id: str
+    merchant_id: str | None
+    device_id: str | None
+    at: Millis
+    """The payment's time."""
+    amount: int | None
+    """In minor units of the base currency; `None` where the label has none, or there is no rate."""
+    is_fraud: bool
+    """`False`: it was a confirmed fraud until now."""
+    known_at: Millis
+    visited: list[str]
+    """Other merchants that the card used in the 30 days before, as far as remembered by now: one of them may have copied it."""
+
+
+class Heard(Struct, frozen=True, gc=False):
+    """A label, weighed."""
+
+    card: Card
+    """The memory after it."""
+    ignored: Ignored | None = None
+    """Why it changed no verdict."""
+    changed: Changed | None = None
+    """`None` too where a verdict changed, but not whether it was fraud."""
+
+
 TRANSACTIONS: Final = 0
+LABELS: Final = 1
 HISTORY: Final = 2
 """Places of a source's last offset in `Card.seen`, as in `topics.SOURCES`."""
 
@@ -59,6 +95,32 @@ def learn_past(card: Card | None, past: Past, terms: Terms, written: Millis, off
     if settled(card, past.transaction.transaction_id) is not None:
         return skip(card, HISTORY, offset)
     return learn(card, payment, Settled(past.outcome, past.outcome, None, 0), HISTORY, offset)
+
+
+def learn_label(card: Card | None, label: Label, rates: Rates, offset: int) -> Heard:
+    """Weigh what is said about a payment, whether or not it or its card was ever seen."""
+    card = skip(BLANK if card is None else card, LABELS, offset)
+    payment = id_hash(label.transaction_id)
+    found = weigh(card.verdicts, payment, label)
+    if isinstance(found, Ignored):
+        return Heard(card, ignored=found)
+    before = verdict_on(card.verdicts, payment)
+    believed = believe(card, found)
+    if label.is_fraud is (before is not None and before.is_fraud):
+        return Heard(believed)
+    return Heard(
+        believed,
+        changed=Changed(
+            label.transaction_id,
+            label.merchant_id,
+            label.device_id,
+            label.at,
+            None if label.amount_minor is None or label.currency is None else rates.to_base(label.amount_minor, label.currency),
+            label.is_fraud,
+            label.known_at,
+            [name for name in visited_before(card.visited, label.at) if name != label.merchant_id],
+        ),
+    )
 
 
 def _recall(card: Card | None, payment: Case, terms: Terms) -> Card:

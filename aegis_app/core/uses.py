@@ -1,7 +1,7 @@
 """Which merchants, devices, countries … a card has used, and how often: a bounded set, packed.
 
 Six bytes each: four that stand for the name, two for the number of uses. In the order of use, so that the one unused for longest
-goes where there are too many.
+goes where there are too many. A name whose uses were all taken out again stays in its place with none.
 """
 
 from functools import lru_cache
@@ -48,3 +48,12 @@ def use(column: bytes, item: bytes, most: int) -> bytes:
     if at == len(column) - WIDTH and count <= MOST_USES:
         return column[:-2] + count.to_bytes(2, "little")
     return column[:at] + column[at + WIDTH :] + item + (count if count < MOST_USES else MOST_USES).to_bytes(2, "little")
+
+
+def add_uses(column: bytes, item: bytes, by: int) -> bytes:
+    """The column with so many uses of `item` more, or less, and the order left as it is; nothing where it is not remembered."""
+    at = find(column, item, WIDTH)
+    if at < 0:
+        return column
+    count = min(max((column[at + 4] | column[at + 5] << 8) + by, 0), MOST_USES)
+    return column[: at + 4] + count.to_bytes(2, "little") + column[at + WIDTH :]

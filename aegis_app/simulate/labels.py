@@ -1,17 +1,18 @@
 """What people say about payments afterwards, and when: the labels of life, which are late, incomplete and at times wrong."""
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from heapq import heappop, heappush
 from itertools import count
 from math import exp, log
 from random import Random
-from typing import Final, Literal
+from typing import Final
 from zlib import crc32
 
 import msgspec
 from msgspec import Struct
 
+from aegis_app.core.label import Label, Source
 from aegis_app.core.payment import Millis, Outcome
 from aegis_app.simulate.arrivals import Labelled
 from aegis_app.simulate.chance import normal, uniforms
@@ -33,21 +34,6 @@ BLOCKED_SEEN: Final = 0.3
 """Share of blocked payments that an analyst looks at, because somebody called; nobody ever says what the others were."""
 SUSPECTED: Final = {True: 0.3, False: 0.002}
 """Share of frauds, and of genuine payments, that the bank's people review where no decisions are given."""
-
-
-class Label(Struct, frozen=True, kw_only=True):
-    """What was said about a payment, in the shape of the topic `labels`."""
-
-    transaction_id: str
-    card_id: str
-    merchant_id: str | None
-    timestamp: datetime
-    """The payment's."""
-    is_fraud: bool
-    fraud_type: str | None
-    """`None` for a genuine payment, and for one that an analyst takes for fraud by mistake."""
-    labelled_at: datetime
-    source: Literal["chargeback", "analyst"]
 
 
 class Desk:
@@ -88,19 +74,19 @@ class Desk:
         if outcome is Outcome.REVIEW or (outcome is Outcome.BLOCK and seen < BLOCKED_SEEN):
             soonest, latest = REVIEW_HOURS
             verdict = is_fraud is not (mistake < WRONG)
-            self._say(payment, verdict, "analyst", (soonest + review * (latest - soonest)) * HOUR_MS)
+            self._say(payment, verdict, Source.ANALYST, (soonest + review * (latest - soonest)) * HOUR_MS)
             if verdict:
                 return
         if is_fraud and outcome is not Outcome.BLOCK and claim >= NEVER_CLAIMED:
             after = min(CLAIM_DAYS * exp(_CLAIM_SPREAD * normal(days)), MOST_CLAIM_DAYS)
-            self._say(payment, True, "chargeback", after * DAY_MS)
+            self._say(payment, True, Source.CHARGEBACK, after * DAY_MS)
 
     def _outcome(self, payment: Labelled) -> Outcome:
         if self._stopped is not None:
             return self._stopped.pop(payment.transaction.transaction_id, Outcome.ALLOW)
         return Outcome.REVIEW if self._random.random() < SUSPECTED[payment.fraud is not None] else Outcome.ALLOW
 
-    def _say(self, payment: Labelled, verdict: bool, source: Literal["chargeback", "analyst"], after_ms: float) -> None:
+    def _say(self, payment: Labelled, verdict: bool, source: Source, after_ms: float) -> None:
         txn, at = payment.transaction, payment.arrived + round(after_ms)
         label = Label(
             transaction_id=txn.transaction_id,
@@ -108,9 +94,13 @@ class Desk:
             merchant_id=txn.merchant_id,
             timestamp=txn.timestamp,
             is_fraud=verdict,
-            fraud_type=payment.fraud if verdict else None,
+            fraud_type=payment.fraud if verdict else None,  # none too where an analyst takes a genuine payment for fraud
             labelled_at=EPOCH + timedelta(milliseconds=at),
             source=source,
+            amount_minor=txn.amount_minor,
+            currency=txn.currency,
+            device_id=txn.device_id,
+            country=txn.country,
         )
         heappush(self._pending, (at, next(self._serial), label))
 

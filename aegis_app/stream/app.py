@@ -50,16 +50,12 @@ class StreamApp(faust.App):
 
     consumer: Any
 
-    def __init__(
-        self, settings: Settings, waiting_topics: Sequence[str], broadcasts: Sequence[Broadcast[Any]] = (), **options: Any
-    ) -> None:
+    def __init__(self, settings: Settings, broadcasts: Sequence[Broadcast[Any]] = (), **options: Any) -> None:
         self.settings = settings
         self.broadcasts = broadcasts
         """Loaded before the first payment is read, and followed from then on."""
         self.partitions = settings.partitions
         """Of the sources, as Kafka has them once this has started."""
-        self.waiting_topics = frozenset(waiting_topics)
-        """Subscribed, so that partitions come together, but not read yet by this version."""
         self.lease_seconds = settings.session_timeout_seconds * 0.8
         self.drain_seconds = settings.drain_seconds
         self.outputs: Outbox
@@ -174,7 +170,7 @@ class StreamApp(faust.App):
 
     async def lag(self) -> dict[TP, int]:
         """Records not settled yet, per source partition held here, by asking Kafka for the ends of its logs."""
-        held = [TopicPartition(tp.topic, tp.partition) for tp in self.consumer.assignment() if tp.topic in self._read_topics]
+        held = [TopicPartition(tp.topic, tp.partition) for tp in self.consumer.assignment() if tp.topic in self.owners.sources]
         ends = await self.reader.end_offsets(held) if held else {}
         begins = await self.reader.beginning_offsets(held) if held else {}
         lag = {}
@@ -182,16 +178,10 @@ class StreamApp(faust.App):
             tp = TP(*held_tp)
             owner = self.owners.holding(tp.partition)
             at = self.consumer.committed(tp) if owner is None else owner.settled.get(tp.topic)
-            waiting = max(0, end - max(at or 0, begins[held_tp]))
+            settled = max(at or 0, begins[held_tp])
             # A log can end in markers of transactions, which are nobody's work.
-            if waiting and (owner is None or owner.is_settled(tp.topic)) and (await self.consumer.position(tp) or 0) >= end:
-                waiting = 0
-            lag[tp] = waiting
+            lag[tp] = 0 if settled >= end or await self.consumer.has_read(tp, end, settled) else end - settled
         return lag
-
-    @property
-    def _read_topics(self) -> set[str]:
-        return set(self.owners.sources) - self.waiting_topics
 
     async def on_stop(self) -> None:
         """Settle and commit the work in hand before Faust takes anything down."""

@@ -5,10 +5,11 @@ the same batch), recovery record by record, handles that stay open after a revoc
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Generic, TypeVar
 
 import faust
+import msgspec
 import rocksdict
 from aiokafka.structs import ConsumerRecord
 from faust.stores import rocksdb
@@ -18,6 +19,12 @@ from msgspec import Struct
 PRIVATE: Final = b"\0"
 """First byte of keys that hold no value of the table: what a partition remembers about itself."""
 LEARNT: Final = PRIVATE + b"learnt"
+"""Key of the last offset learnt from each topic."""
+RESTORED: Final = ("restored", b"")
+"""Header of a value that was put on the changelog again, behind offsets beyond its own: that does not make it a revived writer's."""
+
+encode_learnt: Final = msgspec.msgpack.Encoder().encode
+decode_learnt: Final = msgspec.msgpack.Decoder(dict[str, int]).decode
 
 V = TypeVar("V")
 
@@ -32,6 +39,8 @@ class Codec(Struct, Generic[V], frozen=True):
     """The latest event time that a value knows of, in milliseconds."""
     expired: Callable[[bytes, int], bool]
     """Whether an encoded value idled for too long at such a time."""
+    late: Callable[[bytes, Mapping[str, int]], bool] = lambda raw, learnt: False
+    """Whether an encoded value was learnt from nothing beyond such offsets, by topic: once forgotten, it must not come back."""
 
 
 class Store(rocksdb.Store):
@@ -44,7 +53,7 @@ class Store(rocksdb.Store):
         super().__init__(*args, **kwargs)
         self._cache: Any = None
         self.superseded: dict[int, set[bytes]] = {}
-        """Per partition, the keys whose latest changelog record is older than what is stored: a revived writer's."""
+        """Per partition, the keys whose latest changelog record is older than what is stored, or than their end: a revived writer's."""
 
     def _open_for_partition(self, partition: int) -> Any:
         if self._cache is None:
@@ -100,17 +109,23 @@ class Store(rocksdb.Store):
 
     def restore(self, partition: int, records: list[ConsumerRecord]) -> None:
         """Bring a partition's database up to the last of `records`."""
-        database, seen = self._db_for_partition(partition), self.table.codec.seen
+        database = self._db_for_partition(partition)
         superseded = self.superseded.setdefault(partition, set())
         latest: dict[bytes, bytes | None] = {}
+        raw = database.get(LEARNT)
+        learnt = {} if raw is None else decode_learnt(raw)
         for record in records:
             key, value = record.key, record.value
-            before = latest[key] if key in latest else database.get(key)
-            if value is not None and before is not None and key != LEARNT and _older(seen(value), seen(before)):
-                superseded.add(key)
-                continue
-            superseded.discard(key)
-            latest[key] = value
+            if key == LEARNT:
+                said = decode_learnt(value)
+                learnt |= {topic: offset for topic, offset in said.items() if offset > learnt.get(topic, -1)}
+                latest[key], is_late = encode_learnt(learnt), learnt != said
+            else:
+                before = latest[key] if key in latest else database.get(key)
+                is_late = value is not None and self._is_late(record, before, learnt)
+                if not is_late:
+                    latest[key] = value
+            (superseded.add if is_late else superseded.discard)(key)
         write = rocksdict.WriteBatch(raw_mode=True)
         for key, value in latest.items():
             if value is None:
@@ -119,6 +134,13 @@ class Store(rocksdb.Store):
                 write.put(key, value)
         write.put(self.offset_key, b"%d" % records[-1].offset)
         database.write(write)
+
+    def _is_late(self, record: ConsumerRecord, before: bytes | None, learnt: Mapping[str, int]) -> bool:
+        """Whether a value was written by who did not know of what stands before it: a newer value, or that it is forgotten."""
+        codec = self.table.codec
+        if before is None:
+            return RESTORED not in record.headers and codec.late(record.value, learnt)
+        return _older(codec.seen(record.value), codec.seen(before))
 
 
 def _older(one: tuple[int, ...], other: tuple[int, ...]) -> bool:

@@ -12,7 +12,6 @@ from itertools import islice
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-import msgspec
 import rocksdict
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord, TopicPartition
@@ -20,7 +19,7 @@ from faust.types import TP
 
 from aegis_app import metrics
 from aegis_app.stream.letters import Latch
-from aegis_app.stream.memory import LEARNT, PRIVATE, Memory
+from aegis_app.stream.memory import LEARNT, PRIVATE, RESTORED, Memory, decode_learnt, encode_learnt
 from aegis_app.stream.outbox import Headers, Outgoing, Sent, landed
 from aegis_app.stream.transport import CHUNK
 
@@ -109,7 +108,7 @@ class Owner(Generic[V]):
         store = self.memory.data
         database = store.partition(self.partition)
         if (raw := database.get(LEARNT)) is not None:
-            self.learnt = msgspec.msgpack.decode(raw, type=dict[str, int])
+            self.learnt = decode_learnt(raw)
             self.passed = dict(self.learnt)
         begins = await reader.beginning_offsets([TopicPartition(topic, self.partition) for topic in sources])
         ends = await reader.end_offsets([TopicPartition(topic, self.partition) for topic in (*sources, decisions, self.changelog)])
@@ -122,8 +121,7 @@ class Owner(Generic[V]):
                 )
             committed = self.app.consumer.committed(TP(topic, self.partition))
             self._expected[topic] = begins[TopicPartition(topic, self.partition)] if committed is None else committed
-            if topic not in self.app.waiting_topics:
-                self.settled[topic] = self._expected[topic]
+            self.settled[topic] = self._expected[topic]
         self._next_change = ends[TopicPartition(self.changelog, self.partition)]
         persisted = store.persisted_offset(TP(self.changelog, self.partition))
         if self._next_change != (0 if persisted is None else persisted + 1):
@@ -133,12 +131,12 @@ class Owner(Generic[V]):
         self._tasks = [asyncio.create_task(self._publish_all()), asyncio.create_task(self._settle_all())]
 
     async def _restore_superseded(self, keys: set[bytes]) -> None:
-        """A revived writer put older values last on the changelog: put the newer ones there again."""
+        """A revived writer put older values last on the changelog: put there again what is newer, or that they are forgotten."""
         database = self.memory.data.partition(self.partition)
         values = {key: database.get(key) for key in keys}
         if values:
             write = rocksdict.WriteBatch(raw_mode=True)
-            await self._write(write, [Outgoing(key, value) for key, value in values.items()])
+            await self._write(write, [Outgoing(key, value, [RESTORED]) for key, value in values.items()])
 
     async def _read_recorded(self, reader: AIOKafkaConsumer, tp: TopicPartition, ends: Mapping[TopicPartition, int]) -> None:
         reader.assign([tp])
@@ -172,10 +170,6 @@ class Owner(Generic[V]):
         self._jumps.pop(topic, None)
         self._expected[topic] = max(expected, records[-1].offset + 1)
         return None
-
-    def is_settled(self, topic: str) -> bool:
-        """Whether nothing of `topic` is in hand."""
-        return self.settled[topic] >= self._expected[topic]
 
     async def put(self, work: Work[V]) -> None:
         """Hand over a computed chunk; waits while too many are ahead."""
@@ -234,7 +228,7 @@ class Owner(Generic[V]):
             changes.append(Outgoing(key, raw))
         # In one batch, and last: values that go take their offsets with them, so what was learnt must stand on the log as soon as they
         # are gone, and must not stand there while they are not.
-        last = [Outgoing(LEARNT, msgspec.msgpack.encode(learnt)), *(Outgoing(name.encode(), None) for name in gone)]
+        last = [Outgoing(LEARNT, encode_learnt(learnt)), *(Outgoing(name.encode(), None) for name in gone)]
         write.put(LEARNT, last[0].value)
         for name in gone:
             write.delete(name.encode())

@@ -5,7 +5,7 @@ and unacked sets (they commit past messages in flight). Offsets are settled in o
 Leans on internals of Faust 0.15, which tests/test_faust_internals.py checks.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +29,16 @@ which mostly have nothing; and a broker is asked one thing at a time. With Faust
 
 class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
     """Reads committed records only."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fetched: dict[TP, int] = {}
+        """Per partition, the offset after the last record that left aiokafka: noted before anybody can ask for the position."""
+
+    async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
+        records = await super()._fetch_records(*args, **kwargs)
+        self.fetched |= {tp: fetched[-1].offset + 1 for tp, fetched in records.items() if fetched}
+        return records
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -88,10 +98,6 @@ class ChunkConsumer(driver.Consumer):
                     message.value = chunk
                     yield tp, message
 
-    def resume_partitions(self, tps: Iterable[TP]) -> None:
-        """Resume all but what this version does not read yet: those records must wait, not be read past."""
-        super().resume_partitions({tp for tp in tps if tp.topic not in self.app.waiting_topics})
-
     def on_buffer_full(self, tp: TP) -> None:
         """The queue itself holds us up. Faust would leave the partition out, and sleep a second once all are."""
 
@@ -109,6 +115,10 @@ class ChunkConsumer(driver.Consumer):
         """The group's offset as it was when the partition was taken over, or as committed since."""
         offset: int | None = self._committed_offset[tp]
         return offset
+
+    async def has_read(self, tp: TP, end: int, settled: int) -> bool:
+        """Whether the log was read up to `end`, and no record of it is beyond `settled`, in whatever queue."""
+        return (await self.position(tp) or 0) >= end and self._thread.fetched.get(tp, 0) <= settled
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish and commit the work in hand before anybody else may own these partitions."""

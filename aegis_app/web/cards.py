@@ -14,8 +14,11 @@ from aegis_app.application import app, settings
 from aegis_app.core.attempts import REFUSED, SMALL
 from aegis_app.core.card import RING, RULING, Card
 from aegis_app.core.habit import PLACE, typical_amount
+from aegis_app.core.label import STRENGTH
 from aegis_app.core.payment import DAY_MS, Millis
 from aegis_app.core.uses import WIDTH
+from aegis_app.core.verdicts import unpack
+from aegis_app.core.visited import visited_before
 from aegis_app.topics import home
 from aegis_app.web.pages import Answer, page
 from tables.cards import cards
@@ -33,7 +36,7 @@ async def card(request: Any, card_id: str) -> Answer:
         return 503, {"error": "memory is being taken over; try again"}
     if changelog in app.assignor.assigned_actives() and cards.data.holds(partition):
         remembered = cards.read(partition, card_id)
-        return (404, {"error": "no payment of this card is remembered"}) if remembered is None else (200, readable(card_id, remembered))
+        return (404, {"error": "nothing is remembered of this card"}) if remembered is None else (200, readable(card_id, remembered))
     assignor: Any = app.assignor
     url = assignor._tps_url.get(changelog)
     if url is None or HOP in request.headers:
@@ -73,7 +76,8 @@ def readable(card_id: str, card: Card) -> dict[str, Any]:
         },
         "places": [
             {"at": _time(at), "latitude": latitude / 1e6, "longitude": longitude / 1e6}
-            for at, latitude, longitude in PLACE.iter_unpack(habit.places)
+            for at, latitude, longitude, _, is_out in PLACE.iter_unpack(habit.places)
+            if not is_out
         ],
         "habit": {
             "payments": habit.payments,
@@ -85,10 +89,22 @@ def readable(card_id: str, card: Card) -> dict[str, Any]:
             "devices_remembered": len(habit.devices) // WIDTH,
             "payees_remembered": len(habit.payees) // WIDTH,
         },
+        "verdicts": [
+            {
+                "payment_at": _time(each.at),
+                "is_fraud": each.is_fraud,
+                "source": _SOURCES[each.strength],
+                "labelled_at": _time(each.known_at),
+                "taken_out_of_habit": each.is_out,
+            }
+            for each in unpack(card.verdicts)
+        ],
+        "merchants_of_late": visited_before(card.visited, card.clock),
         "repeats_answered": f"{len(card.ring.rulings) // RULING.size} of {RING}",
     }
 
 
+_SOURCES: Final = {strength: source for source, strength in STRENGTH.items()}
 _USES: Final = Packed("<4sH")
 
 

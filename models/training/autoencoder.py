@@ -15,31 +15,36 @@ from models.training.trees import RAW, ROWS, model
 FUNNEL: Final = (32, 16, 8)
 """Widths from the inputs to the middle, and back."""
 DROPOUT: Final = 0.2
-EPOCHS: Final = 60
-PATIENCE: Final = 5
+RATE: Final = 0.003
+"""Of learning."""
+PATIENCE: Final = 4
 """Epochs without a better error on later payments, after which training stops."""
+BETTER: Final = 0.001
+"""What the mean squared error falls by when it is better."""
 BATCH: Final = 512
+"""At most; of few payments less, so that an epoch has steps enough to learn by."""
+STEPS: Final = 100
 MOST_ROWS: Final = 200_000
 """More are thinned evenly in time: they would only take longer."""
 ERRORS: Final = "errors"
 
 
-def fit(rows: Rows, seed: int, show: Callable[[int, int], object]) -> Any:
+def fit(rows: Rows, epochs: int, seed: int, show: Callable[[int, int], object]) -> Any:
     """Fit on rows in time order, of which the last tenth says when to stop; `show` gets epochs done, and of how many. A Keras model."""
     keras = _keras()
     keras.utils.set_random_seed(seed)
     rows = rows[:: -(-len(rows) // MOST_ROWS)]
     held_out = max(1, len(rows) // 10)
     network = _network(keras, rows.shape[1])
-    stop = keras.callbacks.EarlyStopping(patience=PATIENCE, restore_best_weights=True)
-    tell = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: show(epoch + 1, EPOCHS))
+    stop = keras.callbacks.EarlyStopping(min_delta=BETTER, patience=PATIENCE, restore_best_weights=True)
+    tell = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: show(epoch + 1, epochs))
     later = rows[-held_out:]
     network.fit(
         rows[:-held_out],
         rows[:-held_out],
         validation_data=(later, later),
-        epochs=EPOCHS,
-        batch_size=BATCH,
+        epochs=epochs,
+        batch_size=min(BATCH, max(16, len(rows) // STEPS)),
         callbacks=[stop, tell],
         verbose=0,
     )
@@ -64,7 +69,7 @@ def _network(keras: Any, inputs: int) -> Any:
     layers.pop()  # none in the middle, which has no width to spare
     layers += [keras.layers.Dense(width, "relu") for width in widths[-2::-1]]
     network = keras.Sequential([*layers, keras.layers.Dense(inputs)])
-    network.compile("adam", "mse")
+    network.compile(keras.optimizers.Adam(RATE), "mse")
     return network
 
 

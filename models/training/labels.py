@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
+from aegis_app.core.label import STRENGTH, Source
+from aegis_app.core.payment import Identifier
 from models.datasets.parquet import CHUNK, pyarrow
 from models.training.errors import TrainingError
 
@@ -15,14 +17,13 @@ from models.training.errors import TrainingError
 class Label(Struct, frozen=True, gc=False):
     """One verdict. Of several about a payment the strongest source wins, then the latest `labelled_at`, then the last line."""
 
-    transaction_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    transaction_id: Identifier
     is_fraud: bool
     labelled_at: Annotated[datetime, Meta(tz=True)] | None = None
     """`None`: a label delay after the payment."""
-    source: str | None = None
+    source: Source | None = None
 
 
-STRENGTH: Final = {source: -place for place, source in enumerate(("customer", "chargeback", "issuer", "analyst", "automatic", None))}
 _decode = msgspec.json.Decoder(Label).decode
 
 
@@ -37,7 +38,8 @@ def read_labels(path: Path) -> dict[str, Label]:
 
 
 def _weight(label: Label) -> tuple[int, float]:
-    return STRENGTH.get(label.source, STRENGTH[None]), float("-inf") if label.labelled_at is None else label.labelled_at.timestamp()
+    strength = 0 if label.source is None else STRENGTH[label.source]
+    return strength, float("-inf") if label.labelled_at is None else label.labelled_at.timestamp()
 
 
 def _of_lines(path: Path) -> Iterator[Label]:

@@ -40,6 +40,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     search: Annotated[int, Meta(ge=0, description="trials for settings of XGBoost")] = 0
     cold_start: Annotated[bool, Meta(description="the layers without labels get no input that labels tell")] = False
     trees: Annotated[int, Meta(ge=1, description="of the isolation forest")] = 100
+    epochs: Annotated[int, Meta(ge=1, description="of the autoencoder, at most")] = 40
     base_currency: str = "EUR"
 
 
@@ -123,7 +124,7 @@ class _Training:
     def _autoencoder(self, inputs: Inputs, table: Vector) -> _Fitted:
         known = self._fit.known(self._sample)
         genuine = known[self._sample.is_fraud[known] == 0] if self._sample.has_labels else np.arange(len(table))[self._fit.rows]
-        network = autoencoder.fit(table[genuine], self._plan.seed, lambda done, of: self._show("autoencoder", done, of))
+        network = autoencoder.fit(table[genuine], self._plan.epochs, self._plan.seed, lambda done, of: self._show("autoencoder", done, of))
         raw = autoencoder.mean_squared_error(network, table)
         widths = "-".join(str(layer.units) for layer in network.layers if hasattr(layer, "units"))
         files = {"autoencoder.onnx": autoencoder.graph(network).SerializeToString(), "autoencoder.keras": autoencoder.original(network)}

@@ -1,6 +1,7 @@
 """A payment described by what was known before it: the catalogue of features, and how each is found."""
 
 from itertools import chain
+from operator import attrgetter
 from typing import Any, Final
 
 from msgspec.structs import astuple, fields
@@ -11,7 +12,7 @@ from aegis_app.core.features import amounts, places, usual, windows
 from aegis_app.core.features.amounts import Amounts, Comparisons
 from aegis_app.core.features.catalogue import once
 from aegis_app.core.features.places import Home, Travel
-from aegis_app.core.features.usual import Codes, Novelty, Rhythm, Times
+from aegis_app.core.features.usual import Codes, Hours, Novelty, Parties, Rhythm, Shares
 from aegis_app.core.features.windows import Counts, Money, Month, Span
 
 
@@ -64,20 +65,28 @@ class Features:
         return places.home(self._card.habit, self._case)
 
     @once
-    def times(self) -> Times:
-        return usual.times(self._card.habit, self._case)
+    def hours(self) -> Hours:
+        return usual.hours(self._card.habit, self._case)
+
+    @once
+    def shares(self) -> Shares:
+        return usual.shares(self._card.habit, self._case)
+
+    @once
+    def parties(self) -> Parties:
+        return usual.parties(self._card.habit, self._case.txn)
 
     @once
     def novelty(self) -> Novelty:
-        return usual.novelty(self._card.habit, self._case)
+        return usual.novelty(self._card.habit, self._case.txn)
 
     @once
     def codes(self) -> Codes:
-        return usual.codes(self._case)
+        return usual.codes(self._case.txn)
 
     def row(self) -> tuple[Any, ...]:
         """Every feature, in the order of `CATALOGUE`."""
-        return tuple(chain.from_iterable(astuple(getattr(self, group)) for group in GROUPS))
+        return tuple(chain.from_iterable(map(astuple, _all_groups(self))))
 
     def named(self) -> dict[str, Any]:
         """Every feature by its name."""
@@ -85,5 +94,6 @@ class Features:
 
 
 GROUPS: Final = {name: each.kind for name, each in vars(Features).items() if isinstance(each, once) and not name.startswith("_")}
+_all_groups: Final = attrgetter(*GROUPS)
 CATALOGUE: Final = {field.name: field.type for kind in GROUPS.values() for field in fields(kind)}
 """Every feature by its name: its type, annotated with unit, meaning, and when it is null."""

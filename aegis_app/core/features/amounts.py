@@ -22,13 +22,13 @@ class Amounts(Struct, frozen=True, gc=False):
     amount: Annotated[int | None, of("base minor units", "the payment's own", NO_RATE)]
     typical_amount: Annotated[float | None, of("base minor units", "geometric mean of the card's amounts", NO_HABIT)]
     amount_ratio: Annotated[float | None, of("times", "amount over typical amount", f"{NO_RATE}, or {NO_HABIT}")]
-
-
-class Comparisons(Struct, frozen=True, gc=False):
     amount_z: Annotated[
         float | None,
         of("deviations", "of the amount, in log, above the card's mean", "fewer than two amounts, or all alike, or no rate"),
     ]
+
+
+class Comparisons(Struct, frozen=True, gc=False):
     amount_to_largest: Annotated[float | None, of("times", "amount over the largest allowed before", f"{NO_RATE}, or {NO_HABIT}")]
     amount_to_smallest_1h: Annotated[
         float | None, of("times", "amount over the smallest tried in the hour before, zero counting as one minor unit", "none, or no rate")
@@ -45,14 +45,16 @@ class Comparisons(Struct, frozen=True, gc=False):
 def amounts(known: Habit, case: Case) -> Amounts:
     amount, typical = case.amount, habit.typical_amount(known)
     ratio = None if amount is None or typical is None else amount / typical
-    return Amounts(known.payments, known.amounts, amount, typical, ratio)
+    if amount is None or amount <= 0:
+        return Amounts(known.payments, known.amounts, amount, typical, ratio, None)
+    deviation = habit.deviation(known.amounts, known.sum_log, known.sum_log_squared, log(amount))
+    return Amounts(known.payments, known.amounts, amount, typical, ratio, deviation)
 
 
 def comparisons(known: Habit, case: Case, smallest_1h: float | None) -> Comparisons:
     txn, amount = case.txn, case.amount
     balance = txn.attributes.get(BALANCE)
     return Comparisons(
-        habit.deviation(known.amounts, known.sum_log, known.sum_log_squared, log(amount)) if amount is not None and amount > 0 else None,
         None if amount is None or not known.largest else amount / known.largest,
         None if amount is None or smallest_1h is None else amount / max(smallest_1h, 1.0),
         _recurring(known, case) if txn.channel is _RECURRING else None,

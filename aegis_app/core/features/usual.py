@@ -12,7 +12,7 @@ from aegis_app.core.case import Case
 from aegis_app.core.features.catalogue import NO_HABIT, NOT_GIVEN, of
 from aegis_app.core.features.windows import Span
 from aegis_app.core.habit import Habit
-from aegis_app.core.payment import CARD_PRESENT, DAY_MS, HOUR_MS, Millis
+from aegis_app.core.payment import CARD_PRESENT, DAY_MS, HOUR_MS, Millis, Transaction
 from aegis_app.core.uses import fingerprint, uses
 
 
@@ -36,26 +36,32 @@ class Rhythm(Struct, frozen=True, gc=False):
     ]
 
 
-class Times(Struct, frozen=True, gc=False):
+class Hours(Struct, frozen=True, gc=False):
     hour: Annotated[int, of("0 to 23", "hour of the day, UTC")]
     hour_share: Annotated[float | None, of("0 to 1", "share of the card's payments within an hour of this hour", NO_HABIT)]
+
+
+class Shares(Struct, frozen=True, gc=False):
     weekday: Annotated[int, of("0 to 6", "day of the week from Monday, UTC")]
     weekday_share: Annotated[float | None, of("0 to 1", "share of the card's payments on this weekday", NO_HABIT)]
     online_share: Annotated[float | None, of("0 to 1", "share of the card's payments online or by phone", NO_HABIT)]
     kind_share: Annotated[float | None, of("0 to 1", "share of the card's payments of this kind", NO_HABIT)]
 
 
-class Novelty(Struct, frozen=True, gc=False):
+class Parties(Struct, frozen=True, gc=False):
     new_merchant: Annotated[bool | None, of("yes or no", "not among the merchants used before", NOT_GIVEN)]
     merchant_share: Annotated[float | None, of("0 to 1", "share of the card's payments at this merchant", NOT_GIVEN)]
-    new_category: Annotated[bool | None, of("yes or no", "not among the merchant categories used before", NOT_GIVEN)]
-    category_share: Annotated[float | None, of("0 to 1", "share of the card's payments in this category", NOT_GIVEN)]
-    new_country: Annotated[bool | None, of("yes or no", "not among the countries used before, nor home", NOT_GIVEN)]
-    country_share: Annotated[float | None, of("0 to 1", "share of the card's payments in this country", NOT_GIVEN)]
     new_device: Annotated[bool | None, of("yes or no", "not among the devices used before", NOT_GIVEN)]
     device_share: Annotated[float | None, of("0 to 1", "share of the card's payments with this device", NOT_GIVEN)]
     new_payee: Annotated[bool | None, of("yes or no", "not among the payees paid before", "no payee")]
     payee_share: Annotated[float | None, of("0 to 1", "share of the card's payments to this payee", f"no payee, or {NO_HABIT}")]
+
+
+class Novelty(Struct, frozen=True, gc=False):
+    new_category: Annotated[bool | None, of("yes or no", "not among the merchant categories used before", NOT_GIVEN)]
+    category_share: Annotated[float | None, of("0 to 1", "share of the card's payments in this category", NOT_GIVEN)]
+    new_country: Annotated[bool | None, of("yes or no", "not among the countries used before, nor home", NOT_GIVEN)]
+    country_share: Annotated[float | None, of("0 to 1", "share of the card's payments in this country", NOT_GIVEN)]
 
 
 class Codes(Struct, frozen=True, gc=False):
@@ -85,34 +91,41 @@ def _last(attempts: Attempts, span: Span) -> Millis | None:
     return attempts.last if 0 < attempts.last <= span.at else None
 
 
-def times(known: Habit, case: Case) -> Times:
-    usual = habit.shares(known, case)
-    return Times(case.at // HOUR_MS % 24, usual.hour, habit.weekday(case.at), usual.weekday, usual.online, usual.kind)
+def hours(known: Habit, case: Case) -> Hours:
+    return Hours(case.at // HOUR_MS % 24, habit.hour_share(known, case.at))
 
 
-def novelty(known: Habit, case: Case) -> Novelty:
-    txn, payments = case.txn, known.payments
-    merchant, new_merchant = _share(known.merchants, txn.merchant_id, payments)
-    category, new_category = _share(known.categories, txn.merchant_category, payments)
-    country, new_country = _share(known.countries, txn.country, payments)
-    device, new_device = _share(known.devices, txn.device_id, payments)
-    payee = None if txn.payee_id is None else uses(known.payees, fingerprint(txn.payee_id))
-    return Novelty(
-        new_merchant,
-        merchant,
-        new_category,
-        category,
-        None if new_country is None else new_country and txn.country != txn.home_country,
-        country,
-        new_device,
-        device,
-        None if payee is None else payee == 0,
-        payee / payments if payee is not None and payments else None,
+def shares(known: Habit, case: Case) -> Shares:
+    return Shares(
+        habit.weekday(case.at),
+        habit.weekday_share(known, case.at),
+        habit.online_share(known),
+        habit.kind_share(known, case.txn.kind),
     )
 
 
-def codes(case: Case) -> Codes:
-    txn = case.txn
+def parties(known: Habit, txn: Transaction) -> Parties:
+    payments = known.payments
+    merchant, new_merchant = _share(known.merchants, txn.merchant_id, payments)
+    device, new_device = _share(known.devices, txn.device_id, payments)
+    payee = None if txn.payee_id is None else uses(known.payees, fingerprint(txn.payee_id))
+    return Parties(
+        new_merchant,
+        merchant,
+        new_device,
+        device,
+        None if payee is None else payee == 0,
+        payee / max(payee, payments) if payee is not None and payments else None,
+    )
+
+
+def novelty(known: Habit, txn: Transaction) -> Novelty:
+    category, new_category = _share(known.categories, txn.merchant_category, known.payments)
+    country, new_country = _share(known.countries, txn.country, known.payments)
+    return Novelty(new_category, category, None if new_country is None else new_country and txn.country != txn.home_country, country)
+
+
+def codes(txn: Transaction) -> Codes:
     return Codes(
         None if txn.channel is None else txn.channel in CARD_PRESENT,
         encoding.kind_code(txn.kind),
@@ -127,7 +140,7 @@ def _share(column: bytes, name: str | None, payments: int) -> tuple[float | None
     if name is None or not column:
         return _UNKNOWN
     found = uses(column, fingerprint(name))
-    return (found / payments, False) if found else _NEW
+    return (found / max(found, payments), False) if found else _NEW  # categories are not taken out with a confirmed fraud, payments are
 
 
 _UNKNOWN: Final = None, None

@@ -113,8 +113,15 @@ def counts(attempts: Attempts, span: Span) -> Counts:
     )
 
 
+_NO_MONEY: Final = Money(0.0, 0.0, 0.0, 0.0, None)
+
+
 def money(attempts: Attempts, span: Span) -> Money:
     upto = span.upto
+    if span.hour == upto and not attempts.buckets and span.at - DAY_MS >= span.horizon:
+        if span.day == upto:
+            return _NO_MONEY
+        return Money(0.0, 0.0, 0.0, _sum(array("f", attempts.money[4 * span.day : 4 * upto])), None)
     amounts = array("f", attempts.money[4 * span.day : 4 * upto])
     found = [_sum(amounts[first - span.day :]) for first in (span.minute, span.ten_minutes, span.hour, span.day)]
     if attempts.buckets:
@@ -131,7 +138,8 @@ def month(attempts: Attempts, span: Span, column: Days) -> Month:
     per_active_day = before.month / before.active if before.active else None
     if span.at // DAY_MS * DAY_MS - 1 < span.horizon:
         return Month(None, None, None, None, per_active_day)
-    number, amount = span.upto - span.today, _sum(array("f", attempts.money[4 * span.today : 4 * span.upto]))
+    number = span.upto - span.today
+    amount = _sum(array("f", attempts.money[4 * span.today : 4 * span.upto])) if number else 0.0
     if attempts.buckets:
         more, more_money = _bucketed(attempts.buckets, span)[4]
         number, amount = number + more, _plus(amount, more_money)

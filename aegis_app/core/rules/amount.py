@@ -65,7 +65,7 @@ def amount_spike(txn: Transaction, seen: Features, limit: AmountSpike) -> Check:
         return UNKNOWN
     if amounts.amount_ratio <= limit.times:
         return CLEAR
-    if seen.comparisons.amount_z is not None and seen.comparisons.amount_z <= limit.deviations:
+    if amounts.amount_z is not None and amounts.amount_z <= limit.deviations:
         return CLEAR
     return Hit(_against_habit(txn, seen))
 
@@ -105,7 +105,7 @@ def strange_merchant(txn: Transaction, seen: Features, limit: StrangeMerchant) -
         return UNKNOWN
     if amounts.amount_ratio <= limit.times:
         return CLEAR
-    is_new, share = seen.novelty.new_merchant, seen.times.hour_share
+    is_new, share = seen.parties.new_merchant, seen.hours.hour_share
     if is_new is None or share is None:
         return UNKNOWN
     if not is_new or share >= limit.share:
@@ -123,9 +123,9 @@ def new_device_high_amount(txn: Transaction, seen: Features, limit: NewDeviceHig
         return UNKNOWN
     if amounts.amount_ratio <= limit.times:
         return CLEAR
-    if seen.novelty.new_device is None:
+    if seen.parties.new_device is None:
         return UNKNOWN
-    return Hit(f"a device never used before: {_against_habit(txn, seen)}") if seen.novelty.new_device else CLEAR
+    return Hit(f"a device never used before: {_against_habit(txn, seen)}") if seen.parties.new_device else CLEAR
 
 
 def recurring_changed(txn: Transaction, seen: Features, limit: RecurringChanged) -> Check:
@@ -156,7 +156,7 @@ def local_then_transfer(txn: Transaction, seen: Features, limit: LocalThenTransf
     """High transfer to a payee never paid before, soon after the card itself was used."""
     if txn.kind is not TRANSFER:
         return CLEAR
-    amounts, is_new, since = seen.amounts, seen.novelty.new_payee, seen.rhythm.seconds_since_present
+    amounts, is_new, since = seen.amounts, seen.parties.new_payee, seen.rhythm.seconds_since_present
     if amounts.habit_amounts < LEAST_HABIT or is_new is None or amounts.amount_ratio is None:
         return UNKNOWN
     if not is_new or amounts.amount_ratio <= limit.times or since is None or since > limit.minutes * 60:

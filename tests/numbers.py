@@ -1,0 +1,28 @@
+"""A table in which a value is nothing but the last offset it was learnt from, for tests of what is below a worker's tables."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import faust
+
+from aegis_app.stream.memory import Codec, Memory
+
+
+def late(raw: bytes, learnt: Mapping[str, int]) -> bool:
+    return int(raw) <= learnt.get("payments", -1)
+
+
+NUMBERS = Codec[int](
+    encode=b"%d".__mod__,
+    decode=int,
+    seen=lambda raw: (int(raw),),
+    clock=lambda value: value,
+    expired=lambda raw, now: False,
+    late=late,
+)
+
+
+def numbers(directory: Path) -> Memory[int]:
+    """An empty table of one partition, over a real RocksDB; its changelog is nowhere."""
+    app = faust.App("memory", broker="kafka://nowhere", store="rocksdb://", datadir=str(directory))
+    return Memory(app, "numbers", NUMBERS, cache_bytes=1 << 20, partitions=1)

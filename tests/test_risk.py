@@ -1,0 +1,216 @@
+"""What every worker holds about merchants answers as a recount of their events does, and a million of them fit."""
+
+import random
+import sys
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import astuple
+
+from aegis_app.core.merchant import Merchant, fold
+from aegis_app.core.merchant_events import Credited, Event, Events, Labelled, Paid
+from aegis_app.core.payment import DAY_MS, HOUR_MS, MINUTE_MS
+from aegis_app.core.risk import Risk, RiskError, Window, check_risk, risk
+from aegis_app.core.unusual import unusual
+from tests import naive_merchant
+from tests.test_merchant import START, arrive, invent, paid
+
+DAY = START + 100 * DAY_MS
+"""Midnight, UTC."""
+
+
+def remember(*events: Event) -> Merchant:
+    """The memory of `events`, each from a source and an offset of its own."""
+    memory = Merchant()
+    for partition, event in enumerate(events):
+        memory = fold(memory, Events(0, partition, [event]))
+    return memory
+
+
+def known(at: int, *events: Event) -> Risk:
+    """What is known at `at` after `events`."""
+    return Risk(risk(remember(*events)), at)
+
+
+def answered(found: Risk) -> dict[str, object]:
+    """As `naive_merchant.answers` has it."""
+    ten, hour = found.ten_minutes, found.hour
+    assert ten is not None
+    assert hour is not None
+    answers: dict[str, object] = {
+        "seconds_since_last": found.seconds_since_last,
+        "age_days": found.age_days,
+        "ten_minutes": astuple(ten),
+        "hour": astuple(hour),
+    }
+    for days in (1, 7, 30):
+        answers |= {
+            f"payments_{days}": found.payments(days),
+            f"cards_{days}": found.cards(days),
+            f"unusual_{days}": found.unusual(days),
+            f"frauds_delayed_{days}": found.frauds_delayed(days),
+            f"fraud_rate_{days}": found.fraud_rate(days),
+            f"frauds_known_{days}": found.frauds_known(days),
+        }
+    return answers
+
+
+@settings(max_examples=100)
+@given(
+    st.integers(0, 2**32),
+    st.integers(1, 200),
+    st.sampled_from([HOUR_MS, DAY_MS, 60 * DAY_MS]),
+    st.one_of(st.integers(0, 2 * HOUR_MS), st.integers(0, 60 * DAY_MS)),
+)
+def test_answers_equal_a_recount(seed: int, number: int, span: int, later: int) -> None:
+    draw = random.Random(seed)
+    past = invent(draw, number, span, 14)
+    events = [event for held in past.values() for event in held]
+    at = max(event.at if isinstance(event, Paid) else event.labelled_at for event in events) + later
+
+    assert answered(Risk(risk(arrive(draw, past)), at)) == naive_merchant.answers(events, at)
+
+
+def test_of_what_nothing_is_known_every_answer_is_none() -> None:
+    nothing = Risk(None, DAY)
+
+    assert (nothing.ten_minutes, nothing.hour, nothing.seconds_since_last, nothing.age_days) == (None,) * 4
+    ask = (nothing.payments, nothing.cards, nothing.unusual, nothing.frauds_delayed, nothing.fraud_rate, nothing.frauds_known)
+    assert [each(30) for each in (*ask, nothing.credits)] == [None] * 7
+
+
+def test_a_merchant_of_which_only_a_label_is_known_has_no_payments_rather_than_unknown_ones() -> None:
+    found = known(DAY + HOUR_MS, Labelled(0, DAY - 9 * DAY_MS, DAY, 1))
+
+    assert (found.seconds_since_last, found.age_days, found.unusual(30)) == (None, None, None)
+    assert (found.hour, found.payments(30), found.cards(30)) == (Window(), 0, 0)
+    assert (found.frauds_delayed(7), found.frauds_known(1)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("after", "ten", "hour"),
+    [(0, 1, 2), (10 * MINUTE_MS - 1, 1, 2), (10 * MINUTE_MS, 0, 2), (HOUR_MS - 1, 0, 2), (HOUR_MS, 0, 0), (-DAY_MS, 1, 2)],
+)
+def test_a_window_is_empty_once_it_lies_wholly_before_the_payments(after: int, ten: int, hour: int) -> None:
+    found = known(DAY + after, paid(0, DAY - 30 * MINUTE_MS), paid(1, DAY))
+
+    assert found.ten_minutes is not None
+    assert found.hour is not None
+    assert (found.ten_minutes.payments, found.hour.payments) == (ten, hour)
+
+
+@pytest.mark.parametrize(
+    ("ago", "one", "seven", "thirty"),
+    [(6, 0, 0, 0), (7, 1, 1, 1), (8, 0, 1, 1), (13, 0, 1, 1), (14, 0, 0, 1), (36, 0, 0, 1), (37, 0, 0, 0)],
+)
+def test_delayed_frauds_are_those_of_days_that_end_a_week_before(ago: int, one: int, seven: int, thirty: int) -> None:
+    at = DAY + 5 * HOUR_MS
+    found = known(at, paid(0, at - ago * DAY_MS), Labelled(1, at - ago * DAY_MS, at, 1))
+
+    assert [found.frauds_delayed(days) for days in (1, 7, 30)] == [one, seven, thirty]
+    assert [found.fraud_rate(days) for days in (1, 7, 30)] == [1.1 / 21 if each else 0.1 / 20 for each in (one, seven, thirty)]
+
+
+def test_days_move_on_with_the_payment_and_not_with_the_clock() -> None:
+    memory = remember(paid(0, DAY - 3 * DAY_MS), paid(1, DAY))
+
+    assert [Risk(risk(memory), DAY + passed * DAY_MS).payments(7) for passed in (0, 3, 4, 6, 7, 400)] == [2, 2, 1, 1, 0, 0]
+    assert [Risk(risk(memory), DAY - passed * DAY_MS).payments(7) for passed in (1, 3, 4)] == [1, 1, 0]
+
+
+def test_a_fraud_taken_back_counts_no_more() -> None:
+    found = known(DAY, Labelled(0, DAY - 9 * DAY_MS, DAY - 3 * DAY_MS, 1), Labelled(1, DAY - 9 * DAY_MS, DAY, -1))
+
+    assert (found.frauds_delayed(30), found.frauds_known(30), found.frauds_known(1)) == (0, 0, 0)
+
+
+def test_a_card_with_many_frauds_elsewhere_is_one_credit_and_none_once_they_are_taken_back() -> None:
+    frauds = [Credited(each, DAY - 5 * DAY_MS + each * DAY_MS, 1, card=7) for each in range(3)]
+    other = Credited(3, DAY - 20 * DAY_MS, 1, card=8)
+    back = [Credited(each, DAY, -1, card=7) for each in range(4, 7)]
+
+    assert [known(DAY, *frauds, other).credits(days) for days in (1, 3, 4, 7, 20, 21, 30)] == [0, 0, 1, 1, 1, 2, 2]
+    assert known(DAY, *frauds, other, *back[:2]).credits(30) == 2
+    assert known(DAY, *frauds, other, *back).credits(30) == 1
+
+
+def test_cards_are_counted_by_day_up_to_the_last_sixty_four() -> None:
+    many = [paid(each, DAY - each % 3 * DAY_MS, card=each) for each in range(60)]
+
+    assert [known(DAY, *many).cards(days) for days in (1, 2, 30)] == [20, 40, 60]
+    assert known(DAY, *many, *(paid(each, DAY, card=each) for each in range(30, 90))).cards(30) == 64
+
+
+def test_money_is_not_known_where_a_rate_is_missing() -> None:
+    unpriced = known(DAY, paid(0, DAY), paid(1, DAY - 30 * MINUTE_MS, amount=None))
+
+    assert unpriced.ten_minutes is not None
+    assert unpriced.hour is not None
+    assert (unpriced.ten_minutes.money, unpriced.hour.money) == (25_00, None)
+
+
+@pytest.mark.parametrize(
+    ("raw", "error"),
+    [(b"", "truncated"), (b"{}", "Expected `array`"), (msgspec.msgpack.encode([1, 2]), "length"), (b"\x9b\x02", "truncated")],
+)
+def test_what_is_no_risk_is_refused(raw: bytes, error: str) -> None:
+    with pytest.raises(RiskError, match=error):
+        check_risk(raw)
+
+
+def test_a_newer_risk_is_refused() -> None:
+    raw = risk(remember(paid()))
+    check_risk(raw)
+
+    with pytest.raises(RiskError, match="layout 2"):
+        check_risk(msgspec.msgpack.encode([2, *msgspec.msgpack.decode(raw)[1:]]))
+
+
+def test_a_million_merchants_fit_into_five_hundred_megabytes() -> None:
+    """Of sizes as they are in trade: the busiest one has as many payments as the next two, and so on (Zipf), 15 a month in the mean."""
+    draw = random.Random(3)
+    number = 20_000
+    weights = [1 / (place + 10) for place in range(number)]
+    payments = draw.choices(range(number), weights, k=15 * number)
+    held: dict[str, bytes] = {}
+    counts = [0] * number
+    for merchant in payments:
+        counts[merchant] += 1
+    for merchant, count in enumerate(counts):
+        times = sorted(START + draw.randrange(38 * DAY_MS) for _ in range(min(count, 2000)))
+        told: list[Event] = [
+            paid(each, at, card=draw.getrandbits(32), unusual=draw.randrange(600), amount=draw.randrange(2**20))
+            for each, at in enumerate(times)
+        ]
+        if told:
+            memory = fold(None, Events(0, merchant % 8, told))
+            if draw.random() < 0.2:
+                memory = fold(memory, Events(1, 0, [Labelled(0, times[0], times[0] + 20 * DAY_MS, 1), Credited(0, times[-1], 1, 9)]))
+            held[f"merchant-{merchant:07}"] = risk(memory)
+
+    size = sys.getsizeof(held) + sum(sys.getsizeof(name) + sys.getsizeof(raw) for name, raw in held.items())
+    assert len(held) > 0.9 * number
+    assert size / len(held) * 1_000_000 <= 500_000_000
+
+
+@pytest.mark.parametrize(
+    ("amount_z", "new_merchant", "hour_share", "km", "expected"),
+    [
+        (None, None, None, None, None),
+        (0.0, False, 0.5, 0.0, 0),
+        (9.0, True, 0.0, 9_000.0, 1000),
+        (1.0, None, None, None, 0),
+        (3.0, None, None, None, 500),
+        (-9.0, True, None, None, 333),
+        (None, None, 0.125, None, 0),
+        (None, None, 0.0625, None, 500),
+        (None, None, None, 250.0, 500),
+        (5.0, False, 0.125, None, 500),
+    ],
+)
+def test_how_unusual_a_payment_is(
+    amount_z: float | None, new_merchant: bool | None, hour_share: float | None, km: float | None, expected: int | None
+) -> None:
+    assert unusual(amount_z, new_merchant, hour_share, km) == expected
