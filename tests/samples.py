@@ -25,6 +25,7 @@ FEATURES: Final = (
     "channel",
     "category",
     "age_days",
+    "gap_z",
     "attributes.V1",
 )
 
@@ -46,7 +47,8 @@ def sample(payments: int = 8000, *, days: float = 60.0, fraud_share: float = 0.0
         "hour": chance.integers(0, 24, payments),
         "channel": chance.choice([1, 2, 4], payments, p=[0.5, 0.3, 0.2]),
         "category": chance.choice([5411, 5812, 6011], payments),
-        "age_days": np.full(payments, np.nan),
+        "age_days": np.linspace(0, days, payments),
+        "gap_z": np.full(payments, np.nan),
         "attributes.V1": chance.normal(2.0 * unusual, 1),
     }
     times = START + np.sort(chance.integers(0, int(days * DAY_MS), payments))

@@ -1,5 +1,6 @@
 """What is learnt from which payments, and what is refused."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from models.inputs import Vector
 from models.scoring import Scorer
 from models.training import AlertsPerDay, FalsePositives, Plan, Sample, TrainingError, combine, prepare, read_sample, train
 from models.training.figures import ranking, stopping
+from models.training.report import importance
 from models.training.sample import DAY_MS
 from models.training.supervised import search
 from models.training.thresholds import Chosen, choose
@@ -161,7 +163,7 @@ def without(made: Sample, kind: int) -> Sample:
         (without(sample(), 1), "the supervised layer takes 10 frauds in the window to fit, and 0 were known"),
         (without(sample(), 0), "the supervised layer takes 10 genuine payments in the window to fit, and 0 were known"),
         (sample(fraud_share=0.005), r"fitted weights takes 10 frauds in the window to combine, and \d were known"),
-        (replace(sample(), rows=np.ones((8000, 13), np.float32)), "no feature varies"),
+        (replace(sample(), rows=np.ones((8000, 14), np.float32)), "no feature varies"),
     ],
     ids=["no labels", "no frauds", "no genuine", "few frauds", "constant"],
 )
@@ -176,13 +178,13 @@ def test_payments_that_cannot_teach_are_refused(made: Sample, message: str, tmp_
 
 
 def test_features_that_say_nothing_are_left_out_and_named(trained: Trained) -> None:
-    assert trained.manifest.left_out == {"age_days": "never known"}
-    assert "age_days" not in trained.manifest.features
+    assert trained.manifest.left_out == {"age_days": "tells the date: memory begins with the data", "gap_z": "never known"}
+    assert "gap_z" not in trained.manifest.features
 
     made = sample(500)
     rows = made.rows.copy()
     rows[:, 0] = 3
-    assert prepare.useful(made.features, rows)[1] == {"amount": "always 3", "age_days": "never known"}
+    assert prepare.useful(made.features, rows)[1] == {"amount": "always 3"} | trained.manifest.left_out
 
 
 def test_codes_are_inputs_by_value_and_rare_ones_none() -> None:
@@ -353,6 +355,26 @@ def test_the_report_window_is_measured_by_layer(trained: Trained) -> None:
     assert trained.manifest.thresholds.alerts_per_day <= 12
 
 
+def test_the_report_needs_nothing_else_and_says_what_the_manifest_says(trained: Trained) -> None:
+    page = (trained.path / "report.html").read_text()
+    card = (trained.path / "model_card.md").read_text()
+
+    assert re.findall(r'(?:src|href)="(?!#)[^"]*"', page) == []
+    assert page.count("<svg") == 6
+    assert "mathdefault" not in page
+    precision = trained.manifest.metrics["ensemble"]["average_precision"]
+    assert f"{precision:.3f}" in page
+    assert f"{precision:.3f}" in card
+    assert all(f"| {window.name} |" in card for window in trained.manifest.windows)
+    assert "left out: gap_z, never known" in page
+
+
+def test_importance_is_added_up_by_feature() -> None:
+    found = importance(np.array([[1.0, -2.0, 0.5], [-1.0, -2.0, 0.5]]), ("amount", "channel", "channel"))
+
+    assert found == {"amount": 1.0, "channel": 1.5}
+
+
 def test_equal_seeds_and_payments_make_equal_models_and_another_seed_others(tmp_path: Path) -> None:
     made, plan = sample(2500), Plan(trees=10, epochs=2, weights=(0.7, 0.3), supervised="random-forest")
     first, second = (train(made, plan, tmp_path / name) for name in ("first", "second"))
@@ -372,6 +394,7 @@ def test_without_labels_two_layers_serve(tmp_path: Path) -> None:
     assert list(scores.layers) == ["isolation_forest", "autoencoder"]
     assert np.isnan(scores.probability).all()
     assert bundle.manifest.metrics == {}
+    assert "Nothing is measured" in bundle.read("report.html").decode()
     fraud = sample(2500).is_fraud == 1
     assert np.median(scores.score[fraud]) > np.quantile(scores.score[~fraud], 0.75)
 

@@ -39,6 +39,8 @@ UNUSUAL: Final = (
 )
 """Features by which a payment can be unusual; with the attributes, and with what labels tell of merchants and cards. Few well-chosen
 inputs beat many for the layers without labels: each input that says nothing blurs the others."""
+DATES: Final = frozenset({"age_days"})
+"""Features that grow with the time since the data began, and so are never again as they were when a model was fitted."""
 MOST_CODES: Final = 30
 FREQUENT: Final = 0.002
 """Share of payments with a code, from which it is an input of its own."""
@@ -51,7 +53,9 @@ def useful(names: Sequence[str], rows: Rows) -> tuple[tuple[str, ...], dict[str,
     reasons = {}
     for name, values in zip(names, rows.T, strict=True):
         known = values[np.isfinite(values)]
-        if not len(known):
+        if name in DATES:
+            reasons[name] = "tells the date: memory begins with the data"
+        elif not len(known):
             reasons[name] = "never known"
         elif len(known) == len(values) and (known == known[0]).all():
             reasons[name] = f"always {known[0]:g}"

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from models.bundle import CONTRIBUTIONS, Cost, Figures, Layer, Manifest, together, write
 from models.ensemble import SUPERVISED, Combination
 from models.inputs import Inputs, Vector, is_from_labels
-from models.training import autoencoder, combine, figures, prepare, supervised, trees
+from models.training import autoencoder, combine, figures, prepare, report, supervised, trees
 from models.training.errors import TrainingError
 from models.training.sample import DAY_MS, Sample
 from models.training.thresholds import Chosen, FalsePositives, Target, choose
@@ -21,6 +21,8 @@ from models.training.windows import Span, split
 
 LEAST_FRAUDS: Final = 10
 """In the window that the supervised layer is fitted on."""
+SOME: Final = 1000
+"""Payments, at most, that say which features matter."""
 UNUSUAL_LAYERS: Final = ("isolation_forest", "autoencoder")
 _LIBRARIES: Final = ("keras", "numpy", "onnxruntime", "scikit-learn", "tensorflow", "tensorflow-cpu", "xgboost", "xgboost-cpu")
 
@@ -91,7 +93,9 @@ class _Training:
             libraries=dict(_versions()),
         )
         manifest = msgspec.structs.replace(manifest, metrics=self._metrics(fitted, score, manifest))
-        return write(out, manifest, {name: content for each in fitted.values() for name, content in each.files.items()})
+        self._show("report", 0, 1)
+        files = report.written(manifest, self._measured(fitted, score, manifest))
+        return write(out, manifest, {name: content for each in fitted.values() for name, content in each.files.items()} | files)
 
     def _layers(self) -> Iterator[_Fitted]:
         yield from self._unusual(cold_start=self._plan.cold_start)
@@ -229,6 +233,34 @@ class _Training:
         for kind, chosen in (("fraud", is_fraud == 1), ("genuine", is_fraud == 0)):
             found["autoencoder"][f"mean_squared_error_{kind}"] = float(error[chosen].mean()) if chosen.any() else None
         return found
+
+    def _measured(self, fitted: dict[str, _Fitted], score: Vector, manifest: Manifest) -> report.Measured | None:
+        span = self._spans["report"]
+        known = span.known(self._sample)
+        if not len(known):
+            return None
+        calibration = manifest.calibration
+        return report.Measured(
+            scores={"ensemble": score[known]} | {name: each.evidence[known] for name, each in fitted.items()},
+            probability=None if calibration is None else calibration.probability(score[known]),
+            is_fraud=self._sample.is_fraud[known],
+            alerted=self._sample.alerted[known],
+            days=(span.end - span.start) / DAY_MS,
+            importance=self._importance(fitted, known),
+        )
+
+    def _importance(self, fitted: dict[str, _Fitted], known: Vector) -> dict[str, float]:
+        """By XGBoost's contributions to some of these payments; nothing where there is no XGBoost."""
+        if not self._supervised or CONTRIBUTIONS not in fitted[SUPERVISED].files:
+            return {}
+        import xgboost
+
+        inputs = fitted[SUPERVISED].layer.inputs
+        some = known[:: -(-len(known) // SOME)]
+        booster = xgboost.Booster(model_file=bytearray(fitted[SUPERVISED].files[CONTRIBUTIONS]))
+        booster.feature_names = None
+        rows = inputs.of(self._sample.features)(self._sample.rows[some])
+        return report.importance(booster.predict(xgboost.DMatrix(rows), pred_contribs=True)[:, :-1], inputs.sources)
 
 
 def _unsupervised(layers: Sequence[_Fitted]) -> Vector:

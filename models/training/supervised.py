@@ -9,11 +9,11 @@ import numpy as np
 from models.inputs import Rows, Vector
 from models.training.errors import TrainingError
 
-ROUNDS: Final = 300
+ROUNDS: Final = 200
 """Of boosting; a tree each."""
 SETTINGS: Final = {
     "max_depth": 6,
-    "learning_rate": 0.06,
+    "learning_rate": 0.09,
     "min_child_weight": 2.0,
     "subsample": 0.8,
     "colsample_bytree": 0.6,
