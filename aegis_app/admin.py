@@ -13,7 +13,7 @@ from aegis_app.access import connect
 from aegis_app.settings import Settings
 from aegis_app.topics import TOPICS, Name, changelog, full_name
 
-TABLES: Final = ("cards",)
+TABLES: Final = ("cards", "merchants", "devices")
 VISIBLE_SECONDS: Final = 1.0
 """A topic that was only just made may take so long to be seen by every broker."""
 
@@ -141,12 +141,13 @@ async def _problems(client: AIOKafkaAdminClient, settings: Settings, there: dict
 
 
 async def retentions(settings: Settings) -> dict[str, int | None]:
-    """For how long each log that holds payments keeps its records, in milliseconds; -1 for ever, `None` where it is compacted."""
+    """For how long each log that tells of cards keeps its records, in milliseconds; -1 for ever, `None` where it is compacted."""
+    of_cards = {full_name(topic.name, settings) for topic in TOPICS if not topic.compacted} | {changelog("cards", settings)}
     kept: dict[str, int | None] = {}
     async with connect(settings) as client:
         configured = await _configs(client, list(await _described(client, settings)))
     for name, config in configured.items():
-        if name not in {full_name(Name.LISTS, settings), full_name(Name.POLICIES, settings)}:
+        if name in of_cards:
             kept[name] = None if "compact" in str(config.get("cleanup.policy")) else int(config["retention.ms"])
     return kept
 

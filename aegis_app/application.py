@@ -1,5 +1,8 @@
 """The one Faust application: its settings, its topics, and the terms in force."""
 
+from functools import partial
+from typing import Final
+
 from aegis_app.broadcast import Broadcast
 from aegis_app.core.payment import DAY_MS
 from aegis_app.core.policy import PolicyError
@@ -8,6 +11,7 @@ from aegis_app.core.terms import Terms
 from aegis_app.lists import Listed
 from aegis_app.policies import InForce, Policies, local_policy
 from aegis_app.rates import load_rates
+from aegis_app.risk import Risks
 from aegis_app.settings import SettingsError
 from aegis_app.settings import settings as read_settings
 from aegis_app.stream.app import StreamApp
@@ -21,16 +25,25 @@ except (SettingsError, PolicyError, RatesError) as error:
     raise SystemExit(f"aegis: {error}") from None
 
 ttl = settings.card_ttl_days * DAY_MS
+LATER_SECONDS: Final = 0.1
+"""Time between two looks at risk: each takes in much, and none is waited for."""
+
 lists = Broadcast(settings, Name.LISTS, lambda: Listed(token=settings.card_id_is_token))
 policies = Broadcast(settings, Name.POLICIES, Policies)
-broadcasts = (lists, policies)
+merchant_risk = Broadcast(settings, Name.MERCHANT_RISK, partial(Risks, Name.MERCHANT_RISK), pause=LATER_SECONDS)
+device_risk = Broadcast(settings, Name.DEVICE_RISK, partial(Risks, Name.DEVICE_RISK), pause=LATER_SECONDS)
+broadcasts = (lists, policies, merchant_risk, device_risk)
 sources = tuple(full_name(name, settings) for name in SOURCES)
 transactions, labels, history = sources
 decisions = full_name(Name.DECISIONS, settings)
 dead_letters = full_name(Name.DEAD_LETTERS, settings)
+merchant_events = full_name(Name.MERCHANT_EVENTS, settings)
+device_events = full_name(Name.DEVICE_EVENTS, settings)
 
 app = StreamApp(settings, broadcasts)
 payments = app.topic(*sources, key_type=bytes, value_type=bytes)
+of_merchants = app.topic(merchant_events, key_type=bytes, value_type=bytes)
+of_devices = app.topic(device_events, key_type=bytes, value_type=bytes)
 
 
 def in_force() -> InForce:
@@ -41,4 +54,14 @@ def in_force() -> InForce:
 
 def terms() -> Terms:
     """What payments are judged by now. Ask once for each chunk: within one, nothing changes."""
-    return Terms(in_force().policy, lists.held.lists, rates, ttl, settings.feature_share)
+    merchants, devices = merchant_risk.held, device_risk.held
+    return Terms(
+        in_force().policy,
+        lists.held.lists,
+        rates,
+        ttl,
+        settings.feature_share,
+        merchants.packed,
+        devices.packed,
+        f"{merchants.read}.{devices.read}",
+    )

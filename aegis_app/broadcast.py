@@ -1,4 +1,4 @@
-"""Compacted topics of one partition that whoever reads them holds whole: no consumer group, every reader sees every record.
+"""Compacted topics that whoever reads them holds whole: no consumer group, every reader sees every record.
 
 Each record stands alone, and the latest of a key replaces those before it. One that cannot be read is passed over: what was in force stays.
 """
@@ -40,54 +40,75 @@ class Held(Protocol):
     """What the records of a topic amount to."""
 
     def apply(self, records: list[ConsumerRecord]) -> None:
-        """Take in what follows on the records before."""
+        """Take in what follows on the records before, of one partition."""
 
 
 H = TypeVar("H", bound=Held)
 T = TypeVar("T")
 
 
-class Broadcast(Generic[H]):
-    """Follows one topic. `make` gives what its log amounts to while nothing of it was read."""
+class Part:
+    """How far one partition was read since the log is read from its beginning."""
 
-    def __init__(self, settings: Settings, name: Name, make: Callable[[], H]) -> None:
+    def __init__(self, tp: TopicPartition, answered: int | None) -> None:
+        self.tp = tp
+        self.answered = answered
+        """Kafka's latest answer that was seen to its end: aiokafka's timestamp, in milliseconds."""
+        self.is_whole = False
+        """Whether its end was reached."""
+        self.last: ConsumerRecord | None = None
+        """The record read last; `None` for none."""
+        self.is_checked = True
+        """Whether what comes next is known to follow on `last`."""
+        self.checked_at = monotonic()
+
+
+class Broadcast(Generic[H]):
+    """Follows one topic. `make` gives what its log amounts to while nothing of it was read; `pause` is the time between two looks, in
+    seconds, at a topic with many records that nobody waits for.
+    """
+
+    def __init__(self, settings: Settings, name: Name, make: Callable[[], H], *, pause: float = 0.0) -> None:
         self.name = name
+        self.topic = full_name(name, settings)
         self.held = make()
         """All of the log, as far as this reader ever knew it whole, and what was read since."""
         self._make = make
         self._building = self.held
-        self._connection = settings.connection()
-        self._tp = TopicPartition(full_name(name, settings), 0)
+        self._settings = settings
+        self._pause = pause
         self._consumer: AIOKafkaConsumer
-        self._answered: int | None = None
-        """Kafka's latest answer that was seen to its end: aiokafka's timestamp, in milliseconds."""
-        self._last: ConsumerRecord | None = None
-        """The record read last; `None` for none since the log is read from its beginning."""
-        self._is_checked = True
-        """Whether what comes next is known to follow on `_last`."""
-        self._whole_at = self._moved_at = self._checked_at = monotonic()
+        self._parts: list[Part] = []
+        self._whole_at: dict[TopicPartition, float] = {}
+        self._made_at = self._moved_at = monotonic()
 
     @property
     def age(self) -> float:
-        """Seconds since this reader last knew that it stood at the log's end; before that, since it was made."""
-        return monotonic() - self._whole_at
+        """Seconds since this reader last knew that it stood at the end of every partition; before that, since it was made."""
+        return monotonic() - min(self._whole_at.values(), default=self._made_at)
 
     async def load(self) -> None:
-        """Read the log to its end. Raises `KafkaError` where Kafka is away."""
+        """Read the log to its end. Raises `KafkaError` where Kafka is away, `MissingTopicError`."""
+        partitions = range(await partition_count(self._settings, self.topic))
+        self._whole_at = {TopicPartition(self.topic, partition): self._made_at for partition in partitions}
         self._consumer = AIOKafkaConsumer(
-            **self._connection,
+            **self._settings.connection(),
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
             fetch_max_wait_ms=FETCH_WAIT_MS,
             max_poll_records=CHUNK,
         )
-        await self._consumer.start()
-        self._consumer.assign([self._tp])
-        await self._start_over()
-        while not await self._read():
-            if monotonic() - self._moved_at > LOAD_SECONDS:
-                raise KafkaTimeoutError(f"{self._tp.topic}: nothing came for {LOAD_SECONDS:.0f} s")
+        try:
+            await self._consumer.start()
+            self._consumer.assign(list(self._whole_at))
+            await self._start_over()
+            while not await self._read():
+                if monotonic() - self._moved_at > LOAD_SECONDS:
+                    raise KafkaTimeoutError(f"{self.topic}: nothing came for {LOAD_SECONDS:.0f} s")
+        except BaseException:
+            await self._consumer.stop()
+            raise
 
     async def follow(self) -> None:
         """Keep up with the log until stopped. While Kafka is away, what is held stays."""
@@ -96,11 +117,12 @@ class Broadcast(Generic[H]):
             try:
                 await self._read()
                 away = False
+                await asyncio.sleep(self._pause)
             except ConsumerStoppedError:
                 return
             except KafkaError as error:
                 if not away:
-                    log.warning("%s cannot be read, what was read stays in force: %s", self._tp.topic, type(error).__name__)
+                    log.warning("%s cannot be read, what was read stays in force: %s", self.topic, type(error).__name__)
                 away = True
                 await asyncio.sleep(LOOK_SECONDS)
 
@@ -108,58 +130,63 @@ class Broadcast(Generic[H]):
         await self._consumer.stop()
 
     async def _read(self) -> bool:
-        """Take in what has come, waiting for it a moment at most. Whether that was all there is."""
+        """Take in what has come, waiting for it a moment at most. Whether all that there was is held."""
         try:
-            fetched = await self._consumer.getmany(self._tp, timeout_ms=int(LOOK_SECONDS * 1000))
-            if self._last is not None and ((fetched and not self._is_checked) or monotonic() - self._checked_at > CHECK_SECONDS):
-                await self._check(self._last)
-                return False
+            fetched = await self._consumer.getmany(timeout_ms=int(LOOK_SECONDS * 1000))
+            for part in self._parts:
+                if part.last is not None and (
+                    (part.tp in fetched and not part.is_checked) or monotonic() - part.checked_at > CHECK_SECONDS
+                ):
+                    fetched.pop(part.tp, None)
+                    if not await self._follows(part, part.last):
+                        await self._start_over()
+                        return False
         except OffsetOutOfRangeError:
-            log.warning("%s is shorter than what was read of it: it was made anew, and is read anew", self._tp.topic)
+            log.warning("%s is shorter than what was read of it: it was made anew, and is read anew", self.topic)
             await self._start_over()
             return False
-        for records in fetched.values():
-            self._building.apply(records)
-            self._last, self._moved_at = records[-1], monotonic()
-        answered, end = self._consumer.last_poll_timestamp(self._tp), self._consumer.last_stable_offset(self._tp)
-        if answered == self._answered or await self._consumer.position(self._tp) < end:
+        for part in self._parts:
+            if records := fetched.get(part.tp):
+                self._building.apply(records)
+                part.last, self._moved_at = records[-1], monotonic()
+        for part in self._parts:
+            answered, end = self._consumer.last_poll_timestamp(part.tp), self._consumer.last_stable_offset(part.tp)
+            if answered != part.answered and await self._consumer.position(part.tp) >= end:
+                part.answered, part.is_whole, self._whole_at[part.tp] = answered, True, monotonic()
+                part.is_checked = part.is_checked and self._pause > 0  # where there is much to read, once in a while is often enough
+        if not all(part.is_whole for part in self._parts):
             return False
-        self._answered, self._whole_at, self._is_checked = answered, monotonic(), False
         self.held = self._building
         return True
 
-    async def _check(self, last: ConsumerRecord) -> None:
-        """Read on behind `last` if it stands where it stood. Another one there belongs to a topic made anew, whatever its length.
+    async def _follows(self, part: Part, last: ConsumerRecord) -> bool:
+        """Read on behind `last` if it stands where it stood. Another one there belongs to a topic made anew, whatever its length: `False`.
 
         Where Kafka does not answer in time, the next look checks again: whatever it fetches begins with `last`.
         """
-        self._is_checked = False
-        self._consumer.seek(self._tp, last.offset)
-        for found in (await self._consumer.getmany(self._tp, timeout_ms=int(LOOK_SECONDS * 1000), max_records=1)).values():
-            if any(getattr(found[0], part) != getattr(last, part) for part in ("offset", "timestamp", "key", "value")):
-                log.warning("%s holds another record where one was read: it was made anew, and is read anew", self._tp.topic)
-                await self._start_over()
-                return
-            self._consumer.seek(self._tp, last.offset + 1)
-            self._is_checked, self._checked_at = True, monotonic()
+        part.is_checked = False
+        self._consumer.seek(part.tp, last.offset)
+        for found in (await self._consumer.getmany(part.tp, timeout_ms=int(LOOK_SECONDS * 1000), max_records=1)).values():
+            if any(getattr(found[0], field) != getattr(last, field) for field in ("offset", "timestamp", "key", "value")):
+                log.warning("%s holds another record where one was read: it was made anew, and is read anew", self.topic)
+                return False
+            self._consumer.seek(part.tp, last.offset + 1)
+            part.is_checked, part.checked_at = True, monotonic()
+        return True
 
     async def _start_over(self) -> None:
         """What is held stays until the log was read to its end."""
         self._building = self._make()
-        self._last, self._is_checked, self._checked_at = None, True, monotonic()
-        self._answered = self._consumer.last_poll_timestamp(self._tp)
+        self._parts = [Part(tp, self._consumer.last_poll_timestamp(tp)) for tp in self._whole_at]
         self._moved_at = monotonic()
-        await self._consumer.seek_to_beginning(self._tp)
+        await self._consumer.seek_to_beginning(*self._whole_at)
 
 
 async def read_once(settings: Settings, name: Name) -> list[ConsumerRecord]:
     """Every record that a topic holds now. Raises `KafkaError`, `MissingTopicError`."""
-    await partition_count(settings, full_name(name, settings))
     reader = Broadcast(settings, name, _Everything)
-    try:
-        await reader.load()
-    finally:
-        await reader.stop()
+    await reader.load()
+    await reader.stop()
     return reader.held.records
 
 

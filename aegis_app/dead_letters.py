@@ -19,7 +19,7 @@ from aegis_app.core.payment import Millis
 from aegis_app.settings import Settings
 from aegis_app.stream.letters import ATTEMPTS, CUT, REDACTED
 from aegis_app.stream.outbox import Outbox, Outgoing
-from aegis_app.topics import SOURCES, Name, full_name, home
+from aegis_app.topics import EVENTS, SOURCES, Name, full_name, home
 
 REDRIVEN: Final = "redriven"
 """Header of a record that came back from here, and of the note that says so; its value is the letter's id."""
@@ -80,6 +80,8 @@ class Filed(Struct, frozen=True, kw_only=True):
             return f"{self.id} held a card number and was redacted: have its producer send the payment again, with a token"
         if self.cut is not None:
             return f"{self.id} was too large and was cut ({self.cut}): have its producer send a smaller one"
+        if self.origin.topic.endswith(EVENTS):
+            return f"{self.id} came from {self.origin.topic}, where later events went on: it would be passed over as known"
         return None
 
 

@@ -35,7 +35,7 @@ def schema(name: Name) -> dict[str, Any]:
 def features_page() -> str:
     """The catalogue of features as a table in Markdown."""
     rows = [
-        f"| {group} | `{name}` | {each['unit']} | {each['description']} | {each['null']} |"
+        f"| {group} | `{name}` | {each['unit']} | {each['description']} | {each['null']} | {'yes' if each['labels'] else ''} |"
         for group, kind in GROUPS.items()
         for name, each in msgspec.json.schema(kind)["$defs"][kind.__name__]["properties"].items()
     ]
@@ -53,8 +53,8 @@ def features_page() -> str:
             "",
             "A rule reads them by group, as `seen.amounts.amount_ratio`; a group is found when it is first asked for.",
             "",
-            "| group | feature | unit | meaning | null when |",
-            "|---|---|---|---|---|",
+            "| group | feature | unit | meaning | null when | labels |",
+            "|---|---|---|---|---|---|",
             *rows,
             "",
             *(encoding.__doc__ or "").strip().splitlines(),

@@ -21,6 +21,10 @@ class Name(StrEnum):
     LABELS = "labels"
     HISTORY = "history"
     DECISIONS = "decisions"
+    MERCHANT_EVENTS = "merchant-events"
+    MERCHANT_RISK = "merchant-risk"
+    DEVICE_EVENTS = "device-events"
+    DEVICE_RISK = "device-risk"
     DEAD_LETTERS = "dead-letters"
     LISTS = "lists"
     POLICIES = "policies"
@@ -58,12 +62,18 @@ TOPICS: Final = (
     Topic(Name.LABELS, "card_id", "what payments turned out to be", retention_ms=180 * DAY_MS),
     Topic(Name.HISTORY, "card_id", "payments to learn without a decision", retention_ms=7 * DAY_MS),
     Topic(Name.DECISIONS, "card_id", "one decision per payment", retention_ms=30 * DAY_MS),
+    Topic(Name.MERCHANT_EVENTS, "merchant_id", "what merchants are to learn, for their owners", retention_ms=7 * DAY_MS),
+    Topic(Name.MERCHANT_RISK, "merchant_id", "what every worker holds about each merchant", compacted=True),
+    Topic(Name.DEVICE_EVENTS, "device_id", "what devices are to learn, for their owners", retention_ms=7 * DAY_MS),
+    Topic(Name.DEVICE_RISK, "device_id", "what every worker holds about each device", compacted=True),
     Topic(Name.DEAD_LETTERS, "as it came", "what could not be read, as it came", retention_ms=30 * DAY_MS),
     Topic(Name.LISTS, "list:of:value", "entries of allow, deny and watch lists", compacted=True, partitions=1),
     Topic(Name.POLICIES, "the policy's version", "policies", compacted=True, keep_changes_ms=5 * 365 * DAY_MS, partitions=1),
 )
 SOURCES: Final = (Name.TRANSACTIONS, Name.LABELS, Name.HISTORY)
 """What the owner of a card reads; the order is that of `Card.seen`, and permanent."""
+EVENTS: Final = (Name.MERCHANT_EVENTS, Name.DEVICE_EVENTS)
+"""What owners of cards tell those of merchants and devices."""
 
 
 @lru_cache(maxsize=1 << 18)

@@ -5,8 +5,10 @@ from pathlib import Path
 import aegis_app
 import aegis_app.web.cards
 import aegis_app.web.health
+import aegis_app.web.merchants
 import aegis_app.web.rules
 import agents
+import agents.merchants
 import agents.screening
 import models
 import tables

@@ -1,4 +1,4 @@
-"""The way of a payment: recall, describe, check, decide, publish, learn. And of labels and of a card's history, which are learnt alone."""
+"""The way of a payment: recall, describe, check, decide, publish, tell, learn. And of labels and a card's history, learnt alone."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -6,15 +6,17 @@ from typing import Any
 from aiokafka.structs import ConsumerRecord
 
 from aegis_app import application, metrics
-from aegis_app.application import app, dead_letters, decisions, history, labels, payments, settings, transactions
+from aegis_app.application import app, decisions, history, labels, payments, settings, transactions
 from aegis_app.core.card import Card
 from aegis_app.core.decision import STALE_MS, Receipt, Ruling, encode_decision, standing
-from aegis_app.core.intake import Erase, Reason, Refused, read_history, read_label, read_payment
+from aegis_app.core.intake import Erase, Refused, read_history, read_label, read_payment
 from aegis_app.core.payment import Transaction
 from aegis_app.core.screen import HISTORY, LABELS, TRANSACTIONS, adopt, learn_label, learn_past, screen
+from aegis_app.core.tidings import tidings_of_verdict
 from aegis_app.stream.letters import Letter, dead_letter
 from aegis_app.stream.owner import SOURCE, Work
-from aegis_app.topics import home
+from agents.refusing import bury, check_partition
+from agents.telling import Told
 from tables.cards import owners
 
 REDRIVEN = "redriven"
@@ -39,6 +41,7 @@ def screen_payments(work: Work[Card]) -> None:
     now = datetime.now(UTC)
     now_ms = now.timestamp() * 1000
     tally = metrics.Tally()
+    told = Told(TRANSACTIONS)
     letters: list[Letter] = []
     for record in work.records:
         try:
@@ -52,7 +55,9 @@ def screen_payments(work: Work[Card]) -> None:
             continue
         ruling = standing(work.owner.recorded.pop(record.offset, ()), txn)
         if ruling is not None:
-            work.learn(txn.card_id, adopt(card, txn, terms, ruling, record.timestamp, record.offset))
+            adopted = adopt(card, txn, terms, ruling, record.timestamp, record.offset)
+            work.learn(txn.card_id, adopted.card)
+            told.add(adopted.tidings)
             tally.adopted += 1
             continue
         redriven = bool(record.headers) and any(name == REDRIVEN for name, _ in record.headers)
@@ -60,11 +65,13 @@ def screen_payments(work: Work[Card]) -> None:
         screened = screen(card, txn, terms, receipt, record.offset)
         work.learn(txn.card_id, screened.card)
         publish(work, record, txn, screened.ruling)
+        told.add(screened.tidings)
         tally.add(screened)
     if work.owner.latch.trips(len(work.records), len(letters)):
         owners.latch(work, work.owner.latch.sentence)
         return
     bury(work, letters)
+    told.send(work)
     tally.count()
 
 
@@ -72,6 +79,7 @@ def learn_labels(work: Work[Card]) -> None:
     """Weigh what is said about payments, seen here or not; what changes is learnt."""
     rates = application.terms().rates
     tally = metrics.LabelTally()
+    told = Told(LABELS)
     letters: list[Letter] = []
     for record in work.records:
         try:
@@ -84,14 +92,18 @@ def learn_labels(work: Work[Card]) -> None:
             continue
         heard = learn_label(card, label, rates, record.offset)
         work.learn(label.card_id, heard.card)
+        if heard.changed is not None:
+            told.add(tidings_of_verdict(heard.changed, label.card_id, record.offset))
         tally.add(label, heard)
     bury(work, letters)
+    told.send(work)
     tally.count()
 
 
 def learn_history(work: Work[Card]) -> None:
     """Learn payments that were decided elsewhere, and forget cards."""
     terms = application.terms()
+    told = Told(HISTORY)
     letters: list[Letter] = []
     learnt = erased = 0
     for record in work.records:
@@ -108,9 +120,12 @@ def learn_history(work: Work[Card]) -> None:
             work.learn(card_id, None)
             erased += 1
         else:
-            work.learn(card_id, learn_past(card, past, terms, record.timestamp, record.offset))
+            known = learn_past(card, past, terms, record.timestamp, record.offset)
+            work.learn(card_id, known.card)
+            told.add(known.tidings)
             learnt += 1
     bury(work, letters)
+    told.send(work)
     metrics.LEARNT_HISTORY.inc(learnt)
     metrics.ERASED.inc(erased)
 
@@ -129,22 +144,6 @@ def is_learnt(work: Work[Card], record: ConsumerRecord, card: Card | None, sourc
     return offset <= work.passed or (card is not None and offset <= card.seen[source])
 
 
-def check_partition(record: ConsumerRecord) -> None:
-    """Refuse a card that is not at home in this partition. Asked only about cards not remembered here: it is slow."""
-    right = home(record.key, app.partitions)
-    if record.partition != right:
-        raise Refused(
-            Reason.PARTITION,
-            f"the key belongs into partition {right}, not {record.partition}; with librdkafka set partitioner=murmur2_random",
-        )
-
-
 def publish(work: Work[Card], record: ConsumerRecord, txn: Transaction, ruling: Ruling) -> None:
     source = b"%d:%d" % (record.partition, record.offset)
     work.publish(decisions, record.key, encode_decision(txn, ruling), [(SOURCE, source)])
-
-
-def bury(work: Work[Card], letters: list[Letter]) -> None:
-    for letter in letters:
-        work.publish(dead_letters, letter.key, letter.value, letter.headers)
-        metrics.DEAD_LETTERS.labels(letter.topic, letter.reason).inc()

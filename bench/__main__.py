@@ -16,6 +16,7 @@ import click
 
 from aegis_app.kafka import Kafka, jars
 from aegis_app.settings import Settings
+from bench import risk
 from bench.latency import measure
 from bench.rig import Rig, cpu_model, payments
 
@@ -25,14 +26,14 @@ POLICY = Path(__file__).parent.parent / "aegis_app" / "default_policy.toml"
 @click.command()
 @click.option("--payments", "number", default=300_000, show_default=True, help="payments on the prefilled topic")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("docs/benchmarks.json"), show_default=True)
-@click.option("--only", multiple=True, help="throughput, workers, latency, cards, recovery; all if none is named")
+@click.option("--only", multiple=True, help="throughput, workers, latency, cards, recovery, risk; all if none is named")
 def main(number: int, out: Path, only: tuple[str, ...]) -> None:
     """Example: python -m bench --only throughput --payments 100000 --out -"""
     results: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cpu": cpu_model(), "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()},
     }
-    parts = {"throughput": throughput, "workers": workers, "latency": latency, "cards": many_cards, "recovery": recovery}
+    parts = {"throughput": throughput, "workers": workers, "latency": latency, "cards": many_cards, "recovery": recovery, "risk": hold_risk}
     with TemporaryDirectory(prefix="aegis-bench-") as name:
         directory = Path(name)
         with Kafka(directory / "kafka", jars(Settings())) as kafka:
@@ -112,6 +113,13 @@ def recovery(rig: Rig, number: int) -> dict[str, Any]:
         seconds = time.monotonic() - begun
         assert worker.get(f"/cards/card-{cards - 1:07d}")[0] == 200
     return {"cards": cards, "seconds_until_ready": round(seconds, 1), "start_without_memory": round(start_alone(rig), 1)}
+
+
+def hold_risk(rig: Rig, number: int) -> dict[str, Any]:
+    """A million merchants' risk on its topic, and what it costs a worker to hold it."""
+    settings = rig.settings("risk")
+    rig.prefill_risk(settings, 1_000_000)
+    return risk.measure(rig.environment(settings))
 
 
 def start_alone(rig: Rig) -> float:

@@ -23,12 +23,18 @@ from msgspec import Struct
 from aegis_app import admin
 from aegis_app.core.card import Card, decode_card, encode_card, id_hash, skip
 from aegis_app.core.decision import Receipt, Ruling, decode_ruling
+from aegis_app.core.features import OF_OTHERS
 from aegis_app.core.intake import Refused, read_label, read_payment
 from aegis_app.core.label import Label
+from aegis_app.core.merchant import encode_merchant
+from aegis_app.core.merchant_events import Credited
 from aegis_app.core.policy import Policy, parse_policy
 from aegis_app.core.rates import EUROS
-from aegis_app.core.screen import LABELS, adopt, learn_label, screen
+from aegis_app.core.risk import risk
+from aegis_app.core.rules import RULES
+from aegis_app.core.screen import LABELS, TRANSACTIONS, adopt, learn_label, screen
 from aegis_app.core.terms import Terms
+from aegis_app.core.tidings import credited, tidings_of_verdict
 from aegis_app.core.verdicts import unpack, verdict_on
 from aegis_app.kafka import Kafka, jars
 from aegis_app.kafka.ports import free_port
@@ -39,6 +45,7 @@ from aegis_app.stream.owner import SOURCE
 from aegis_app.topics import Name, changelog, full_name
 from bench.load import Load
 from bench.logs import Logs
+from bench.parties import Told
 
 PARTITIONS: Final = 4
 FAULTS: Final = ("kill", "kill", "kill", "term", "kill", "scale", "kill", "broker")
@@ -71,15 +78,29 @@ class Finding(Struct, kw_only=True):
     contradicting: int = 0
     unexplained: int = 0
     """Decisions that differ from what memory and policy at that point give."""
+    memories: dict[str, int] = {}
+    """How many there are, by table: those of merchants and devices are recounted from every payment and verdict."""
+    wrong_events: int = 0
+    """What merchants and devices were told of a payment or verdict, or were not, other than what its card knew gives."""
+    events_told_again: int = 0
     wrong_on_changelog: int = 0
     wrong_on_disk: int = 0
+    wrong_risk: int = 0
+    """Merchants and devices about which workers are told something else than what is remembered."""
     adopted: int = 0
     skipped: int = 0
 
     @property
     def faultless(self) -> bool:
         return (self.payments, self.labels) == (self.sent, self.labels_sent) and not (
-            self.missing or self.copies or self.contradicting or self.unexplained or self.wrong_on_changelog or self.wrong_on_disk
+            self.missing
+            or self.copies
+            or self.contradicting
+            or self.unexplained
+            or self.wrong_events
+            or self.wrong_on_changelog
+            or self.wrong_on_disk
+            or self.wrong_risk
         )
 
 
@@ -105,6 +126,8 @@ class Chaos:
             path.write_text(
                 f'mode = "{mode}"\n[rules.velocity_1h]\nstate = "on"\nasks = "review"\nmost = {most}\n'
                 f'[rules.impossible_travel]\nstate = "on"\nasks = "block"\n[rules.card_testing]\nstate = "on"\nasks = "block"\n'
+                # How far a worker had heard of other cards stands on no log.
+                + "".join(f'[rules.{rule.name}]\nstate = "off"\n' for rule in RULES if rule.of_others)
             )
             paths.append(path)
         return paths
@@ -212,11 +235,12 @@ class Chaos:
             time.sleep(0.3)
 
     def await_settled(self, seconds: float = 120) -> None:
-        deadline = time.monotonic() + seconds
-        for topic in (full_name(name, self.settings) for name in (Name.TRANSACTIONS, Name.LABELS)):
+        # What the first two lead to is on the others once they are settled.
+        for name in (Name.TRANSACTIONS, Name.LABELS, Name.MERCHANT_EVENTS, Name.DEVICE_EVENTS):
+            topic, deadline = full_name(name, self.settings), time.monotonic() + seconds
             while (ends := self.logs.ends(topic)) != self.logs.committed(topic):
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"not settled within {seconds:.0f} s: {ends}, committed {self.logs.committed(topic)}")
+                    raise TimeoutError(f"{topic} not settled within {seconds:.0f} s: {ends}, committed {self.logs.committed(topic)}")
                 self.pause(1)
         self.pause(1)
         for worker in self.workers:
@@ -237,10 +261,11 @@ class Chaos:
             rulings[_source(record)].append(record.value)
         letters = self.letters(Name.TRANSACTIONS)
         terms = {policy.version: Terms(policy=policy, feature_share=0.01) for policy in self._read_policies()}
-        on_changelog = self.on_changelog()
-        early, late = self.labels(finding, on_changelog)
+        early, late = self.labels(finding, self.on_changelog("cards"))
         cards: dict[str, Card] = {}
-        hear(cards, early)
+        merchants, devices = (Told(self.logs.read(full_name(name, settings))) for name in (Name.MERCHANT_EVENTS, Name.DEVICE_EVENTS))
+        labelled = {label.card_id for _, label in (*early, *late)}
+        self.hear(cards, early, merchants, devices)
         for record in self.logs.read(full_name(Name.TRANSACTIONS, settings)):
             finding.payments += 1
             source = (record.partition, record.offset)
@@ -251,28 +276,41 @@ class Chaos:
                 finding.missing += source not in letters
                 finding.contradicting += source in rulings
                 continue
-            found = [decode_ruling(value) for value in rulings.get(source, ())]
-            if not found:
+            standing = [decode_ruling(value) for value in rulings.get(source, ())]
+            if not standing:
                 finding.missing += 1
                 continue
-            ruling = found[0]
-            equal = sum(_essence(other) == _essence(ruling) for other in found[1:])
-            finding.copies += len(found) - 1
+            ruling = standing[0]
+            equal = sum(_essence(other) == _essence(ruling) for other in standing[1:])
+            finding.copies += len(standing) - 1
             finding.equal_copies += equal
-            finding.contradicting += len(found) - 1 - equal
+            finding.contradicting += len(standing) - 1 - equal
             card = cards.get(txn.card_id)
             expected = screen(card, txn, terms[ruling.policy], Receipt(record.timestamp, ruling.decided_at), record.offset)
-            finding.unexplained += _essence(expected.ruling) != _essence(ruling)
-            cards[txn.card_id] = adopt(card, txn, terms[ruling.policy], ruling, record.timestamp, record.offset)
-        hear(cards, late)
+            finding.unexplained += not _is_explained(ruling, expected.ruling, labelled=txn.card_id in labelled)
+            adopted = adopt(card, txn, terms[ruling.policy], ruling, record.timestamp, record.offset)
+            cards[txn.card_id] = adopted.card
+            place = TRANSACTIONS, record.partition, record.offset
+            merchants.check(place, adopted.tidings.merchants, is_sure=txn.card_id not in labelled)
+            devices.check(place, adopted.tidings.devices, is_sure=txn.card_id not in labelled)
+        self.hear(cards, late, merchants, devices)
         for record, label in (*early, *late):
             card = cards[label.card_id]
             if record.offset > card.seen[LABELS]:
                 cards[label.card_id] = skip(card, LABELS, record.offset)
-        memory = {name.encode(): encode_card(card) for name, card in cards.items()}
         finding.taken_out = sum(verdict.is_out for card in cards.values() for verdict in unpack(card.verdicts))
-        finding.wrong_on_changelog = differences(memory, on_changelog)
-        finding.wrong_on_disk = sum(1 for key, value in self.on_disk() if memory.get(key) != value)
+        finding.wrong_events = sum(told.wrong + told.surplus() for told in (merchants, devices))
+        finding.events_told_again = merchants.repeated + devices.repeated
+        memories = {"cards": {name.encode(): encode_card(card) for name, card in cards.items()}}
+        for topic, table, told in ((Name.MERCHANT_RISK, "merchants", merchants), (Name.DEVICE_RISK, "devices", devices)):
+            parties = told.memories()
+            memories[table] = {name.encode(): encode_merchant(party) for name, party in parties.items()}
+            last = {record.key: record.value for record in self.logs.read(full_name(topic, settings))}
+            finding.wrong_risk += differences({name.encode(): risk(party) for name, party in parties.items()}, last)
+        for table, memory in memories.items():
+            finding.memories[table] = len(memory)
+            finding.wrong_on_changelog += differences(memory, self.on_changelog(table))
+            finding.wrong_on_disk += sum(1 for key, value in self.on_disk(table) if memory.get(key) != value)
         return finding
 
     def labels(self, finding: Finding, on_changelog: dict[bytes, bytes]) -> tuple[Said, Said]:
@@ -297,6 +335,18 @@ class Chaos:
             (early if verdict is not None and verdict.is_out else late).append((record, label))
         return early, late
 
+    def hear(self, cards: dict[str, Card], said: Said, merchants: Told, devices: Told) -> None:
+        """Let cards hear labels, and compare what is sent on."""
+        for record, label in said:
+            heard = learn_label(cards.get(label.card_id), label, EUROS, record.offset)
+            cards[label.card_id] = heard.card
+            if heard.changed is not None:
+                news = tidings_of_verdict(heard.changed, label.card_id, record.offset)
+                place = LABELS, record.partition, record.offset
+                merchants.check(place, [(name, event) for name, event in news.merchants if not isinstance(event, Credited)], is_sure=True)
+                merchants.check_credits(place, credited(heard.changed, label.card_id, record.offset))
+                devices.check(place, news.devices, is_sure=True)
+
     def letters(self, name: Name) -> set[Offset]:
         """Partition and offset of each record of a topic that became a dead letter."""
         found = (dict(record.headers) for record in self.logs.read(full_name(Name.DEAD_LETTERS, self.settings)))
@@ -306,28 +356,23 @@ class Chaos:
     def _read_policies(self) -> list[Policy]:
         return [parse_policy(path.read_text()) for path in self._policies]
 
-    def on_changelog(self) -> dict[bytes, bytes]:
+    def on_changelog(self, table: str) -> dict[bytes, bytes]:
         values: dict[bytes, bytes] = {}
-        for record in self.logs.read(changelog("cards", self.settings)):
+        for record in self.logs.read(changelog(table, self.settings)):
             if not record.key.startswith(PRIVATE):
                 values[record.key] = record.value
         return values
 
-    def on_disk(self) -> Iterator[tuple[bytes, bytes]]:
+    def on_disk(self, table: str) -> Iterator[tuple[bytes, bytes]]:
         """Values of the partitions that each worker held last: those whose database has reached the changelog's end."""
-        ends = self.logs.ends(changelog("cards", self.settings))
+        ends = self.logs.ends(changelog(table, self.settings))
         for worker in self.workers:
-            yield from stored(worker.directory, ends)
+            yield from stored(worker.directory, table, ends)
 
 
-def hear(cards: dict[str, Card], said: Said) -> None:
-    for record, label in said:
-        cards[label.card_id] = learn_label(cards.get(label.card_id), label, EUROS, record.offset).card
-
-
-def stored(directory: Path, ends: dict[int, int]) -> Iterator[tuple[bytes, bytes]]:
+def stored(directory: Path, table: str, ends: dict[int, int]) -> Iterator[tuple[bytes, bytes]]:
     for partition, end in ends.items():
-        for path in directory.glob(f"data/**/cards-{partition}.db"):
+        for path in directory.glob(f"data/**/{table}-{partition}.db"):
             options = rocksdict.Options(raw_mode=True)
             database = rocksdict.Rdict(str(path), options=options)
             if int(database.get(PRIVATE + b"offset") or -1) == end - 1:
@@ -352,8 +397,16 @@ def _source(record: Any) -> Offset:
 
 
 def _essence(ruling: Ruling) -> Ruling:
-    """A ruling without what the clock adds."""
-    return msgspec.structs.replace(ruling, decided_at=NEVER, stale=False)
+    """A ruling without what the clock adds, and without what its worker had heard of other cards."""
+    features = None if ruling.features is None else {name: value for name, value in ruling.features.items() if name not in OF_OTHERS}
+    return msgspec.structs.replace(ruling, decided_at=NEVER, stale=False, risk=None, features=features)
+
+
+def _is_explained(ruling: Ruling, expected: Ruling, *, labelled: bool) -> bool:
+    """Which labels were heard before a decision stands on no log: for their cards, what habit shows in without effect is left aside."""
+    if labelled:
+        ruling, expected = (msgspec.structs.replace(each, features=None, shadow_rules=[]) for each in (ruling, expected))
+    return _essence(ruling) == _essence(expected)
 
 
 def say(text: str) -> None:

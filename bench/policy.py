@@ -15,6 +15,7 @@ import msgspec
 from aegis_app.backtest.labels import Truth
 from aegis_app.backtest.report import Judgement, Report, report
 from aegis_app.backtest.run import Job, backtest, cores_for
+from aegis_app.core.label import Label
 from aegis_app.core.payment import encode_transaction
 from aegis_app.core.policy import parse_policy
 from aegis_app.core.rates import Rates, parse_rates
@@ -22,6 +23,7 @@ from aegis_app.core.terms import Terms
 from aegis_app.policies import local_policy
 from aegis_app.settings import Settings
 from aegis_app.simulate import RATES_FILE, simulate
+from aegis_app.simulate.labels import Desk
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WARM = timedelta(days=30)
@@ -30,19 +32,20 @@ SPARKOV_SINCE = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def simulated(seed: int, cards: int, policy: str) -> Report:
-    """The policy on 60 simulated days after 30 that are only learnt from; 0.2 % of payments are fraud."""
+    """The policy on 60 simulated days after 30 that are only learnt from. 0.2 % of payments are fraud; memory hears of them as in life."""
     with TemporaryDirectory(prefix="aegis-policy-") as name:
-        file, truths = Path(name) / "payments.jsonl", {}
+        file, truths, desk = Path(name) / "payments.jsonl", {}, Desk(seed)
         with file.open("wb") as lines:
             for each in simulate(cards, 90, seed, START, fraud_rate=0.002):
                 lines.write(encode_transaction(each.transaction) + b"\n")
                 truths[each.transaction.transaction_id] = Truth(each.fraud is not None, each.fraud)
-        return judged(file, policy, parse_rates(RATES_FILE, "rates", "EUR"), truths, START + WARM)
+                desk.see(each)
+        return judged(file, policy, parse_rates(RATES_FILE, "rates", "EUR"), truths, START + WARM, tuple(desk.rest()))
 
 
-def judged(file: Path, policy: str, rates: Rates, truths: dict[str, Truth], since: datetime) -> Report:
+def judged(file: Path, policy: str, rates: Rates, truths: dict[str, Truth], since: datetime, heard: tuple[Label, ...] = ()) -> Report:
     terms = Terms(parse_policy(policy), rates=rates)
-    tally = backtest(Job(file, (terms,), truths, None, False, since), cores_for(file), lambda number: None)
+    tally = backtest(Job(file, (terms,), truths, None, False, since, heard), cores_for(file), lambda number: None)
     return report(file.name, tally, len(truths), [("packaged", terms.policy)])
 
 

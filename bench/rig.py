@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,8 +16,11 @@ import msgspec
 from aegis_app import admin
 from aegis_app.core.card import BLANK, Settled, encode_card, learn
 from aegis_app.core.case import case
-from aegis_app.core.payment import Outcome, Transaction, encode_transaction
+from aegis_app.core.merchant import fold
+from aegis_app.core.merchant_events import Events, Paid
+from aegis_app.core.payment import DAY_MS, Outcome, Transaction, encode_transaction
 from aegis_app.core.rates import EUROS
+from aegis_app.core.risk import risk
 from aegis_app.kafka import Kafka
 from aegis_app.kafka.ports import free_port
 from aegis_app.process import Worker
@@ -34,6 +38,21 @@ def payments(number: int, cards: int) -> Iterator[Transaction]:
     days = max(1.0, number / (cards * 1.5) * 1.1)
     start = datetime(2026, 1, 1, tzinfo=UTC) - timedelta(days=days)
     return islice((each.transaction for each in simulate(cards, days, 1, start)), number)
+
+
+def risks() -> Iterator[bytes]:
+    """Of 2,000 merchants with 60 days behind them, whose payments fall off with their rank: from 1,200 to 10, as 20,000 over it."""
+    draw = random.Random(1)
+    start = 1_767_225_600_000
+    for rank in range(1, 2001):
+        memory = None
+        for offset, at in enumerate(sorted(draw.randrange(60 * DAY_MS) for _ in range(min(20_000 // rank, 1200) + 1))):
+            event = Paid(
+                offset, start + at, 1, draw.randrange(10_000), False, draw.randrange(2**32), draw.random() < 0.3, draw.randrange(1000), 0
+            )
+            memory = fold(memory, Events(0, 0, [event]))
+        if memory is not None:
+            yield risk(memory)
 
 
 class Rig:
@@ -71,16 +90,29 @@ class Rig:
             records[home(key, PARTITIONS)].append(Outgoing(key, value))
         asyncio.run(_publish(settings, records, changelog("cards", settings)))
 
+    def prefill_risk(self, settings: Settings, merchants: int) -> None:
+        """Put the risk of as many merchants on its topic: a few with very many payments, most with hardly any."""
+        topic, sizes = full_name(Name.MERCHANT_RISK, settings), list(risks())
+        draw = random.Random(1)
+        for start in range(0, merchants, 100_000):
+            records: list[list[Outgoing]] = [[] for _ in range(PARTITIONS)]
+            for number in range(start, min(start + 100_000, merchants)):
+                records[number % PARTITIONS].append(Outgoing(b"merchant-%07d" % number, draw.choice(sizes)))
+            asyncio.run(_publish(settings, records, topic))
+
     def worker(self, settings: Settings, application: str = "aegis_app", **environment: str) -> Worker:
         """Not started yet."""
         self._runs += 1
+        return Worker(self._directory / f"run{self._runs}", free_port(), self.environment(settings) | environment, application=application)
+
+    def environment(self, settings: Settings) -> dict[str, str]:
+        """What a process of ours needs to know."""
         given = {
             f"AEGIS_{name.upper()}": str(value)
             for name, value in msgspec.structs.asdict(settings).items()
             if name in {"broker", "partitions", "topic_prefix", "app_id"}
         }
-        given["PYTHONPATH"] = str(Path(__file__).parent.parent)
-        return Worker(self._directory / f"run{self._runs}", free_port(), given | environment, application=application)
+        return given | {"PYTHONPATH": str(Path(__file__).parent.parent)}
 
     @contextmanager
     def running(self, *workers: Worker) -> Iterator[None]:

@@ -9,14 +9,12 @@ cards = app.memory(
     Codec[Card](
         encode=encode_card,
         decode=decode_card,
-        seen=lambda raw: decode_stamp(raw).seen,
+        seen=lambda raw: dict(enumerate(decode_stamp(raw).seen)),
         clock=lambda card: card.clock,
         expired=lambda raw, now: is_idle(raw, now, ttl),
         late=lambda raw, learnt: all(seen <= learnt.get(topic, -1) for topic, seen in zip(sources, decode_stamp(raw).seen, strict=True)),
     ),
-    sources,
-    decisions,
 )
 
-owners = app.owners
+owners = app.own(cards, sources, decisions=decisions)
 """The partitions of cards that this worker holds, and the chunks that come for them."""

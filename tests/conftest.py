@@ -13,6 +13,9 @@ from models.bundle import Manifest
 from models.training import AlertsPerDay, Plan, Sample, train
 from tests.samples import sample
 
+# Small models train faster on one thread, and threads that wait for each other starve the workers beside them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

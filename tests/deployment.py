@@ -118,8 +118,21 @@ class Deployment:
         topic = self.topic(name)
         wait_until(lambda: {p: at for p, at in self.logs.committed(topic).items() if at} == self._ends(topic), seconds, self)
 
+    def await_heard(self, *names: Name) -> None:
+        """Return once everything sent is committed, and every worker holds what it told of merchants and devices."""
+        for name in (*names, Name.TRANSACTIONS, Name.MERCHANT_EVENTS, Name.DEVICE_EVENTS):
+            self.await_settled(name=name)
+        told = time.monotonic()
+        wait_until(lambda: all(age < time.monotonic() - told for worker in self.workers for age in ages(worker)), 30, self)
+
     def _ends(self, topic: str) -> dict[int, int]:
         return {partition: end for partition, end in self.logs.ends(topic).items() if end}
+
+
+def ages(worker: Worker) -> list[float]:
+    """For how many seconds a worker has not been sure to hold all that is told of merchants, and of devices."""
+    lines = str(worker.get("/metrics")[1]).splitlines()
+    return [float(line.split()[1]) for line in lines if line.startswith("aegis_broadcast_age_seconds{") and "-risk" in line]
 
 
 async def recreate(made: Deployment, name: Name) -> None:

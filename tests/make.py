@@ -1,5 +1,6 @@
 """Builders: `payment(minute=3, amount_minor=90_00)`, what is not said being unremarkable."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -58,9 +59,9 @@ def remember(*payments: Transaction, card: Card = BLANK, settled: Settled = ALLO
     return card
 
 
-def seen(card: Card, txn: Transaction) -> Features:
-    """`txn` described by what `card` holds."""
-    return Features(card, cased(txn))
+def seen(card: Card, txn: Transaction, **elsewhere: Mapping[str, bytes]) -> Features:
+    """`txn` described by what `card` holds; and by risk of merchants and devices."""
+    return Features(card, cased(txn), **elsewhere)
 
 
 UNREMARKABLE: dict[str, Any] = {
@@ -84,6 +85,7 @@ UNREMARKABLE: dict[str, Any] = {
     "new_payee": None,
     "recurring_ratio": None,
     "balance_share": None,
+    "days_since_card_fraud": None,
 }
 
 

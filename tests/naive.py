@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from aegis_app.core.case import Case
 from aegis_app.core.encoding import CHANNELS, KINDS
+from aegis_app.core.features import OF_OTHERS
 from aegis_app.core.payment import CARD_PRESENT, DAY_MS, GIVES_BACK, HOUR_MS, MINUTE_MS, Channel, Kind, Outcome, Transaction, exponent
 
 REACH = timedelta(hours=25) // timedelta(milliseconds=1)
@@ -23,6 +24,11 @@ class Event(Struct, frozen=True):
     @property
     def allowed(self) -> bool:
         return self.verdict is Outcome.ALLOW
+
+
+def unknown_elsewhere() -> dict[str, Any]:
+    """Features of merchants, devices and verdicts where nothing is known of any; see tests/test_risk.py and tests/test_verdicts.py."""
+    return dict.fromkeys(OF_OTHERS) | {"card_frauds": 0, "days_since_card_fraud": None}
 
 
 def recount(events: list[Event], case: Case) -> dict[str, Any]:
@@ -65,7 +71,7 @@ def recount(events: list[Event], case: Case) -> dict[str, Any]:
     balance = txn.attributes.get("balance_minor")
     last_tried = [event.case.at for event in tried if event.case.at <= at]
     compared = amount is not None and typical is not None
-    return {
+    return unknown_elsewhere() | {
         "attempts_1m": count(minute),
         "attempts_10m": count(ten),
         "attempts_1h": count(hour),

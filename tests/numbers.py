@@ -15,7 +15,7 @@ def late(raw: bytes, learnt: Mapping[str, int]) -> bool:
 NUMBERS = Codec[int](
     encode=b"%d".__mod__,
     decode=int,
-    seen=lambda raw: (int(raw),),
+    seen=lambda raw: {0: int(raw)},
     clock=lambda value: value,
     expired=lambda raw, now: False,
     late=late,

@@ -28,7 +28,7 @@ from aegis_app.simulate import simulate
 from models.datasets import DatasetError
 from models.datasets.aegis import write_parquet
 from models.datasets.parquet import pyarrow
-from tests.make import NOON, payment
+from tests.make import NOON, label, payment
 
 FRAUD, GENUINE, UNKNOWN = Truth(True), Truth(False), Truth(None)
 ALLOW, REVIEW, BLOCK = Outcome
@@ -452,3 +452,17 @@ def test_the_same_report_is_the_same_page(by_hand: Path) -> None:
 def test_a_page_without_a_directory_is_refused_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(BacktestError, match="make it first"):
         check(tmp_path / "no/page.html")
+
+
+def test_memory_hears_labels_when_they_became_known(tmp_path: Path) -> None:
+    off = "".join(f'[rules.{rule.name}]\nstate = "off"\n' for rule in RULES if rule.name != "card_confirmed_fraud")
+    asking = parse_policy(off)
+    file = tmp_path / "payments.jsonl"
+    payments = [payment(minute=minute, card_id=card, transaction_id=f"{card}{minute}") for minute in (0, 60, 120) for card in "ab"]
+    file.write_bytes(lines(payments))
+    said = label(payments[0], is_fraud=True, after=timedelta(minutes=90))
+
+    for processes in (1, 2):
+        job = Job(file, (Terms(asking),), {}, None, False, heard=(said,))
+        found = report("by hand", backtest(job, processes, lambda number: None), 0, [("one", asking)])
+        assert {rule.rule: rule.hits.payments for rule in found.policies[0].rules}["card_confirmed_fraud"] == 1

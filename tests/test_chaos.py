@@ -2,16 +2,18 @@
 
 import shutil
 from pathlib import Path
+from unittest.mock import ANY
 
 import msgspec
 import pytest
 
+from aegis_app import admin
 from aegis_app.kafka import Kafka, jars
 from aegis_app.settings import Settings
 from aegis_app.topics import changelog
 from bench.chaos import Chaos, differences, script, stored
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
 def test_nothing_is_lost_doubled_or_mislearnt_through_five_kills_and_a_lost_disk(tmp_path: Path) -> None:
@@ -22,6 +24,7 @@ def test_nothing_is_lost_doubled_or_mislearnt_through_five_kills_and_a_lost_disk
             assert finding.faultless, msgspec.json.encode(finding).decode()
             assert finding.payments == finding.sent > 50_000
             assert finding.dead_letters > 0
+            assert finding.memories == {"cards": ANY, "merchants": 500, "devices": 20}
             assert finding.labels == finding.labels_sent > 500
             assert finding.taken_out > 100
             assert all(fault.in_flight for fault in chaos.faults if fault.name == "kill")
@@ -32,13 +35,14 @@ def test_nothing_is_lost_doubled_or_mislearnt_through_five_kills_and_a_lost_disk
 
 
 def assert_a_lost_disk_comes_back(chaos: Chaos) -> None:
-    memory = chaos.on_changelog()
+    memory = {table: chaos.on_changelog(table) for table in admin.TABLES}
     one = chaos.workers[0]
     for worker in chaos.workers:
         shutil.rmtree(worker.directory / "data")
     one.start("-l", "info")
     one.wait_until_ready(60)
     one.stop()
-    ends = chaos.logs.ends(changelog("cards", chaos.settings))
 
-    assert differences(dict(stored(one.directory, ends)), memory) == 0
+    for table in admin.TABLES:
+        ends = chaos.logs.ends(changelog(table, chaos.settings))
+        assert differences(dict(stored(one.directory, table, ends)), memory[table]) == 0

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ from click.testing import CliRunner, Result
 from aegis_app.cli import lists as lists_command
 from aegis_app.cli import main
 from aegis_app.cli.errors import explain
-from aegis_app.core.features import CATALOGUE
+from aegis_app.core.features import CATALOGUE, OF_OTHERS
+from aegis_app.core.label import encode_label
 from aegis_app.core.lists import ListName, Of
 from aegis_app.core.payment import Transaction, decode_transaction, encode_transaction
 from aegis_app.core.rules import RULES
 from aegis_app.schemas import RECORDS, features_page, settings_page
 from aegis_app.settings import settings
 from models.datasets import read_payments
-from tests.make import payment, remember, seen
+from tests.make import label, payment, remember, seen
 
 SCHEMAS = Path(__file__).parent.parent / "docs/schemas"
 DEFAULT_POLICY = Path(__file__).parent.parent / "aegis_app/default_policy.toml"
@@ -444,15 +446,63 @@ def test_features_are_written_as_they_were_when_each_payment_was_decided(tmp_pat
     result = run("features", str(file), "--out", str(out))
 
     rows = parquet.read_table(out).to_pylist()
-    described = {name: rows[6][name] for name in CATALOGUE}
+    described = {name: rows[6][name] for name in CATALOGUE if name not in OF_OTHERS}
     assert result.exit_code == 1
     assert "line 10: " in result.stderr
     assert len(rows) == 8
-    assert described == seen(remember(*payments[:6]), payments[6]).named()
+    alone = seen(remember(*payments[:6]), payments[6]).named()
+    assert described == {name: value for name, value in alone.items() if name not in OF_OTHERS}
+    assert rows[6]["merchant_payments_30d"] == sum(txn.merchant_id == payments[6].merchant_id for txn in payments[:6])
     assert (rows[6]["verdict"], rows[6]["attributes"]) == ("allow", [("V1", 3.0)])
+
+
+def test_features_know_of_a_fraud_from_the_moment_it_was_labelled(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file, said, out = tmp_path / "payments.jsonl", tmp_path / "labels.jsonl", tmp_path / "features.parquet"
+    payments = [payment(minute=60 * n) for n in range(5)]
+    file.write_bytes(b"\n".join(map(encode_transaction, payments)))
+    said.write_bytes(encode_label(label(payments[0], after=timedelta(hours=3))) + b"\nrubbish\n")
+
+    result = run("features", str(file), "--labels", str(said), "--out", str(out))
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"{said}, line 2: JSON is malformed")
+    assert result.stderr.endswith("aegis: 1 lines hold no label that can be taken; the others were learnt\n")
+    assert [row["habit"] for row in parquet.read_table(out).to_pylist()] == [0, 1, 2, 2, 3]
 
 
 def test_the_committed_catalogue_of_features_is_what_the_features_say() -> None:
     page = (SCHEMAS.parent / "features.md").read_text()
 
     assert page == features_page(), "write it anew: python -c 'from aegis_app.schemas import *; print(features_page(), end=\"\")'"
+
+
+def test_datasets_says_what_a_file_holds_and_what_it_lacks(tmp_path: Path) -> None:
+    path, mapping = tmp_path / "some.csv", tmp_path / "some.toml"
+    path.write_text("card,paid,at,lat,lon,bad\nC1,1,2026-03-02,91,0,1\nC2,2.5,2026-03-01,,,0\nC1,3,2026-03-03,1,1,\n")
+    mapping.write_text(
+        '[fields]\ncard_id = "card"\namount = "paid"\ntimestamp = "at"\nlatitude = "lat"\nlongitude = "lon"\n[label]\ncolumn = "bad"\n'
+    )
+
+    done = CliRunner().invoke(main, ["datasets", str(path), "--format", str(mapping)])
+
+    assert done.exit_code == 0
+    assert done.output.splitlines() == [
+        "3 payments of 2 cards at 0 merchants: 1 frauds, 1 genuine, 1 unlabelled",
+        "from 2026-03-01 00:00:00Z to 2026-03-03 00:00:00Z, not in the order of time",
+        "currencies: EUR 3",
+        "missing: bad in 1 rows, lat in 1 rows, lon in 1 rows",
+        "latitude: 1 values left out, the first in line 2: Expected `float` <= 90.0",
+    ]
+
+
+def test_a_table_of_others_is_decided_and_what_was_left_out_is_told(tmp_path: Path) -> None:
+    path, mapping = tmp_path / "some.csv", tmp_path / "some.toml"
+    path.write_text("card,paid,at,where\nC1,1,2026-03-02,FR\nC2,2.5,2026-03-01,France\n")
+    mapping.write_text('[fields]\ncard_id = "card"\namount = "paid"\ntimestamp = "at"\ncountry = "where"\n')
+
+    done = CliRunner().invoke(main, ["decide", str(path), "--format", str(mapping)])
+
+    assert done.exit_code == 0
+    assert [json.loads(line)["amount_minor"] for line in done.stdout.splitlines()] == [100, 250]
+    assert f"{path}: country: 1 values left out, the first in line 3:" in done.stderr

@@ -159,7 +159,7 @@ def test_a_decision_found_on_the_log_teaches_what_it_taught_then() -> None:
     terms = packaged()
     screened = screen(None, txn, terms, receipt(txn), 7)
 
-    assert adopt(None, txn, terms, screened.ruling, txn.at, 7) == screened.card
+    assert adopt(None, txn, terms, screened.ruling, txn.at, 7) == (screened.card, screened.tidings)
 
 
 def test_a_decision_on_the_wire_is_the_payment_and_its_ruling() -> None:

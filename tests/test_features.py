@@ -12,9 +12,12 @@ from aegis_app.core import habit
 from aegis_app.core.attempts import MOST_EXACT
 from aegis_app.core.card import BLANK, LAYOUT, Settled, decode_card, encode_card, id_hash, learn
 from aegis_app.core.encoding import category_code, channel_code, country_code, kind_code
-from aegis_app.core.features import CATALOGUE, GROUPS, Features
+from aegis_app.core.features import CATALOGUE, FROM_LABELS, GROUPS, Features
+from aegis_app.core.merchant import fold
+from aegis_app.core.merchant_events import Credited, Events, Labelled, Paid
 from aegis_app.core.payment import Channel, Kind, Outcome, Transaction
 from aegis_app.core.rates import Rates
+from aegis_app.core.risk import risk
 from aegis_app.core.rules import RULES
 from aegis_app.core.rules.rule import LEAST_HABIT
 from tests.make import NOON, cased, payment, remember, seen
@@ -197,3 +200,37 @@ LAYOUT_1 = (
     "0000000000000000000000000000f1e3b14c000000000000000000000000000000000015f4d9930000000000000000000000000000000000"
 )
 """Three payments as version 0.1 wrote them."""
+
+
+def test_what_is_known_elsewhere_describes_payments_there() -> None:
+    day = 24 * 60
+    paid = Paid(0, payment(minute=-10 * day).at, 1, 200, True, 7, True, 300, 1)
+    later = msgspec.structs.replace(paid, offset=1, at=payment(minute=-5).at, card=8, unusual=500)
+    told: list[Paid | Labelled | Credited] = [Labelled(0, paid.at, payment(minute=-day).at, 1), Credited(0, payment(minute=-day).at, 1, 9)]
+    baker = risk(fold(fold(None, Events(0, 0, [paid, later])), Events(1, 0, told)))
+    phone = risk(fold(None, Events(0, 0, [paid, later])))
+    card = remember(payment(minute=-20 * day), payment(minute=-19 * day, merchant_id="other"))
+
+    found = seen(card, payment(device_id="phone"), merchants={"baker": baker}, devices={"phone": phone})
+
+    merchant = found.merchant
+    assert (merchant.merchant_payments_10m, merchant.merchant_payments_1h, merchant.merchant_cards_1h) == (1, 1, 1)
+    assert (merchant.merchant_small_1h, merchant.merchant_refused_1h, merchant.merchant_first_1h, merchant.merchant_money_1h) == (
+        1,
+        1,
+        1,
+        200,
+    )
+    assert (merchant.merchant_unusual_1h, merchant.merchant_seconds_since_last) == (500, 300)
+    assert merchant.merchant_age_days == 10
+    days = found.merchant_days
+    assert (days.merchant_payments_1d, days.merchant_payments_7d, days.merchant_payments_30d) == (1, 1, 2)
+    assert (days.merchant_unusual_1d, days.merchant_unusual_30d) == (500, 400)
+    frauds = found.merchant_frauds
+    assert (frauds.merchant_frauds_1d, frauds.merchant_frauds_7d, frauds.merchant_frauds_30d) == (0, 1, 1)
+    assert (frauds.merchant_frauds_known_1d, frauds.merchant_frauds_known_7d, frauds.merchant_credits_30d) == (0, 1, 1)
+    assert found.merchant_rates.merchant_fraud_rate_30d == pytest.approx(1.1 / 21)
+    assert found.compromise.recent_credits_30d == 1
+    assert (found.device.device_cards_7d, found.device.device_frauds_known_30d) == (1, 0)
+    assert {"card_frauds", "merchant_fraud_rate_7d", "device_frauds_known_30d"} <= FROM_LABELS
+    assert {"merchant_payments_1h", "amount", "device_cards_7d"}.isdisjoint(FROM_LABELS)

@@ -63,7 +63,7 @@ def invent(draw: random.Random, number: int, span: int, cards: int) -> Past:
                 draw.choice([0, 0, 0, 1, 2]),
             )
         elif draw.random() < 0.5:
-            event = Labelled(offset, at, at + draw.randrange(20 * DAY_MS), draw.choice([1, 1, -1]))
+            event = Labelled(offset, at, at + draw.randrange(-DAY_MS, 20 * DAY_MS), draw.choice([1, 1, -1]))
         else:
             event = Credited(offset, at, draw.choice([1, 1, -1]), card)
         past.setdefault(origin, []).append(event)
@@ -173,13 +173,25 @@ def test_events_of_one_offset_are_folded_together_and_once() -> None:
     assert (last_seen(memory, 1, 3), last_seen(memory, 1, 2), last_seen(memory, 1, 4), last_seen(memory, 0, 3)) == (5, -1, -1, -1)
 
 
+@pytest.mark.parametrize("known", [-DAY_MS, DAY_MS], ids=["before its payment", "after it"])
+def test_days_are_counted_back_from_whatever_is_latest(known: int) -> None:
+    memory = fold(None, Events(1, 0, [Labelled(0, START, START + known, 1)]))
+
+    assert (memory.clock, memory.latest) == (0, START + max(0, known))
+
+
 def test_a_late_payment_counts_as_far_as_memory_reaches() -> None:
     memory = fold(None, Events(0, 0, [paid(0, START + 120 * DAY_MS)]))
 
-    late = fold(memory, Events(0, 0, [paid(1, START + 120 * DAY_MS - 60 * MINUTE_MS), paid(2, START + DAY_MS), paid(3, START)]))
+    moments = (memory.clock - 60 * MINUTE_MS, memory.clock - 61 * MINUTE_MS, START + DAY_MS, START)
+    late = fold(memory, Events(0, 0, [paid(1 + each, at) for each, at in enumerate(moments)]))
 
-    assert len(late.minutes) == 2 * TALLY.size
-    assert len(late.days) == 3 * TALLY.size
+    assert [row[0] * MINUTE_MS for row in TALLY.iter_unpack(late.minutes)] == [memory.clock - 60 * MINUTE_MS, memory.clock]
+    assert [(row[0] * DAY_MS, row[1]) for row in TALLY.iter_unpack(late.days)] == [
+        (START + DAY_MS, 1),
+        (START + 119 * DAY_MS, 2),
+        (START + 120 * DAY_MS, 1),
+    ]
     assert (late.clock, late.first) == (memory.clock, START)
 
 
@@ -193,23 +205,24 @@ def test_money_beyond_all_measure_stays_at_its_most_and_leaves_the_rest_alone() 
     assert row == (START // DAY_MS, 3000, 0, 3000, 0, 0, 0, 0, 3_000_000, 2**64 - 1)
 
 
-def crowd(number: int, step: int, cards: int) -> Merchant:
-    """A merchant with a payment every `step` milliseconds, and a label and a credit for every hundredth."""
-    memory = None
+def test_a_million_events_for_one_merchant_take_less_than_twenty_four_kibibytes() -> None:
+    """A payment every 15 seconds for 120 days, then 80 a second for an hour; a label and a credit of every hundredth."""
     draw = random.Random(11)
-    for offset in range(0, number, 100):
-        at = START + offset * step
-        payments: list[Event] = [paid(offset + each, at + each * step, card=draw.randrange(cards)) for each in range(100)]
-        memory = fold(memory, Events(0, offset // 100 % 8, payments))
-        told: list[Event] = [Labelled(offset, at, at + DAY_MS, 1), Credited(offset, at, 1, draw.getrandbits(32))]
-        memory = fold(memory, Events(1, offset // 100 % 8, told))
-    assert memory is not None
-    return memory
+    memory, at, size = Merchant(), START, 500
+    for offset in range(0, 1_000_000, size):
+        payments: list[Event] = []
+        for each in range(offset, offset + size):
+            at += 15_000 if each < 700_000 else 12
+            payments.append(Paid(each, at, 1, 25_00, False, draw.getrandbits(32), True, 100, 0))
+        memory = fold(memory, Events(0, offset // size % 8, payments))
+        told: list[Event] = []
+        for each in range(offset, offset + size, 100):
+            told += [Labelled(each, at, at, 1), Credited(each, at, 1, draw.getrandbits(32))]
+        memory = fold(memory, Events(1, offset // size % 8, told))
 
-
-@pytest.mark.parametrize("step", [0, 5, 50, 10_500], ids=["at once", "a burst", "half a day", "four months"])
-def test_a_million_events_for_one_merchant_take_less_than_twenty_kibibytes(step: int) -> None:
-    assert len(encode_merchant(crowd(1_000_000, step, 2**32))) < 20 * 1024
+    full = (61 * TALLY.size, 61, 120 * TALLY.size, 120 * VERDICT.size, 64 * RECENT.size, 256 * CREDIT.size)
+    assert full == tuple(map(len, (memory.minutes, memory.cards, memory.days, memory.verdicts, memory.recent, memory.credits)))
+    assert len(encode_merchant(memory)) < 24 * 1024
 
 
 def test_memory_of_a_usual_merchant_is_small() -> None:

@@ -13,11 +13,12 @@ from aegis_app.core.intake import Past, Reason, Refused
 from aegis_app.core.policy import parse_policy
 from aegis_app.core.screen import HISTORY, adopt, learn_past
 from aegis_app.core.terms import Terms
+from aegis_app.core.tidings import NONE
 from aegis_app.settings import Settings
 from aegis_app.stream.letters import Latch, dead_letter
 from aegis_app.stream.memory import LEARNT
 from aegis_app.stream.outbox import Landed, Outgoing
-from aegis_app.stream.owner import Owner, Work
+from aegis_app.stream.owner import Owner, Owners, Work
 from tests.make import cased, features, payment, receipt, record, remember
 from tests.numbers import numbers
 
@@ -82,18 +83,19 @@ def test_a_decision_about_another_payment_at_the_same_offset_is_not_adopted() ->
 
     assert standing([b"a stranger's", b"{}", records[0]], txn) is None
     assert standing(records, txn) is not None
-    assert adopt(None, txn, Terms(policy=policy), standing(records, txn), txn.at, 0).habit.payments == 1  # type: ignore[arg-type]  # not None
+    assert adopt(None, txn, Terms(policy=policy), standing(records, txn), txn.at, 0).card.habit.payments == 1  # type: ignore[arg-type]  # not None
 
 
 def test_history_that_is_known_already_teaches_nothing() -> None:
     txn = payment()
     card = remember(txn)
 
-    again = learn_past(card, Past(txn), Terms(policy=parse_policy("")), txn.at, 9)
+    again, news = learn_past(card, Past(txn), Terms(policy=parse_policy("")), txn.at, 9)
 
     assert again.habit == card.habit
     assert again.attempts == card.attempts
     assert again.seen[HISTORY] == 9
+    assert news == NONE
 
 
 class Changelog:
@@ -118,9 +120,8 @@ def settling(tmp_path: Path, changelog: Changelog) -> Iterator[Owner[int]]:
     """An owner that is not open, over a real database: its chunks are settled by hand."""
     memory = numbers(tmp_path)
     memory.data.restore(0, [record(0, b"other", b"1")])
-    owners = SimpleNamespace(check_lease=lambda: None, on_settled=lambda work: None)
-    app: Any = SimpleNamespace(settings=Settings(), owners=owners, changes=changelog)
-    yield Owner(app, memory, 0)
+    app: Any = SimpleNamespace(settings=Settings(), holdings=SimpleNamespace(check_lease=lambda: None), changes=changelog)
+    yield Owner(Owners(app, memory, ["payments", "history"]), 0)
     memory.data.close(0)
 
 

@@ -61,22 +61,28 @@ def answered(found: Risk) -> dict[str, object]:
 @given(
     st.integers(0, 2**32),
     st.integers(1, 200),
-    st.sampled_from([HOUR_MS, DAY_MS, 60 * DAY_MS]),
-    st.one_of(st.integers(0, 2 * HOUR_MS), st.integers(0, 60 * DAY_MS)),
+    st.sampled_from([90 * MINUTE_MS, DAY_MS, 60 * DAY_MS]),
+    st.one_of(st.integers(0, 20 * MINUTE_MS), st.integers(0, 60 * DAY_MS)),
 )
-def test_answers_equal_a_recount(seed: int, number: int, span: int, later: int) -> None:
+def test_answers_equal_a_recount_of_what_was_known_by_then(seed: int, number: int, span: int, later: int) -> None:
     draw = random.Random(seed)
-    past = invent(draw, number, span, 14)
+    invented = invent(draw, number, span, 14)
+    at = later + max((event.at for held in invented.values() for event in held if isinstance(event, Paid)), default=START + span)
+    past = {
+        origin: known
+        for origin, held in invented.items()
+        if (known := [event for event in held if isinstance(event, Paid) or event.labelled_at <= at])
+    }
     events = [event for held in past.values() for event in held]
-    at = max(event.at if isinstance(event, Paid) else event.labelled_at for event in events) + later
 
-    assert answered(Risk(risk(arrive(draw, past)), at)) == naive_merchant.answers(events, at)
+    if events:
+        assert answered(Risk(risk(arrive(draw, past)), at)) == naive_merchant.answers(events, at)
 
 
 def test_of_what_nothing_is_known_every_answer_is_none() -> None:
     nothing = Risk(None, DAY)
 
-    assert (nothing.ten_minutes, nothing.hour, nothing.seconds_since_last, nothing.age_days) == (None,) * 4
+    assert (nothing.ten_minutes, nothing.hour, nothing.clock, nothing.seconds_since_last, nothing.age_days) == (None,) * 5
     ask = (nothing.payments, nothing.cards, nothing.unusual, nothing.frauds_delayed, nothing.fraud_rate, nothing.frauds_known)
     assert [each(30) for each in (*ask, nothing.credits)] == [None] * 7
 
@@ -84,7 +90,7 @@ def test_of_what_nothing_is_known_every_answer_is_none() -> None:
 def test_a_merchant_of_which_only_a_label_is_known_has_no_payments_rather_than_unknown_ones() -> None:
     found = known(DAY + HOUR_MS, Labelled(0, DAY - 9 * DAY_MS, DAY, 1))
 
-    assert (found.seconds_since_last, found.age_days, found.unusual(30)) == (None, None, None)
+    assert (found.clock, found.seconds_since_last, found.age_days, found.unusual(30)) == (None,) * 4
     assert (found.hour, found.payments(30), found.cards(30)) == (Window(), 0, 0)
     assert (found.frauds_delayed(7), found.frauds_known(1)) == (1, 1)
 
@@ -94,11 +100,11 @@ def test_a_merchant_of_which_only_a_label_is_known_has_no_payments_rather_than_u
     [(0, 1, 2), (10 * MINUTE_MS - 1, 1, 2), (10 * MINUTE_MS, 0, 2), (HOUR_MS - 1, 0, 2), (HOUR_MS, 0, 0), (-DAY_MS, 1, 2)],
 )
 def test_a_window_is_empty_once_it_lies_wholly_before_the_payments(after: int, ten: int, hour: int) -> None:
-    found = known(DAY + after, paid(0, DAY - 30 * MINUTE_MS), paid(1, DAY))
+    found = known(DAY + after, paid(0, DAY - HOUR_MS), paid(1, DAY))
 
     assert found.ten_minutes is not None
     assert found.hour is not None
-    assert (found.ten_minutes.payments, found.hour.payments) == (ten, hour)
+    assert (found.ten_minutes.payments, found.hour.payments, found.clock) == (ten, hour, DAY)
 
 
 @pytest.mark.parametrize(
@@ -132,8 +138,12 @@ def test_a_card_with_many_frauds_elsewhere_is_one_credit_and_none_once_they_are_
     back = [Credited(each, DAY, -1, card=7) for each in range(4, 7)]
 
     assert [known(DAY, *frauds, other).credits(days) for days in (1, 3, 4, 7, 20, 21, 30)] == [0, 0, 1, 1, 1, 2, 2]
-    assert known(DAY, *frauds, other, *back[:2]).credits(30) == 2
+    assert [known(DAY, *frauds, other, *back[:2]).credits(days) for days in (1, 4, 30)] == [0, 1, 2]
     assert known(DAY, *frauds, other, *back).credits(30) == 1
+
+
+def test_a_credit_counts_though_one_that_is_forgotten_was_taken_back() -> None:
+    assert known(DAY, Credited(0, DAY - 9 * DAY_MS, -1, card=7), Credited(1, DAY - DAY_MS, 1, card=7)).credits(30) == 1
 
 
 def test_cards_are_counted_by_day_up_to_the_last_sixty_four() -> None:
@@ -171,7 +181,7 @@ def test_a_newer_risk_is_refused() -> None:
 def test_a_million_merchants_fit_into_five_hundred_megabytes() -> None:
     """Of sizes as they are in trade: the busiest one has as many payments as the next two, and so on (Zipf), 15 a month in the mean."""
     draw = random.Random(3)
-    number = 20_000
+    number = 8_000
     weights = [1 / (place + 10) for place in range(number)]
     payments = draw.choices(range(number), weights, k=15 * number)
     held: dict[str, bytes] = {}

@@ -16,6 +16,9 @@ BY_NAME = {rule.name: rule for rule in RULES}
 TRANSFER: dict[str, Any] = {"kind": Kind.TRANSFER, "channel": Channel.ONLINE}
 RECURRING = {"channel": Channel.RECURRING}
 CASH = {"channel": Channel.ATM}
+TINY = {"amount_minor": 100}
+TESTED = {"merchant_small_1h": 8, "merchant_payments_1h": 16, "merchant_first_1h": 8}
+BURST: dict[str, Any] = {"merchant_payments_1h": 8, "merchant_unusual_1h": 450, "merchant_unusual_30d": 225.0, "new_merchant": True}
 
 
 @pytest.mark.parametrize(
@@ -154,6 +157,52 @@ CASH = {"channel": Channel.ATM}
         ("many_refused", {}, {"refused_24h": 2}, CLEAR),
         ("many_refused", {}, {"refused_24h": 3}, "3 attempts in the 24 hours before were to be blocked"),
         ("many_refused", {}, {"refused_24h": None}, UNKNOWN),
+        ("merchant_testing", TINY, TESTED | {"merchant_small_1h": 7}, CLEAR),
+        ("merchant_testing", {}, TESTED, CLEAR),
+        ("merchant_testing", TINY | {"merchant_id": None}, TESTED, CLEAR),
+        ("merchant_testing", TINY, TESTED | {"merchant_payments_1h": 17}, CLEAR),
+        ("merchant_testing", TINY, TESTED | {"merchant_first_1h": 7}, CLEAR),
+        ("merchant_testing", TINY, TESTED | {"merchant_small_1h": None}, UNKNOWN),
+        (
+            "merchant_testing",
+            TINY,
+            TESTED,
+            "8 of 16 payments at this merchant within an hour are verifications or tiny amounts, 8 by cards new to it",
+        ),
+        ("merchant_burst", {}, BURST | {"merchant_payments_1h": 7}, CLEAR),
+        ("merchant_burst", {}, BURST | {"merchant_unusual_1h": 449}, CLEAR),
+        ("merchant_burst", {}, BURST | {"merchant_unusual_30d": 226.0}, CLEAR),
+        ("merchant_burst", {}, BURST | {"new_merchant": False}, CLEAR),
+        ("merchant_burst", {"merchant_id": None}, BURST, CLEAR),
+        ("merchant_burst", {}, BURST | {"merchant_unusual_1h": None}, UNKNOWN),
+        ("merchant_burst", {}, BURST | {"merchant_unusual_30d": None}, UNKNOWN),
+        (
+            "merchant_burst",
+            {},
+            BURST,
+            "8 payments at this merchant within an hour, unusual for their cards by 450 of 1000; its usual is 225",
+        ),
+        ("merchant_frauds", {}, {"merchant_frauds_known_30d": 2, "merchant_payments_30d": 3}, CLEAR),
+        ("merchant_frauds", {}, {"merchant_frauds_known_30d": 3, "merchant_payments_30d": 61}, CLEAR),
+        ("merchant_frauds", {}, {"merchant_frauds_known_30d": None}, UNKNOWN),
+        (
+            "merchant_frauds",
+            {},
+            {"merchant_frauds_known_30d": 3, "merchant_payments_30d": 60},
+            "3 frauds at this merchant became known within 30 days, which had 60 payments",
+        ),
+        ("device_many_cards", {"device_id": "phone"}, {"device_cards_7d": 4}, CLEAR),
+        ("device_many_cards", {"device_id": "phone"}, {"device_cards_7d": None}, UNKNOWN),
+        ("device_many_cards", {}, {"device_cards_7d": 9}, CLEAR),
+        ("device_many_cards", {"device_id": "phone"}, {"device_cards_7d": 5}, "5 cards were used with this device within 7 days"),
+        ("card_confirmed_fraud", {}, {"card_frauds": 0, "days_since_card_fraud": None}, CLEAR),
+        ("card_confirmed_fraud", {}, {"card_frauds": 1, "days_since_card_fraud": 30.1}, CLEAR),
+        (
+            "card_confirmed_fraud",
+            {},
+            {"card_frauds": 2, "days_since_card_fraud": 30.0},
+            "a fraud of this card became known 30.0 days ago, 2 in all",
+        ),
     ],
 )
 def test_a_rule_at_its_boundary(name: str, txn: dict[str, Any], known: dict[str, Any], expected: str) -> None:

@@ -16,10 +16,11 @@ from aegis_app.backtest.errors import BacktestError
 from aegis_app.backtest.labels import Truth
 from aegis_app.backtest.tally import Tally
 from aegis_app.core.intake import Refused
+from aegis_app.core.label import Label
 from aegis_app.core.replay import read_lines, replay
 from aegis_app.core.terms import Terms
 from aegis_app.progress import counted
-from models.datasets import WHOLE, DatasetError, Example, Part, read_payments
+from models.datasets import WHOLE, DatasetError, Example, Part, holds_lines, read_payments
 
 WORTH_A_PROCESS: Final = 4 << 20
 """Bytes of a file for which one more process pays: it takes half a second to start."""
@@ -40,6 +41,10 @@ class Job(Struct, frozen=True):
     """card_ids may look like card numbers, because they are none."""
     since: datetime | None = None
     """Payments before it are learnt from, and not counted."""
+    heard: tuple[Label, ...] = ()
+    """What memory hears, each from its labelled_at on; `truths` judge the result alone."""
+    format: str | None = None
+    """What the columns of the source are, as `read_payments` takes it."""
 
     def truth(self, example: Example) -> Truth:
         known = self.truths.get(example.transaction.transaction_id)
@@ -57,9 +62,11 @@ def cores_for(source: Path) -> int:
 def backtest(job: Job, processes: int, count: Callable[[int], object]) -> Tally:
     """Judge every payment, a card's in their order; the result does not depend on `processes`. `count` hears of each further number.
 
+    Where a rule asks of other cards' payments, one process judges all.
+
     Raises `DatasetError` where a parquet file is wrong, `OSError` where a file cannot be read.
     """
-    if processes == 1:
+    if processes == 1 or any(terms.policy.asks_of_others for terms in job.terms):
         return judge(job, WHOLE, count)
     # Not fork: a progress bar and pyarrow have threads, which a forked child would miss.
     context = get_context("spawn")
@@ -94,7 +101,11 @@ def judge(job: Job, part: Part, count: Callable[[int], object]) -> Tally:
     """Judge the payments of `part`, in their order."""
     tally, rates = Tally.of(len(job.terms)), job.terms[0].rates
     examples, *copies = tee(counted(_examples(job, part, tally), count), 1 + len(job.terms))
-    courses = [replay((example.transaction for example in copy), terms) for copy, terms in zip(copies, job.terms, strict=True)]
+    heard = [label for label in job.heard if part.is_whole or part.holds(label.card_id)]
+    courses = [
+        replay((example.transaction for example in copy), terms, heard, elsewhere=terms.policy.asks_of_others)
+        for copy, terms in zip(copies, job.terms, strict=True)
+    ]
     for example, *judged in zip(examples, *courses, strict=True):
         if example.transaction.transaction_id in job.truths:
             tally.labelled.add(example.transaction.transaction_id)
@@ -105,8 +116,8 @@ def judge(job: Job, part: Part, count: Callable[[int], object]) -> Tally:
 
 
 def _examples(job: Job, part: Part, tally: Tally) -> Iterator[Example]:
-    if job.source.suffix == ".parquet":
-        yield from read_payments(job.source, part=part)
+    if not holds_lines(job.source, job.format):
+        yield from read_payments(job.source, format=job.format, currency=job.terms[0].rates.base, part=part, survey=tally.survey)
         return
 
     def refuse(number: int, refused: Refused) -> None:

@@ -15,6 +15,7 @@ from aegis_app.backtest.labels import Truth
 from aegis_app.core.decision import Reason, Ruling
 from aegis_app.core.payment import DAY_MS, Outcome, Transaction
 from aegis_app.core.rates import Rates
+from models.datasets import Survey
 
 MOST_CASES: Final = 5
 """Examples kept of each change of verdict: the earliest, of different cards."""
@@ -95,11 +96,13 @@ class Tally(Struct):
     """The transaction_ids that labels spoke of."""
     refused: list[tuple[int, str]]
     """Lines that hold no payment, and why."""
+    survey: Survey
+    """What the payments lacked."""
 
     @classmethod
     def of(cls, policies: int) -> "Tally":
         """An empty one."""
-        return cls({}, tuple(Harm() for _ in range(policies)), {}, 0, set(), [])
+        return cls({}, tuple(Harm() for _ in range(policies)), {}, 0, set(), [], Survey())
 
     def count(self, txn: Transaction, truth: Truth, rulings: Sequence[Ruling], rates: Rates) -> None:
         """Take note of a payment, of each policy's ruling, and of its money by `rates`."""
@@ -135,6 +138,7 @@ class Tally(Struct):
         self.repeats += other.repeats
         self.labelled |= other.labelled
         self.refused += other.refused
+        self.survey.merge(other.survey)
 
     def _keep(self, before: Outcome, after: Outcome, case: Changed) -> None:
         cases = self.cases.setdefault((before, after), [])

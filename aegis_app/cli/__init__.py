@@ -4,7 +4,22 @@ from typing import Any
 
 import click
 
-from aegis_app.cli import backtest, bundles, cards, dead_letters, lists, local, offline, policies, sending, simulating, topics, training
+from aegis_app.cli import (
+    backtest,
+    bundles,
+    cards,
+    datasets,
+    dead_letters,
+    evaluate,
+    lists,
+    local,
+    offline,
+    policies,
+    sending,
+    simulating,
+    topics,
+    training,
+)
 from aegis_app.cli.errors import Failure, explain
 from aegis_app.version import VERSION
 
@@ -50,8 +65,10 @@ for command in (
     sending.warm,
     offline.decide,
     offline.features,
+    datasets.datasets,
     backtest.backtest,
     training.train,
     bundles.bundles,
+    evaluate.evaluate,
 ):
     main.add_command(command)

@@ -12,10 +12,12 @@ import click
 
 from aegis_app.cli import options
 from aegis_app.cli.errors import Failure
+from aegis_app.cli.labels import read_labels
 
 if TYPE_CHECKING:
     from aegis_app.backtest.labels import Truth
     from aegis_app.backtest.report import Report
+    from aegis_app.core.label import Label
     from aegis_app.core.terms import Terms
 
 FRAUD = {"unknown": None, "genuine": False}
@@ -23,23 +25,29 @@ FRAUD = {"unknown": None, "genuine": False}
 
 @click.command()
 @options.source
+@options.layout
 @click.option(
     "--policy", "policies", type=options.existing, multiple=True, help="Policy file; a second one is compared. AEGIS_POLICY if none."
 )
 @click.option("--labels", type=options.existing, help="What is fraud: JSON lines with transaction_id and is_fraud.")
+@click.option("--heard", type=options.existing, help="Labels that memory hears, each when it became known, as a worker does.")
 @click.option(
     "--unlabelled", type=click.Choice(list(FRAUD)), default="unknown", show_default=True, help="What a payment is that no label speaks of."
 )
 @click.option(
-    "--processes", type=click.IntRange(1, 256), help="How many share the work, a part of the cards each; a core each if not given."
+    "--processes",
+    type=click.IntRange(1, 256),
+    help="How many share the work, a part of the cards each; a core each if not given. One if a rule asks of other cards.",
 )
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Only learn from payments before this day (UTC): cards need a past.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="OUT", help="Write a page with pictures as well.")
 @options.as_json
 def backtest(
     source: Path,
+    layout: str | None,
     policies: tuple[Path, ...],
     labels: Path | None,
+    heard: Path | None,
     unlabelled: str,
     processes: int | None,
     since: datetime | None,
@@ -48,9 +56,10 @@ def backtest(
 ) -> None:
     """Judge the payments of FILE by a policy, or by two, and say what it is worth: of each rule hits, precision, money and overlaps.
 
-    FILE is Aegis JSON lines, parquet, or - for JSON lines from stdin. Data sets such as the handbook's and Sparkov's say themselves
-    what is fraud; for others, --labels does. Labels judge the result, no decision sees them. Verdicts count, so it makes no difference
-    whether a policy observes or enforces. Lines that cannot be read are reported and passed over; the exit code is then 1.
+    FILE is Aegis JSON lines, a table that --format tells, or - for JSON lines from stdin. Data sets such as the handbook's and Sparkov's
+    say themselves what is fraud; for others, --labels does. Those judge the result and no decision sees them; --heard, which may name the
+    same file, teaches memory, for rules that ask about confirmed frauds. Verdicts count, so it makes
+    no difference whether a policy observes or enforces. Lines that cannot be read are reported and passed over; the exit code is then 1.
 
     Example: aegis backtest payments.jsonl --policy now.toml --policy next.toml --labels labels.jsonl --html report.html
     """
@@ -68,7 +77,11 @@ def backtest(
 
         check(html)
     begin = None if since is None else since.replace(tzinfo=UTC)
-    result, bad = judged(source, named, labels, token=settings.card_id_is_token, unlabelled=unlabelled, processes=processes, since=begin)
+    token = settings.card_id_is_token
+    with read_labels(heard, settings) as said:
+        result, bad = judged(
+            source, named, labels, layout, token=token, heard=tuple(said), unlabelled=unlabelled, processes=processes, since=begin
+        )
     if html is not None:
         from aegis_app.backtest.page import write
 
@@ -87,8 +100,10 @@ def judged(
     source: Path,
     named: Sequence[tuple[str, "Terms"]],
     labels: Path | None,
+    layout: str | None = None,
     *,
     token: bool,
+    heard: tuple["Label", ...] = (),
     unlabelled: str = "unknown",
     processes: int | None = None,
     since: datetime | None = None,
@@ -101,11 +116,12 @@ def judged(
     truths, bad_labels = _truths(labels)
     with ExitStack() as files:
         file = files.enter_context(_spooled()) if source == options.DASH else source
-        job = Job(file, tuple(terms for _, terms in named), truths, FRAUD[unlabelled], token, since)
+        job = Job(file, tuple(terms for _, terms in named), truths, FRAUD[unlabelled], token, since, heard, layout)
         tally = run(job, cores_for(file) if processes is None else processes, files.enter_context(options.counting("judging")))
     name = "stdin" if source == options.DASH else str(source)
     for number, reason in sorted(tally.refused):
         click.echo(f"{name}, line {number}: {reason}", err=True)
+    options.report(tally.survey, source)
     if not tally.cells:
         raise Failure(f"{name} holds no payment that can be judged")
     return report(name, tally, len(truths), [(each, terms.policy) for each, terms in named]), len(tally.refused) + bad_labels

@@ -89,7 +89,7 @@ def show(letter: str, raw: bool, broker: str | None, as_json: bool) -> None:
 def redrive(letters: tuple[str, ...], everything: bool, reason: str | None, broker: str | None, as_json: bool) -> None:
     """Send records back to the topics that they came from, each into its card's own partition, to be tried again.
 
-    A payment that was decided since is answered as before. Letters that were redacted or cut cannot be sent back.
+    A payment that was decided since is answered as before. Not those that were redacted or cut, nor events of merchants.
 
     Example: aegis dead-letters redrive --all --reason partition
     """
@@ -107,7 +107,7 @@ def redrive(letters: tuple[str, ...], everything: bool, reason: str | None, brok
     if as_json:
         options.print_json({"redriven": done, "redacted_or_cut": kept})
     else:
-        click.echo(f"redrove {done:,} letters" + (f"; {kept:,} were redacted or cut and cannot be" if kept else ""))
+        click.echo(f"redrove {done:,} letters" + (f"; {kept:,} cannot be" if kept else ""))
 
 
 def _states(letter: "Filed") -> list[tuple[str, bool]]:

@@ -49,6 +49,7 @@ def _ours() -> tuple[type[Exception], ...]:
         "models.datasets": "DatasetError",
         "models.bundle": "BundleError",
         "models.training": "TrainingError",
+        "models.evaluation": "EvaluationError",
     }
     return tuple(getattr(sys.modules[module], name) for module, name in places.items() if module in sys.modules)
 

@@ -1,7 +1,7 @@
 """`aegis decide` and `aegis features`: payments without Kafka."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,24 +10,25 @@ import click
 
 from aegis_app.cli import options
 from aegis_app.cli.errors import Failure
+from aegis_app.cli.labels import read_labels
 from aegis_app.progress import counted
 
 if TYPE_CHECKING:
     from aegis_app.core.intake import Refused
-    from aegis_app.core.label import Label
     from aegis_app.core.payment import Transaction
     from aegis_app.settings import Settings
 
 
 @click.command()
 @options.source
+@options.layout
 @click.option("--policy", type=options.existing, help="Policy file; AEGIS_POLICY where not given.")
 @click.option("--out", type=options.output, default="-", help="Decisions as JSON lines; stdout where not given.")
-def decide(source: Path, policy: Path | None, out: Path) -> None:
+def decide(source: Path, layout: str | None, policy: Path | None, out: Path) -> None:
     """Decide payments without Kafka: the same path as in a worker, over a memory that begins empty and ends with the command.
 
-    FILE is Aegis JSON lines, parquet, or - for JSON lines from stdin. Lines that hold no payment are reported and passed over; the
-    exit code is then 1. Nothing is enforced here, so the decisions are what a worker under this policy would have said.
+    FILE is Aegis JSON lines, a table that --format tells, or - for JSON lines from stdin. Lines that hold no payment are reported and
+    passed over; the exit code is then 1. Nothing is enforced here, so the decisions are what a worker under this policy would have said.
 
     Example: aegis simulate --cards 1000 | aegis decide - --policy policy.toml > decisions.jsonl
     """
@@ -37,7 +38,7 @@ def decide(source: Path, policy: Path | None, out: Path) -> None:
     from aegis_app.policies import local_terms
 
     tally: Counter[str] = Counter()
-    with _payments(source, settings, "deciding") as payments, options.writing(out) as file:
+    with _payments(source, layout, settings, "deciding") as payments, options.writing(out) as file:
         for txn, screened in replay(payments, local_terms(settings)):
             file.write(encode_decision(txn, screened.ruling) + b"\n")
             tally[screened.ruling.verdict] += 1
@@ -47,16 +48,17 @@ def decide(source: Path, policy: Path | None, out: Path) -> None:
 
 @click.command()
 @options.source
+@options.layout
 @click.option("--policy", type=options.existing, help="Policy file; AEGIS_POLICY where not given.")
 @click.option("--labels", type=options.existing, help="What was said about them: JSON lines, each learnt from its labelled_at on.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A parquet file: a row for each payment.")
-def features(source: Path, policy: Path | None, labels: Path | None, out: Path) -> None:
+def features(source: Path, layout: str | None, policy: Path | None, labels: Path | None, out: Path) -> None:
     """Describe payments as they were described when they were decided: each by what was known before it, and by nothing else.
 
-    FILE is Aegis JSON lines, parquet, or - for JSON lines from stdin. A row has transaction_id, card_id, timestamp, the verdict, every
-    feature (docs/features.md) and the payment's attributes. The policy matters, because only what it allows becomes habit. Repeats of
-    a transaction_id have no row. Labels count too: a confirmed fraud leaves habit when it became known, as in a worker. Lines that hold no
-    payment, or no label, are reported and passed over; the exit code is then 1.
+    FILE is Aegis JSON lines, a table that --format tells, or - for JSON lines from stdin. A row has transaction_id, card_id, timestamp,
+    the verdict, every feature (docs/features.md) and the payment's attributes. The policy matters, because only what it allows becomes
+    habit. Repeats of a transaction_id have no row. Labels count too: a confirmed fraud leaves habit when it became known, as in a worker.
+    Lines that hold no payment, or no label, are reported and passed over; the exit code is then 1.
 
     Example: aegis features payments.jsonl --labels labels.jsonl --out features.parquet
     """
@@ -65,7 +67,7 @@ def features(source: Path, policy: Path | None, labels: Path | None, out: Path) 
     from aegis_app.policies import local_terms
     from models.datasets.matrix import write_matrix
 
-    with _labels(labels, settings) as said, _payments(source, settings, "describing") as payments:
+    with read_labels(labels, settings) as said, _payments(source, layout, settings, "describing") as payments:
         rows = (
             (txn, screened.ruling.verdict, screened.seen)
             for txn, screened in replay(payments, local_terms(settings), said)
@@ -76,33 +78,12 @@ def features(source: Path, policy: Path | None, labels: Path | None, out: Path) 
 
 
 @contextmanager
-def _labels(source: Path | None, settings: "Settings") -> Iterator[Iterable["Label"]]:
-    """The labels of a file, if there is one. Lines that hold none are reported, and in the end raise `Failure`."""
-    from aegis_app.core.replay import read_label_lines
-
-    if source is None:
-        yield ()
-        return
-    bad = 0
-
-    def refuse(number: int, refused: "Refused") -> None:
-        nonlocal bad
-        bad += 1
-        click.echo(f"{source}, line {number}: {refused}", err=True)
-
-    with source.open("rb") as lines:
-        yield read_label_lines(lines, refuse, token=settings.card_id_is_token)
-    if bad:
-        raise Failure(f"{bad:,} lines hold no label that can be taken; the others were learnt")
-
-
-@contextmanager
-def _payments(source: Path, settings: "Settings", doing: str) -> Iterator[Iterator["Transaction"]]:
+def _payments(source: Path, layout: str | None, settings: "Settings", doing: str) -> Iterator[Iterator["Transaction"]]:
     """The payments of a file, counted on a terminal. Lines that hold none are reported, and in the end raise `Failure`."""
     from aegis_app.core.replay import read_lines
-    from models.datasets import read_payments
+    from models.datasets import Survey, holds_lines, read_payments
 
-    bad = 0
+    bad, survey = 0, Survey()
 
     def refuse(number: int, refused: "Refused") -> None:
         nonlocal bad
@@ -110,10 +91,12 @@ def _payments(source: Path, settings: "Settings", doing: str) -> Iterator[Iterat
         click.echo(f"{source}, line {number}: {refused}", err=True)
 
     with ExitStack() as files:
-        if source.suffix == ".parquet":
-            payments: Iterator[Transaction] = (example.transaction for example in read_payments(source))
+        if not holds_lines(source, layout):
+            examples = read_payments(source, format=layout, currency=settings.base_currency, survey=survey)
+            payments: Iterator[Transaction] = (example.transaction for example in examples)
         else:
             payments = read_lines(files.enter_context(options.reading(source)), refuse, token=settings.card_id_is_token)
         yield counted(payments, files.enter_context(options.counting(doing)))
+    options.report(survey, source)
     if bad:
         raise Failure(f"{bad:,} lines hold no payment that can be taken; what became of the others is written")

@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from aegis_app.settings import Settings
+    from models.datasets import Survey
 
 DASH: Final = Path("-")
 
@@ -27,6 +28,12 @@ def _address(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 broker = click.option("--broker", metavar="HOST:PORT", callback=_address, help="Kafka to talk to; AEGIS_BROKER where not given.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 source = click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+layout = click.option(
+    "--format",
+    "layout",
+    metavar="NAME",
+    help="What the columns of FILE are: a name of `aegis datasets`, or a mapping file; found if not given.",
+)
 output = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 
 
@@ -98,6 +105,12 @@ def counting(doing: str, total: int | None = None) -> Iterator[Callable[[int], o
     with Progress(TextColumn(doing), *ahead, TaskProgressColumn(show_speed=True), console=console, transient=True) as progress:
         task = progress.add_task(doing, total=total)
         yield lambda number: progress.advance(task, number)
+
+
+def report(survey: "Survey", source: Path) -> None:
+    """On stderr, what a table lacked."""
+    for line in survey.lines():
+        click.echo(f"{source}: {line}", err=True)
 
 
 def moment(at: datetime) -> str:

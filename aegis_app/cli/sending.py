@@ -32,12 +32,13 @@ def send() -> None:
 
 @send.command()
 @options.source
+@options.layout
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Payments a second; as fast as possible where not given.")
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Keep the gaps between the payments, so many times shorter.")
 @options.broker
 @options.as_json
-def payments(source: Path, rate: float | None, speed: float | None, broker: str | None, as_json: bool) -> None:
-    """Send payments to be decided, in the order of FILE: Aegis JSON lines, parquet, or - for JSON lines from stdin.
+def payments(source: Path, layout: str | None, rate: float | None, speed: float | None, broker: str | None, as_json: bool) -> None:
+    """Send payments to be decided, in the order of FILE: Aegis JSON lines, a table that --format tells, or - for JSON lines from stdin.
 
     Example: aegis simulate --cards 1000 | aegis send payments - --rate 200
     """
@@ -49,7 +50,8 @@ def payments(source: Path, rate: float | None, speed: float | None, broker: str 
 
     settings = options.settings_with(broker=broker)
     pace = at_once if rate is None else at_rate(rate)
-    _send(settings, Name.TRANSACTIONS, _payments(source), encode_transaction, pace if speed is None else at_speed(speed), as_json)
+    pace = pace if speed is None else at_speed(speed)
+    _send(settings, Name.TRANSACTIONS, _payments(source, layout, settings), encode_transaction, pace, as_json)
 
 
 @send.command()
@@ -74,10 +76,11 @@ def labels(source: Path, broker: str | None, as_json: bool) -> None:
 
 @click.command()
 @options.source
+@options.layout
 @click.option("--outcome", type=click.Choice(OUTCOMES), default="allow", show_default=True, help="What was decided about them elsewhere.")
 @options.broker
 @options.as_json
-def warm(source: Path, outcome: str, broker: str | None, as_json: bool) -> None:
+def warm(source: Path, layout: str | None, outcome: str, broker: str | None, as_json: bool) -> None:
     """Teach cards their past: payments of FILE are learnt without a decision, those decided before Aegis came.
 
     Twice the same file is learnt twice.
@@ -91,13 +94,16 @@ def warm(source: Path, outcome: str, broker: str | None, as_json: bool) -> None:
 
     had = Outcome(outcome)
     settings = options.settings_with(broker=broker)
-    _send(settings, Name.HISTORY, _payments(source), lambda txn: encode_history(Past(txn, had)), at_once, as_json)
+    _send(settings, Name.HISTORY, _payments(source, layout, settings), lambda txn: encode_history(Past(txn, had)), at_once, as_json)
 
 
-def _payments(source: Path) -> Iterator["Transaction"]:
-    from models.datasets import read_payments
+def _payments(source: Path, layout: str | None, settings: "Settings") -> Iterator["Transaction"]:
+    from models.datasets import Survey, read_payments
 
-    return (example.transaction for example in read_payments(options.opened(source)))
+    survey = Survey()
+    for example in read_payments(options.opened(source), format=layout, currency=settings.base_currency, survey=survey):
+        yield example.transaction
+    options.report(survey, source)
 
 
 def _labels(source: Path, settings: "Settings") -> Iterator["Label"]:

@@ -42,6 +42,11 @@ CODES: Final = (
     "watch_list",
     "allow_list",
     "control",
+    "merchant_testing",
+    "merchant_burst",
+    "merchant_frauds",
+    "device_many_cards",
+    "card_confirmed_fraud",
 )
 """Reason codes, the rules' names among them. Append only: a set of them is kept in memory as bits."""
 _BIT: Final = {code: 1 << place for place, code in enumerate(CODES)}
@@ -169,6 +174,7 @@ def decide(case: Case, seen: Features, terms: Terms, receipt: Receipt) -> Ruling
         shadow_rules=findings.shadows,
         policy=policy.version,
         lists=terms.lists.version,
+        risk=terms.risk,
         rates=terms.rates.version,
         control_probability=policy.control_share if controlled else None,
         decided_at=receipt.decided_at,
@@ -256,6 +262,7 @@ def repeat(settled: Settled, terms: Terms, receipt: Receipt) -> Ruling:
         rules=[code for code in codes if code not in _NO_RULES],
         policy=terms.policy.version,
         lists=terms.lists.version,
+        risk=terms.risk,
         rates=terms.rates.version,
         decided_at=receipt.decided_at,
         duplicate=True,

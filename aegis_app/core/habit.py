@@ -88,8 +88,8 @@ def learn(habit: Habit, case: Case, at: Millis, payment: bytes) -> tuple[Habit, 
     """The habit after an allowed payment, learnt as of `at`, whose id has the hash `payment`; and its `LESSON`."""
     txn = case.txn
     amounts, sum_log, sum_log_squared, largest = habit.amounts, habit.sum_log, habit.sum_log_squared, habit.largest
-    amount = case.amount
-    if amount:
+    amount = 0 if case.amount is None else case.amount
+    if amount > 0:
         once, squared = of_amount(amount)
         amounts, sum_log, sum_log_squared = amounts + 1, sum_log + once, sum_log_squared + squared
         if amount > largest:
@@ -146,7 +146,7 @@ def learn(habit: Habit, case: Case, at: Millis, payment: bytes) -> tuple[Habit, 
         devices,
         _subscribe(habit.subscriptions, case) if txn.channel is Channel.RECURRING else habit.subscriptions,
         habit.largest_before,
-    ), LESSON.pack(amount or 0, merchant, device, country, latitude, longitude, hour, kind, channel | placed)
+    ), LESSON.pack(amount, merchant, device, country, latitude, longitude, hour, kind, channel | placed)
 
 
 @lru_cache(1 << 14)

@@ -15,7 +15,9 @@ from iso4217 import Currency
 from msgspec import Meta, Struct
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=64)]
-Money = Annotated[int, Meta(ge=0, le=2**53, description="minor units of the currency's own exponent (ISO 4217)")]
+MOST_MONEY: Final = 2**53
+"""The most that one payment may be, and that is told of it in another currency."""
+Money = Annotated[int, Meta(ge=0, le=MOST_MONEY, description="minor units of the currency's own exponent (ISO 4217)")]
 CurrencyCode = Annotated[str, Meta(min_length=3, max_length=3, pattern="^[A-Z]{3}$", description="ISO 4217")]
 CountryCode = Annotated[str, Meta(min_length=2, max_length=2, pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
 Millis = int

@@ -67,6 +67,11 @@ class Policy(Struct, frozen=True, dict=True):
         return tuple((clause, clause.rule.function, clause.limits) for clause in self.clauses if clause.state is not State.OFF)
 
     @cached_property
+    def asks_of_others(self) -> bool:
+        """Whether a rule that is not off asks what payments of other cards told."""
+        return any(clause.rule.of_others for clause, _, _ in self.asked)
+
+    @cached_property
     def version(self) -> str:
         """Names this policy's content in every decision: 12 hexadecimal digits."""
         return sha256(msgspec.json.encode(self.described(), order="sorted")).hexdigest()[:12]

@@ -212,6 +212,18 @@ class Risk:
         self._at = at
 
     @property
+    def clock(self) -> Millis | None:
+        """Time of the last payment here. `None` if there was none."""
+        known = self._snapshot
+        return None if known is None or known.clock == 0 else known.clock
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether something is known, but no fraud and no credit."""
+        known = self._snapshot
+        return known is not None and not known.told_back and not known.credits_back
+
+    @property
     def ten_minutes(self) -> Window | None:
         """Payments of the ten minutes before the last one here; none if that is as long ago."""
         known = self._snapshot

@@ -1,6 +1,6 @@
 """The way of one payment, and of one label, the same live and offline: recall, describe, check, decide, learn."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -13,6 +13,7 @@ from aegis_app.core.label import Label
 from aegis_app.core.payment import Millis, Transaction
 from aegis_app.core.rates import Rates
 from aegis_app.core.terms import Terms
+from aegis_app.core.tidings import NONE, Changed, Tidings, tidings
 from aegis_app.core.verdicts import Ignored, verdict_on, weigh
 from aegis_app.core.visited import visited_before
 
@@ -25,28 +26,19 @@ class Screened(Struct, frozen=True, gc=False):
     """The memory after it."""
     seen: Features | None
     """How it was described; `None` for a repeat, which is answered as before."""
+    tidings: Tidings = NONE
+    """For its merchant and its device."""
     conflict: bool = False
     """A repeat came with other content."""
 
 
-class Changed(Struct, frozen=True, gc=False):
-    """A payment became a confirmed fraud, or is none any more: what its merchant and device, and others, are to hear of it.
+class Learnt(NamedTuple):
+    """A payment, learnt without judging it."""
 
-    It says what the label says, so that it is the same whether or not the payment is remembered.
-    """
-
-    transaction_id: str
-    merchant_id: str | None
-    device_id: str | None
-    at: Millis
-    """The payment's time."""
-    amount: int | None
-    """In minor units of the base currency; `None` where the label has none, or there is no rate."""
-    is_fraud: bool
-    """`False`: it was a confirmed fraud until now."""
-    known_at: Millis
-    visited: list[str]
-    """Other merchants that the card used in the 30 days before, as far as remembered by now: one of them may have copied it."""
+    card: Card
+    """The memory after it."""
+    tidings: Tidings = NONE
+    """For its merchant and its device; none of a repeat."""
 
 
 class Heard(Struct, frozen=True, gc=False):
@@ -73,28 +65,31 @@ def screen(card: Card | None, txn: Transaction, terms: Terms, receipt: Receipt, 
     known = settled(card, txn.transaction_id)
     if known is not None:
         before, content = known
-        return Screened(repeat(before, terms, receipt), skip(card, TRANSACTIONS, offset), None, content != content_hash(txn))
-    seen = Features(card, payment)
+        return Screened(repeat(before, terms, receipt), skip(card, TRANSACTIONS, offset), None, conflict=content != content_hash(txn))
+    seen = Features(card, payment, terms.merchants, terms.devices)
     ruling = decide(payment, seen, terms, receipt)
-    return Screened(ruling, learn(card, payment, ruling.settled(), TRANSACTIONS, offset), seen)
+    news = tidings(payment, seen, ruling.verdict, offset)
+    return Screened(ruling, learn(card, payment, ruling.settled(), TRANSACTIONS, offset), seen, news)
 
 
-def adopt(card: Card | None, txn: Transaction, terms: Terms, ruling: Ruling, written: Millis, offset: int) -> Card:
-    """The memory after `txn`, about which `ruling` stands on the log already."""
+def adopt(card: Card | None, txn: Transaction, terms: Terms, ruling: Ruling, written: Millis, offset: int) -> Learnt:
+    """Learn `txn`, about which `ruling` stands on the log already."""
     payment = case(txn, written, terms.rates)
     card = _recall(card, payment, terms)
     if ruling.duplicate:
-        return skip(card, TRANSACTIONS, offset)
-    return learn(card, payment, ruling.settled(), TRANSACTIONS, offset)
+        return Learnt(skip(card, TRANSACTIONS, offset))
+    news = tidings(payment, Features(card, payment), ruling.verdict, offset)
+    return Learnt(learn(card, payment, ruling.settled(), TRANSACTIONS, offset), news)
 
 
-def learn_past(card: Card | None, past: Past, terms: Terms, written: Millis, offset: int) -> Card:
-    """The memory after a payment that was decided elsewhere. One among the card's last 32 is known already, and teaches nothing."""
+def learn_past(card: Card | None, past: Past, terms: Terms, written: Millis, offset: int) -> Learnt:
+    """Learn a payment that was decided elsewhere. One among the card's last 32 is known already, and teaches nothing."""
     payment = case(past.transaction, written, terms.rates)
     card = _recall(card, payment, terms)
     if settled(card, past.transaction.transaction_id) is not None:
-        return skip(card, HISTORY, offset)
-    return learn(card, payment, Settled(past.outcome, past.outcome, None, 0), HISTORY, offset)
+        return Learnt(skip(card, HISTORY, offset))
+    news = tidings(payment, Features(card, payment), past.outcome, offset)
+    return Learnt(learn(card, payment, Settled(past.outcome, past.outcome, None, 0), HISTORY, offset), news)
 
 
 def learn_label(card: Card | None, label: Label, rates: Rates, offset: int) -> Heard:

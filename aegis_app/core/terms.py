@@ -1,5 +1,7 @@
 """Under which payments are judged, besides memory."""
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from aegis_app.core.lists import Lists
@@ -18,3 +20,9 @@ class Terms(Struct, frozen=True):
     """After such a time without a payment a card is forgotten."""
     feature_share: float = 0.0
     """Of allowed payments, by a hash of their ids: those whose decision carries its features."""
+    merchants: Mapping[str, bytes] = {}
+    """Risk by merchant_id, packed; this and the next grow between two chunks, while payments are learnt elsewhere."""
+    devices: Mapping[str, bytes] = {}
+    """The same by device_id."""
+    risk: str | None = None
+    """Version of both: how far they were read."""

@@ -25,7 +25,7 @@ from aegis_app.broadcast import Broadcast
 from aegis_app.settings import Settings, is_loopback
 from aegis_app.stream.memory import Codec, Memory
 from aegis_app.stream.outbox import Outbox
-from aegis_app.stream.owner import Owners, Stop
+from aegis_app.stream.owner import Holdings, Owners, Stop
 from aegis_app.stream.transport import CHUNK, ChunkTopic, ChunkTransport
 
 SOFTWARE_ERROR: Final = 70
@@ -59,9 +59,11 @@ class StreamApp(faust.App):
         self.lease_seconds = settings.session_timeout_seconds * 0.8
         self.drain_seconds = settings.drain_seconds
         self.outputs: Outbox
+        """What somebody waits for has a producer of its own."""
+        self.events: Outbox
         self.changes: Outbox
         self.reader: AIOKafkaConsumer
-        self.owners: Owners[Any]
+        self.holdings = Holdings(self)
         self._datadir_lock: IO[str] | None = None
         self._stopping = False
         host = settings.web_host
@@ -94,13 +96,18 @@ class StreamApp(faust.App):
             **options,
         )
 
-    def memory(self, name: str, codec: Codec[Any], sources: Sequence[str], decisions: str) -> Memory[Any]:
-        """Declare the table that owners write, and the topics that they read and publish to."""
+    def memory(self, name: str, codec: Codec[Any]) -> Memory[Any]:
+        """Declare a table that owners write."""
         cache = self.settings.cache_mebibytes << 20
         table = Memory(self, name, codec, cache_bytes=cache, partitions=self.settings.partitions)
         self.tables.add(table)
-        self.owners = Owners(self, table, sources, decisions)
         return table
+
+    def own(self, table: Memory[Any], sources: Sequence[str], **options: Any) -> Owners[Any]:
+        """Declare who writes `table`: its `Owners`, which read `sources`."""
+        owners = Owners(self, table, sources, **options)
+        self.holdings.tables.append(owners)
+        return owners
 
     def _new_transport(self) -> Any:
         return ChunkTransport(self.conf.broker_consumer, self)
@@ -110,9 +117,9 @@ class StreamApp(faust.App):
         await super().on_first_start()
         await self._await_kafka()
         connection = self.settings.connection()
-        self.outputs, self.changes = Outbox(connection), Outbox(connection, CHANGES_LINGER_MS)
+        self.outputs, self.events, self.changes = Outbox(connection), Outbox(connection), Outbox(connection, CHANGES_LINGER_MS)
         self.reader = AIOKafkaConsumer(**connection, enable_auto_commit=False, isolation_level="read_committed")
-        for client in (self.outputs, self.changes, self.reader):
+        for client in (self.outputs, self.events, self.changes, self.reader):
             await client.start()
         await asyncio.gather(*(broadcast.load() for broadcast in self.broadcasts))
         # What is there now stays; what comes is short-lived and free of cycles: look for garbage rarely.
@@ -147,9 +154,9 @@ class StreamApp(faust.App):
             self._refuse("; ".join(topics.problems))
 
     async def _tick(self) -> None:
-        self.owners.revive()
+        self.holdings.revive()
         while not self.should_stop:
-            self.owners.tick()
+            self.holdings.tick()
             await asyncio.sleep(0.25)
 
     def _claim_datadir(self, directory: Path) -> None:
@@ -161,22 +168,25 @@ class StreamApp(faust.App):
             self._refuse(f"{directory} is used by another worker; give each its own AEGIS_DATADIR")
 
     def check_assignment(self, assigned: set[TP]) -> None:
-        """Stop where a partition of one source comes without those of the others and of the changelog."""
-        wanted = [*self.owners.sources, self.owners.memory.changelog_topic.get_topic_name()]
-        held = {topic: {tp.partition for tp in assigned if tp.topic == topic} for topic in wanted}
-        if len({frozenset(partitions) for partitions in held.values()}) > 1:
-            uneven = ", ".join(f"{topic} {sorted(partitions)}" for topic, partitions in held.items())
-            self.die(Stop(f"partitions must come together, but came as {uneven}; see `aegis topics check`"))
+        """Stop where a partition of one of a table's sources comes without those of the others and of the changelog."""
+        for owners in self.holdings:
+            wanted = [*owners.sources, owners.memory.changelog_topic.get_topic_name()]
+            held = {topic: {tp.partition for tp in assigned if tp.topic == topic} for topic in wanted}
+            if len({frozenset(partitions) for partitions in held.values()}) > 1:
+                uneven = ", ".join(f"{topic} {sorted(partitions)}" for topic, partitions in held.items())
+                self.die(Stop(f"partitions must come together, but came as {uneven}; see `aegis topics check`"))
 
     async def lag(self) -> dict[TP, int]:
         """Records not settled yet, per source partition held here, by asking Kafka for the ends of its logs."""
-        held = [TopicPartition(tp.topic, tp.partition) for tp in self.consumer.assignment() if tp.topic in self.owners.sources]
+        read = {topic for owners in self.holdings for topic in owners.sources}
+        held = [TopicPartition(tp.topic, tp.partition) for tp in self.consumer.assignment() if tp.topic in read]
         ends = await self.reader.end_offsets(held) if held else {}
         begins = await self.reader.beginning_offsets(held) if held else {}
         lag = {}
         for held_tp, end in ends.items():
             tp = TP(*held_tp)
-            owner = self.owners.holding(tp.partition)
+            owners = self.holdings.reading(tp.topic)
+            owner = None if owners is None else owners.holding(tp.partition)
             at = self.consumer.committed(tp) if owner is None else owner.settled.get(tp.topic)
             settled = max(at or 0, begins[held_tp])
             # A log can end in markers of transactions, which are nobody's work.
@@ -190,11 +200,11 @@ class StreamApp(faust.App):
         timer.daemon = True
         timer.start()
         try:
-            await self.owners.hand_over()
+            await self.holdings.hand_over()
         except Stop as error:
             self.die(error)
         await super().on_stop()
-        for client in (self.outputs, self.changes, self.reader, *self.broadcasts):
+        for client in (self.outputs, self.events, self.changes, self.reader, *self.broadcasts):
             await client.stop()
 
     async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
@@ -212,8 +222,8 @@ class StreamApp(faust.App):
         else:
             self.log.critical("Stopped by an unexpected error", exc_info=reason)
         if isinstance(reason, ConsistencyError):
-            for partition in self.owners.memory.data.partitions():
-                self.owners.memory.data.wipe(partition)
+            for owners in self.holdings:
+                owners.memory.data.wipe_all()
         self._exit(SOFTWARE_ERROR)
 
     def _refuse(self, why: str) -> NoReturn:

@@ -34,13 +34,16 @@ class Codec(Struct, Generic[V], frozen=True):
 
     encode: Callable[[V], bytes]
     decode: Callable[[bytes], V]
-    seen: Callable[[bytes], tuple[int, ...]]
+    seen: Callable[[bytes], Mapping[Any, int]]
+    """The last offset learnt from each source, of an encoded value."""
     clock: Callable[[V], int]
     """The latest event time that a value knows of, in milliseconds."""
     expired: Callable[[bytes, int], bool]
     """Whether an encoded value idled for too long at such a time."""
     late: Callable[[bytes, Mapping[str, int]], bool] = lambda raw, learnt: False
     """Whether an encoded value was learnt from nothing beyond such offsets, by topic: once forgotten, it must not come back."""
+    summary: Callable[[V], bytes] | None = None
+    """What every worker holds of a value, where they do."""
 
 
 class Store(rocksdb.Store):
@@ -78,10 +81,6 @@ class Store(rocksdb.Store):
     def holds(self, partition: int) -> bool:
         return partition in self._dbs
 
-    def partitions(self) -> dict[int, Any]:
-        """Every open database by its partition."""
-        return dict(self._dbs)
-
     def revoke_partitions(self, table: Any, tps: set[TP]) -> None:
         for tp in tps:
             if tp.topic in table.changelog_topic.topics:
@@ -98,14 +97,22 @@ class Store(rocksdb.Store):
         self.close(partition)
         shutil.rmtree(self.partition_path(partition), ignore_errors=True)
 
+    def wipe_all(self) -> None:
+        for partition in list(self._dbs):
+            self.wipe(partition)
+
     async def stop(self) -> None:
         for partition in list(self._dbs):
             self.close(partition)
 
     def apply_changelog_batch(self, batch: Iterable[Any], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]) -> None:
-        """Write chunks of the changelog as they are. The value learnt from later offsets stays, whatever came last."""
+        """Write chunks of the changelog as they are. The value learnt from later offsets stays, whatever came last.
+
+        Faust applies what it does not expect to the table that came before: another's changes are dropped.
+        """
         for event in batch:
-            self.restore(event.message.partition, event.message.value)
+            if event.message.topic in self.table.changelog_topic.topics:
+                self.restore(event.message.partition, event.message.value)
 
     def restore(self, partition: int, records: list[ConsumerRecord]) -> None:
         """Bring a partition's database up to the last of `records`."""
@@ -143,8 +150,8 @@ class Store(rocksdb.Store):
         return _older(codec.seen(record.value), codec.seen(before))
 
 
-def _older(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    return one != other and all(mine <= theirs for mine, theirs in zip(one, other, strict=True))
+def _older(one: Mapping[Any, int], other: Mapping[Any, int]) -> bool:
+    return one != other and all(offset <= other.get(source, -1) for source, offset in one.items())
 
 
 class Memory(faust.Table, Generic[V]):  # type: ignore[type-arg]  # generic to mypy alone

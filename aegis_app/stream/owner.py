@@ -1,13 +1,14 @@
-"""One owner per partition: everything about its cards goes through here, in order, outputs first.
+"""One owner per partition of a table: everything about its keys goes through here, in order, outputs first.
 
 A chunk is computed on memory plus an overlay of what is in flight, and its outputs are sent. Then, in order: its outputs are
-acknowledged, the changelog is published and acknowledged, RocksDB is written with the changelog's offset in the same batch,
-the chunk is settled, and the next commit commits that. So memory that contains a payment implies that everything about it was published.
+acknowledged, others are told and that is acknowledged, the changelog is published and acknowledged, RocksDB is written with the
+changelog's offset in the same batch, the chunk is settled, and the next commit commits that. So memory that contains a payment implies
+that everything about it was published; and what others are told of a payment implies that its decision stands.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import islice
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -22,20 +23,27 @@ from aegis_app.stream.letters import Latch
 from aegis_app.stream.memory import LEARNT, PRIVATE, RESTORED, Memory, decode_learnt, encode_learnt
 from aegis_app.stream.outbox import Headers, Outgoing, Sent, landed
 from aegis_app.stream.transport import CHUNK
+from aegis_app.topics import EVENTS, home
 
 if TYPE_CHECKING:
     from aegis_app.stream.app import StreamApp
 
 V = TypeVar("V")
+Place = tuple[str, int]
+"""A topic, and a partition of it."""
 
 TOGETHER: Final = 4
-"""Most chunks that are settled as one, where they are computed faster than Kafka answers; and most in each queue before that."""
+"""Most chunks of payments that are settled as one, where they are computed faster than Kafka answers; and most in each queue before."""
 TAIL: Final = 4 * TOGETHER * CHUNK
 """Decisions to search after a crash: over half can have been published without being learnt; the rest is for a revived writer's."""
+IN_HAND: Final = 16 * CHUNK
+"""Most records of a partition that are computed and not settled: what is in hand must be done with when it changes hands."""
 CACHED: Final = 8192
 """Values kept at hand per partition, at one or two kilobytes each; all are dropped when there are more."""
 SWEEP: Final = 8
-"""One in so many payments lets one more card be looked at, to forget those that idled too long."""
+"""One in so many records lets one more value be looked at, to forget those that idled too long."""
+SLICE: Final = 64
+"""Values that are encoded before other work has its turn."""
 SOURCE: Final = "source"
 """Header of every output: partition:offset of the payment that led to it."""
 
@@ -59,6 +67,7 @@ class Work(Generic[V]):
         self.passed = owner.passed.get(self.topic, -1)
         """Up to this offset everything is learnt, also of what is not remembered any more."""
         self.outputs: dict[str, list[Outgoing]] = defaultdict(list)
+        self.told: dict[Place, list[Outgoing]] = defaultdict(list)
         self.changed: dict[str, V | Forgotten] = {}
         self.sent: list[Sent] = []
 
@@ -71,17 +80,23 @@ class Work(Generic[V]):
         self.changed[key] = self.owner.overlay[key] = Forgotten() if value is None else value
 
     def publish(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        """An output, into this partition: sent at once."""
         self.outputs[topic].append(Outgoing(key, value, headers))
+
+    def tell(self, topic: str, key: bytes, value: bytes) -> None:
+        """An event for whoever owns `key` elsewhere: sent once Kafka holds the outputs."""
+        self.told[topic, home(key, self.owner.app.partitions)].append(Outgoing(key, value))
 
 
 class Owner(Generic[V]):
     """The one writer of a partition's memory."""
 
-    def __init__(self, app: "StreamApp", memory: Memory[V], partition: int) -> None:
-        self.app = app
-        self.memory = memory
+    def __init__(self, owners: "Owners[V]", partition: int) -> None:
+        self.owners = owners
+        self.app = owners.app
+        self.memory = owners.memory
         self.partition = partition
-        self.changelog = memory.changelog_topic.get_topic_name()
+        self.changelog = self.memory.changelog_topic.get_topic_name()
         self.overlay: dict[str, V | Forgotten] = {}
         """What is in flight, newer than the database."""
         self.cached: dict[str, V] = {}
@@ -92,32 +107,35 @@ class Owner(Generic[V]):
         self.learnt: dict[str, int] = {}
         self.passed: dict[str, int] = {}
         """Per topic, the last offset computed: that of `learnt` and what is in flight since."""
-        self.latch = Latch(app.settings.dead_letter_share, app.settings.dead_letter_window)
+        self.latch = Latch(self.app.settings.dead_letter_share, self.app.settings.dead_letter_window)
         self.newest = 0
         """The latest event time learnt here since it was taken over, in milliseconds."""
         self._expected: dict[str, int] = {}
         self._jumps: dict[str, int] = {}
         self._next_change: int = 0
         self._swept = PRIVATE
-        self._computed: asyncio.Queue[Work[V]] = asyncio.Queue(TOGETHER)
-        self._published: asyncio.Queue[Work[V]] = asyncio.Queue(TOGETHER)
+        self._in_hand = 0
+        self._progress = asyncio.Event()
+        self._computed: asyncio.Queue[Work[V]] = asyncio.Queue(owners.together)
+        self._published: asyncio.Queue[Work[V]] = asyncio.Queue(owners.together)
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def open(self, reader: AIOKafkaConsumer, sources: Sequence[str], decisions: str) -> None:
+    async def open(self) -> None:
         """Take over where the last owner stopped. Raises `Stop` where that cannot be told."""
+        reader, sources = self.app.reader, self.owners.sources
         store = self.memory.data
         database = store.partition(self.partition)
         if (raw := database.get(LEARNT)) is not None:
             self.learnt = decode_learnt(raw)
             self.passed = dict(self.learnt)
         begins = await reader.beginning_offsets([TopicPartition(topic, self.partition) for topic in sources])
-        ends = await reader.end_offsets([TopicPartition(topic, self.partition) for topic in (*sources, decisions, self.changelog)])
+        ends = await reader.end_offsets([TopicPartition(topic, self.partition) for topic in (*sources, self.changelog)])
         for topic in sources:
             end = ends[TopicPartition(topic, self.partition)]
             if self.learnt.get(topic, -1) >= end:
                 raise Stop(
                     f"{topic}[{self.partition}] ends at offset {end}, but offset {self.learnt[topic]} is learnt already: the topic was "
-                    f"made anew. Give this deployment a new AEGIS_APP_ID, or restore the topic."
+                    f"made anew. Restore it; or give this deployment a new AEGIS_APP_ID, and make {' and '.join(EVENTS)} anew, too."
                 )
             committed = self.app.consumer.committed(TP(topic, self.partition))
             self._expected[topic] = begins[TopicPartition(topic, self.partition)] if committed is None else committed
@@ -127,7 +145,8 @@ class Owner(Generic[V]):
         if self._next_change != (0 if persisted is None else persisted + 1):
             raise Stop(f"{self.changelog}[{self.partition}] went on to {self._next_change} after recovery had read to {persisted}")
         await self._restore_superseded(store.superseded.pop(self.partition, set()))
-        await self._read_recorded(reader, TopicPartition(decisions, self.partition), ends)
+        if self.owners.decisions is not None:
+            await self._read_recorded(reader, TopicPartition(self.owners.decisions, self.partition))
         self._tasks = [asyncio.create_task(self._publish_all()), asyncio.create_task(self._settle_all())]
 
     async def _restore_superseded(self, keys: set[bytes]) -> None:
@@ -138,11 +157,12 @@ class Owner(Generic[V]):
             write = rocksdict.WriteBatch(raw_mode=True)
             await self._write(write, [Outgoing(key, value, [RESTORED]) for key, value in values.items()])
 
-    async def _read_recorded(self, reader: AIOKafkaConsumer, tp: TopicPartition, ends: Mapping[TopicPartition, int]) -> None:
+    async def _read_recorded(self, reader: AIOKafkaConsumer, tp: TopicPartition) -> None:
+        end = (await reader.end_offsets([tp]))[tp]
         reader.assign([tp])
-        start = max(ends[tp] - TAIL, (await reader.beginning_offsets([tp]))[tp])
+        start = max(end - TAIL, (await reader.beginning_offsets([tp]))[tp])
         reader.seek(tp, start)
-        while await reader.position(tp) < ends[tp]:
+        while await reader.position(tp) < end:
             for records in (await reader.getmany(tp, timeout_ms=1000)).values():
                 for record in records:
                     partition, _, offset = (dict(record.headers).get(SOURCE) or b"").partition(b":")
@@ -174,7 +194,11 @@ class Owner(Generic[V]):
     async def put(self, work: Work[V]) -> None:
         """Hand over a computed chunk; waits while too many are ahead."""
         self.passed[work.topic] = max(work.last, self.passed.get(work.topic, -1))
+        self._in_hand += len(work.records)
         await self._computed.put(work)
+        while self._in_hand > IN_HAND:
+            self._progress.clear()
+            await self._progress.wait()
 
     async def drained(self) -> None:
         """Wait until every chunk in hand is settled."""
@@ -186,7 +210,7 @@ class Owner(Generic[V]):
         try:
             while True:
                 work = await self._computed.get()
-                self.app.owners.check_lease()
+                self.app.holdings.check_lease()
                 for topic, records in work.outputs.items():
                     work.sent += await self.app.outputs.send(topic, self.partition, records)
                 await self._published.put(work)
@@ -198,7 +222,9 @@ class Owner(Generic[V]):
         try:
             while True:
                 works = [await self._published.get()]
-                while len(works) < TOGETHER and not self._published.empty():
+                if self.owners.patience:
+                    await asyncio.sleep(self.owners.patience)
+                while len(works) < self.owners.together and not self._published.empty():
                     works.append(self._published.get_nowait())
                 await self._settle(works)
                 for _ in works:
@@ -207,33 +233,28 @@ class Owner(Generic[V]):
             self.app.die(error)
 
     async def _settle(self, works: list[Work[V]]) -> None:
-        """Once Kafka holds the outputs: changelog, then RocksDB, then the offsets."""
+        """Once Kafka holds the outputs: what others are told, then changelog, then RocksDB, then the offsets."""
         changed: dict[str, V | Forgotten] = {}
+        told: dict[Place, list[Outgoing]] = defaultdict(list)
         learnt = dict(self.learnt)
         for work in works:
             await landed(work.sent)
             changed |= work.changed
+            for place, records in work.told.items():
+                told[place] += records
             learnt[work.topic] = max(work.last, learnt.get(work.topic, -1))
         self.learnt = learnt
         kept = {name: value for name, value in changed.items() if not isinstance(value, Forgotten)}
         gone = [name for name in changed if name not in kept]
         latest = max(map(self.memory.codec.clock, kept.values()), default=0)
         self.newest = max(self.newest, min(latest, int(time() * 1000)))  # a producer's wrong clock must not make others look idle
-        write = rocksdict.WriteBatch(raw_mode=True)
-        changes = self._sweep(write, sum(len(work.records) for work in works))
-        encode = self.memory.codec.encode
-        for name, value in kept.items():
-            key, raw = name.encode(), encode(value)
-            write.put(key, raw)
-            changes.append(Outgoing(key, raw))
-        # In one batch, and last: values that go take their offsets with them, so what was learnt must stand on the log as soon as they
-        # are gone, and must not stand there while they are not.
-        last = [Outgoing(LEARNT, encode_learnt(learnt)), *(Outgoing(name.encode(), None) for name in gone)]
-        write.put(LEARNT, last[0].value)
-        for name in gone:
-            write.delete(name.encode())
-        self.app.owners.check_lease()
-        await self._write(write, *((changes, last) if gone else ([*changes, *last],)))
+        idle = self._sweep(sum(len(work.records) for work in works))
+        values, summaries = await self._encode(kept)
+        if self.owners.summaries is not None:
+            told[self.owners.summaries, self.partition] = [*summaries, *(Outgoing(name.encode(), None) for name in (*idle, *gone))]
+        self.app.holdings.check_lease()
+        await asyncio.gather(*(self.app.events.publish(*place, records) for place, records in told.items()))
+        await self._remember(values, idle, gone)
         if len(self.cached) > CACHED:
             self.cached.clear()
         self.cached |= kept
@@ -244,7 +265,35 @@ class Owner(Generic[V]):
                 del self.overlay[name]
         for work in works:
             self.settled[work.topic] = max(work.last + 1, self.settled.get(work.topic, 0))
-            self.app.owners.on_settled(work)
+            self._in_hand -= len(work.records)
+            self.owners.on_settled(work)
+        self._progress.set()
+
+    async def _encode(self, kept: dict[str, V]) -> tuple[list[Outgoing], list[Outgoing]]:
+        """Values for the changelog, and their summaries, if there are any; payments have their turn in between."""
+        encode, summary = self.memory.codec.encode, self.memory.codec.summary
+        values, summaries = [], []
+        for number, (name, value) in enumerate(kept.items(), 1):
+            key = name.encode()
+            values.append(Outgoing(key, encode(value)))
+            if summary is not None:
+                summaries.append(Outgoing(key, summary(value)))
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+        return values, summaries
+
+    async def _remember(self, values: list[Outgoing], idle: list[str], gone: list[str]) -> None:
+        write: Any = rocksdict.WriteBatch(raw_mode=True)
+        for change in values:
+            write.put(change.key, change.value)
+        # In one batch, and last: values that go take their offsets with them, so what was learnt must stand on the log as soon as they
+        # are gone, and must not stand there while they are not.
+        last = [Outgoing(LEARNT, encode_learnt(self.learnt)), *(Outgoing(name.encode(), None) for name in gone)]
+        write.put(LEARNT, last[0].value)
+        for name in (*idle, *gone):
+            write.delete(name.encode())
+        changes = [*values, *(Outgoing(name.encode(), None) for name in idle)]
+        await self._write(write, *((changes, last) if gone else ([*changes, *last],)))
 
     async def _write(self, write: Any, *parts: list[Outgoing]) -> None:
         """Publish the changelog, each part once the one before is there; check that nobody else did, then write RocksDB with the offset."""
@@ -257,19 +306,18 @@ class Owner(Generic[V]):
         write.put(self.memory.data.offset_key, b"%d" % (self._next_change - 1))
         self.memory.data.partition(self.partition).write(write)
 
-    def _sweep(self, write: Any, payments: int) -> list[Outgoing]:
-        """Forget some of the values that idled for too long; every value's turn comes."""
-        tombstones = []
+    def _sweep(self, records: int) -> list[str]:
+        """Keys of some of the values that idled for too long, to be forgotten; every value's turn comes."""
+        found = []
         items = self.memory.scan(self.partition, self._swept)
         self._swept = PRIVATE
-        for key, raw in islice(items, 1 + payments // SWEEP):
+        for key, raw in islice(items, 1 + records // SWEEP):
             self._swept = key
             name = key.decode()
             if self.memory.codec.expired(raw, self.newest) and name not in self.overlay:
-                write.delete(key)
                 self.cached.pop(name, None)
-                tombstones.append(Outgoing(key, None))
-        return tombstones
+                found.append(name)
+        return found
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -278,22 +326,39 @@ class Owner(Generic[V]):
 
 
 class Owners(Generic[V]):
-    """The partitions that this worker owns, and how they change hands."""
+    """The partitions of one table that this worker owns. `sources` is what they read; co-partitioned with the table."""
 
-    def __init__(self, app: "StreamApp", memory: Memory[V], sources: Sequence[str], decisions: str) -> None:
+    def __init__(
+        self,
+        app: "StreamApp",
+        memory: Memory[V],
+        sources: Sequence[str],
+        *,
+        decisions: str | None = None,
+        summaries: str | None = None,
+        patience: float = 0.0,
+        together: int = TOGETHER,
+    ) -> None:
         self.app = app
         self.memory = memory
         self.sources = tuple(sources)
         self.decisions = decisions
+        """Where outputs stand that must not be published twice; `None` where there are none."""
+        self.summaries = summaries
+        """Compacted: the codec's summary of each value that changed goes there, for whoever holds them all."""
+        self.patience = patience
+        """Seconds before what is computed is settled, where nobody waits for it: a value that changed often meanwhile is written once."""
+        self.together = together
+        """Most chunks that are settled as one, and most that wait for that."""
         self.latched: str | None = None
         """Why no further chunk is taken, for `/ready`; `None` while they are."""
         self.last_settled = monotonic()
+        self.closed = True
+        """Whether nothing is taken, because partitions change hands."""
         self._owners: dict[int, Owner[V]] = {}
-        self._closed = True
         self._lock = asyncio.Lock()
-        self._alive = monotonic()
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Owner[V]]:
         return iter(list(self._owners.values()))
 
     def settled(self) -> dict[TP, int]:
@@ -303,34 +368,20 @@ class Owners(Generic[V]):
     def on_settled(self, work: Work[V]) -> None:
         """A chunk's outputs, changelog and memory are all in place."""
         self.last_settled = monotonic()
-        metrics.CHUNK.observe(len(work.records))
-        metrics.LATENCY.observe(max(0.0, time() - work.records[0].timestamp / 1000))
-
-    def tick(self) -> None:
-        """Say that this process runs, at least every second. Raises `Stop` where it did not for too long."""
-        self.check_lease()
-        self._alive = monotonic()
-
-    def revive(self) -> None:
-        """Begin to count: the process has only just started."""
-        self._alive = monotonic()
+        if self.decisions is not None:
+            metrics.CHUNK.observe(len(work.records))
+            metrics.LATENCY.observe(max(0.0, time() - work.records[0].timestamp / 1000))
 
     def holding(self, partition: int) -> Owner[V] | None:
         """The owner of a partition, if a chunk of it came since it was assigned."""
         return self._owners.get(partition)
-
-    def check_lease(self) -> None:
-        """Raise `Stop` where the process stood still for so long that others may own its partitions by now."""
-        still = monotonic() - self._alive
-        if still > self.app.lease_seconds:
-            raise Stop(f"stood still for {still:.0f} s, beyond the session's {self.app.lease_seconds:.0f} s: others own these partitions")
 
     async def chunks(self, stream: Any) -> AsyncIterator[Work[V]]:
         """Each chunk once, in order per partition, with its owner. What follows on the loop's body is its settlement."""
         async for event in stream.noack().events():
             message = event.message
             async with self._lock:
-                if self._closed or self.latched is not None or message.generation_id != self.app.consumer_generation_id:
+                if self.closed or self.latched is not None or message.generation_id != self.app.consumer_generation_id:
                     continue
                 owner = self._owners.get(message.partition) or await self._open(message.partition)
                 back = owner.follows(message.topic, event.value)
@@ -344,8 +395,8 @@ class Owners(Generic[V]):
                     await owner.put(work)
 
     async def _open(self, partition: int) -> Owner[V]:
-        owner = Owner(self.app, self.memory, partition)
-        await owner.open(self.app.reader, self.sources, self.decisions)
+        owner = Owner(self, partition)
+        await owner.open()
         self._owners[partition] = owner
         return owner
 
@@ -356,26 +407,78 @@ class Owners(Generic[V]):
                 del work.owner.overlay[key]
         self.latched = reason
         self.app.log.critical("%s", reason)
-        self.app.consumer.pause_partitions(self.app.consumer.assignment())
+        self.app.consumer.pause_partitions({tp for tp in self.app.consumer.assignment() if tp.topic in self.sources})
 
-    async def hand_over(self, *, is_member: bool = True) -> None:
-        """Take no more, finish what is in hand, commit it, close. Raises `Stop` where that takes too long or comes too late."""
-        self._closed = True
-        try:
-            async with asyncio.timeout(self.app.drain_seconds if is_member else 0.1), self._lock:
-                await asyncio.gather(*(owner.drained() for owner in self))
-        except TimeoutError:
-            if not is_member:
-                raise Stop("the group went on without this worker while it had work in hand") from None
-            raise Stop(f"work in hand was not finished within {self.app.drain_seconds:.0f} s") from None
-        if self._owners and is_member:
-            # Faust answers False, and commits nothing more, where a periodic commit is under way.
-            for _ in range(3):
-                if await self.app.consumer.commit():
-                    break
+    async def drained(self) -> None:
+        """Wait until nothing is in hand. Close before."""
+        async with self._lock:
+            await asyncio.gather(*(owner.drained() for owner in self))
+
+    async def close(self) -> None:
+        """Let go of every partition."""
         for owner in self:
             await owner.close()
         self._owners.clear()
 
+
+class Holdings:
+    """The owners of every table, whose partitions change hands together; and the lease without which none may write."""
+
+    def __init__(self, app: "StreamApp") -> None:
+        self.app = app
+        self.tables: list[Owners[Any]] = []
+        self._alive = monotonic()
+
+    def __iter__(self) -> Iterator[Owners[Any]]:
+        return iter(self.tables)
+
+    def settled(self) -> dict[TP, int]:
+        """What may be committed."""
+        return {tp: offset for owners in self for tp, offset in owners.settled().items()}
+
+    @property
+    def latched(self) -> str | None:
+        """Why some topic is not read any more; `None` while all are."""
+        return next((owners.latched for owners in self if owners.latched is not None), None)
+
+    def reading(self, topic: str) -> Owners[Any] | None:
+        """Whose source `topic` is."""
+        return next((owners for owners in self if topic in owners.sources), None)
+
+    def tick(self) -> None:
+        """Say that this process runs, at least every second. Raises `Stop` where it did not for too long."""
+        self.check_lease()
+        self._alive = monotonic()
+
+    def revive(self) -> None:
+        """Begin to count: the process has only just started."""
+        self._alive = monotonic()
+
+    def check_lease(self) -> None:
+        """Raise `Stop` where the process stood still for so long that others may own its partitions by now."""
+        still = monotonic() - self._alive
+        if still > self.app.lease_seconds:
+            raise Stop(f"stood still for {still:.0f} s, beyond the session's {self.app.lease_seconds:.0f} s: others own these partitions")
+
+    async def hand_over(self, *, is_member: bool = True) -> None:
+        """Take no more, finish what is in hand, commit it, close. Raises `Stop` where that takes too long or comes too late."""
+        for owners in self:
+            owners.closed = True
+        try:
+            async with asyncio.timeout(self.app.drain_seconds if is_member else 0.1):
+                await asyncio.gather(*(owners.drained() for owners in self))
+        except TimeoutError:
+            if not is_member:
+                raise Stop("the group went on without this worker while it had work in hand") from None
+            raise Stop(f"work in hand was not finished within {self.app.drain_seconds:.0f} s") from None
+        if self.settled() and is_member:
+            # Faust answers False, and commits nothing more, where a periodic commit is under way.
+            for _ in range(3):
+                if await self.app.consumer.commit():
+                    break
+        for owners in self:
+            await owners.close()
+
     def take_over(self) -> None:
-        self._closed = False
+        for owners in self:
+            owners.closed = False

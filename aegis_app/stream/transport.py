@@ -105,11 +105,11 @@ class ChunkConsumer(driver.Consumer):
         """Gaps do not matter: what is settled is committed."""
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
-        settled = self.app.owners.settled()
+        settled = self.app.holdings.settled()
         return (tp for tp in settled if topics is None or tp in topics or tp.topic in topics)
 
     def _new_offset(self, tp: TP) -> int | None:
-        return self.app.owners.settled().get(tp)
+        return self.app.holdings.settled().get(tp)
 
     def committed(self, tp: TP) -> int | None:
         """The group's offset as it was when the partition was taken over, or as committed since."""
@@ -122,13 +122,13 @@ class ChunkConsumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish and commit the work in hand before anybody else may own these partitions."""
-        await self.app.owners.hand_over(is_member=self._thread.is_member)
+        await self.app.holdings.hand_over(is_member=self._thread.is_member)
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self.app.check_assignment(assigned)
         await super().on_partitions_assigned(assigned, generation_id)
-        self.app.owners.take_over()
+        self.app.holdings.take_over()
 
 
 class ChunkTransport(driver.Transport):

@@ -4,13 +4,8 @@ from array import array
 from datetime import UTC, datetime
 from struct import Struct as Packed
 from typing import Any, Final
-from urllib.parse import quote
 
-import aiohttp
-from faust.types import TP
-from yarl import URL
-
-from aegis_app.application import app, settings
+from aegis_app.application import settings
 from aegis_app.core.attempts import REFUSED, SMALL
 from aegis_app.core.card import RING, RULING, Card
 from aegis_app.core.habit import PLACE, typical_amount
@@ -19,42 +14,15 @@ from aegis_app.core.payment import DAY_MS, Millis
 from aegis_app.core.uses import WIDTH
 from aegis_app.core.verdicts import unpack
 from aegis_app.core.visited import visited_before
-from aegis_app.topics import home
+from aegis_app.web.owned import remembered
 from aegis_app.web.pages import Answer, page
 from tables.cards import cards
-
-HOP: Final = "X-Aegis-Hop"
-PROXY_SECONDS: Final = 2.0
 
 
 @page("/cards/{card_id}")
 async def card(request: Any, card_id: str) -> Answer:
     """The memory of one card, readable; 404 for one never seen, 503 while it is changing hands."""
-    partition = home(card_id.encode(), app.partitions)
-    changelog = TP(cards.changelog_topic.get_topic_name(), partition)
-    if app.rebalancing or app.in_recovery or not app.tables.actives_ready:
-        return 503, {"error": "memory is being taken over; try again"}
-    if changelog in app.assignor.assigned_actives() and cards.data.holds(partition):
-        remembered = cards.read(partition, card_id)
-        return (404, {"error": "nothing is remembered of this card"}) if remembered is None else (200, readable(card_id, remembered))
-    assignor: Any = app.assignor
-    url = assignor._tps_url.get(changelog)
-    if url is None or HOP in request.headers:
-        return 503, {"error": f"partition {partition} is changing hands; try again"}
-    return await _ask(url, card_id)
-
-
-async def _ask(url: str, card_id: str) -> Answer:
-    headers = {HOP: "1"} | ({"Authorization": f"Bearer {settings.web_token}"} if settings.web_token else {})
-    timeout = aiohttp.ClientTimeout(total=PROXY_SECONDS)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(URL(f"{str(url).rstrip('/')}/cards/{quote(card_id, safe='')}", encoded=True), headers=headers) as answer,
-        ):
-            return answer.status, await answer.json()
-    except (aiohttp.ClientError, TimeoutError) as error:
-        return 503, {"error": f"the worker that holds this card does not answer: {type(error).__name__}"}
+    return await remembered(request, cards, card_id, readable, "nothing is remembered of this card")
 
 
 def readable(card_id: str, card: Card) -> dict[str, Any]:

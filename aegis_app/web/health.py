@@ -10,6 +10,7 @@ from prometheus_client import generate_latest
 from aegis_app import metrics
 from aegis_app.application import app, broadcasts, in_force
 from aegis_app.web.pages import Answer, page
+from tables.cards import owners
 
 LOOK_SECONDS: Final = 2.0
 STUCK_SECONDS: Final = 45.0
@@ -23,9 +24,10 @@ class Watch:
 
     def __init__(self) -> None:
         self.lag: int | None = None
-        """Payments and history waiting for this worker; `None` while Kafka does not answer."""
-        self.idle_since = monotonic()
-        """When there was last nothing to do, as far as known."""
+        """Records waiting for this worker; `None` while Kafka does not answer."""
+        self.idle_since: dict[str, float] = {}
+        """When each table's owners last had nothing to do, as far as known."""
+        self.begun = monotonic()
         self.moving_since = monotonic()
         """When partitions last stopped changing hands."""
 
@@ -35,23 +37,26 @@ class Watch:
             async with asyncio.timeout(10):
                 lag = await app.lag()
         except (KafkaError, OSError, TimeoutError):
-            self.lag, self.idle_since = None, monotonic()
+            self.lag, self.begun, self.idle_since = None, monotonic(), {}
             return
         metrics.LAG.clear()
         for tp, waiting in lag.items():
             metrics.LAG.labels(tp.topic, str(tp.partition)).set(waiting)
-        metrics.OWNED.set(len(list(app.owners)))
-        metrics.LATCHED.set(app.owners.latched is not None)
+        metrics.OWNED.set(len(list(owners)))
+        metrics.LATCHED.set(app.holdings.latched is not None)
         self.lag = sum(lag.values())
         if not app.rebalancing:
             self.moving_since = monotonic()
-        resting = self.lag == 0 or app.owners.latched is not None or app.in_recovery
-        if resting and not (app.rebalancing and monotonic() - self.moving_since > STUCK_SECONDS):
-            self.idle_since = monotonic()
+        for each in app.holdings:
+            waiting = sum(number for tp, number in lag.items() if tp.topic in each.sources)
+            resting = waiting == 0 or each.latched is not None or app.in_recovery
+            if resting and not (app.rebalancing and monotonic() - self.moving_since > STUCK_SECONDS):
+                self.idle_since[each.memory.name] = monotonic()
 
     def stuck_for(self) -> float:
-        """Seconds with work to do and none settled."""
-        return monotonic() - max(self.idle_since, app.owners.last_settled)
+        """Seconds in which the owners of some table had work to do, and settled none."""
+        since = (max(self.idle_since.get(each.memory.name, self.begun), each.last_settled) for each in app.holdings)
+        return monotonic() - min(since)
 
 
 watch = Watch()
@@ -78,8 +83,8 @@ async def ready(request: Any) -> Answer:
     """200 while payments are decided here; else 503 with what is waited for."""
     waits = []
     recovery: Any = app.tables.recovery  # type: ignore[attr-defined]  # absent from Faust's interface
-    if app.owners.latched is not None:
-        waits.append(app.owners.latched)
+    if app.holdings.latched is not None:
+        waits.append(app.holdings.latched)
     if app.rebalancing or not app.consumer.assignment():
         waits.append("partitions are being assigned")
     if app.in_recovery:

@@ -1,40 +1,127 @@
-"""Payments from files: Aegis JSON lines and parquet, and data sets that others published.
+"""Payments from files: Aegis JSON lines and parquet, data sets that others published, and any table by a mapping file.
 
-A data set of its own columns is a module here and one entry in `_LAYOUTS`.
+A data set of its own columns is a module here and one entry in `LAYOUTS`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Final
 
-from models.datasets import aegis, handbook, sparkov
+from aegis_app.core.intake import hide
+from models.datasets import aegis, commas, handbook, parquet, paysim, sparkov, ulb
 from models.datasets.example import DatasetError, Example
-from models.datasets.parquet import Layout, read_parquet
+from models.datasets.layout import Layout, transaction, typed
+from models.datasets.mapping import read_mapping
 from models.datasets.part import WHOLE, Part
+from models.datasets.survey import Survey
 
-__all__ = ["WHOLE", "DatasetError", "Example", "Part", "read_payments"]
+__all__ = ["LAYOUTS", "WHOLE", "DatasetError", "Example", "Layout", "Part", "Survey", "holds_lines", "layouts", "read_payments"]
 
-_LAYOUTS: tuple[Layout, ...] = (aegis.LAYOUT, handbook.LAYOUT, *sparkov.LAYOUTS)
-_JSON_LINES = frozenset({".jsonl", ".ndjson", ".json"})
+LAYOUTS: Final[tuple[Layout, ...]] = (aegis.LAYOUT, handbook.LAYOUT, *sparkov.LAYOUTS, ulb.LAYOUT, *paysim.LAYOUTS)
+"""Those that are found by the columns of a file."""
+_NAMED: Final = (*LAYOUTS, *paysim.LEAKY)
+_JSON_LINES: Final = frozenset({".jsonl", ".ndjson", ".json"})
+_TABLES: Final[dict[str, Any]] = {".parquet": parquet, ".csv": commas}
 
 
-def read_payments(source: Path | BinaryIO, *, currency: str = "EUR", part: Part = WHOLE) -> Iterator[Example]:
-    """Payments of a file in its own order, read as they are asked for; which format it is, suffix and columns tell.
+def layouts(format: str | None) -> Sequence[Layout]:
+    """Those that go by a name, or that of a mapping file; those that columns tell where it is `None`. Raises `DatasetError`."""
+    if format is None:
+        return LAYOUTS
+    if format.endswith(".toml"):
+        return (read_mapping(Path(format)),)
+    named = tuple(layout for layout in _NAMED if layout.name == format)
+    if not named:
+        names = ", ".join(dict.fromkeys(layout.name for layout in _NAMED))
+        raise DatasetError(f"format {format} is not known; there are {names}, and mapping files that end in .toml")
+    return named
+
+
+def holds_lines(source: Path | BinaryIO, format: str | None = None) -> bool:
+    """Whether it is read as Aegis JSON lines; a file without a suffix is. Raises `DatasetError` where nothing fits."""
+    if isinstance(source, Path) and source.suffix in _TABLES:
+        return False
+    if format == aegis.LAYOUT.name:
+        return True
+    if isinstance(source, Path) and source.suffix and source.suffix not in _JSON_LINES:
+        known = ", ".join(sorted(_JSON_LINES))
+        raise DatasetError(
+            f"{source}: cannot tell the format; known are {known}, .csv and .parquet; --format aegis is JSON lines in any file"
+        )
+    if format is not None:
+        raise DatasetError(f"{getattr(source, 'name', source)}: JSON lines are Aegis's own; --format {format} is for .csv and .parquet")
+    return True
+
+
+def read_payments(
+    source: Path | BinaryIO, *, format: str | None = None, currency: str = "EUR", part: Part = WHOLE, survey: Survey | None = None
+) -> Iterator[Example]:
+    """Payments of a file in its own order, read as they are asked for; which format it is, `format` says, or suffix and columns tell.
 
     Only those of `part`: other cards' are not made.
 
     An open binary file is read as Aegis JSON lines. `currency` serves data sets that do not name theirs. What cannot be read raises
-    `DatasetError` with file and line or row, after the payments before it; a file that cannot be opened, `OSError`.
+    `DatasetError` with file and line or row, after the payments before it; a file that cannot be opened, `OSError`. Values out of range
+    that a payment can do without are left out of it; `survey` says how many, and what was missing.
     """
-    if not isinstance(source, Path):
-        return aegis.read_lines(part.of_lines(source), getattr(source, "name", "input"))
-    if source.suffix == ".parquet":
-        return read_parquet(source, _LAYOUTS, currency, part)
-    if source.suffix in _JSON_LINES:
+    if not holds_lines(source, format):
+        assert isinstance(source, Path)
+        return _read_table(source, layouts(format), currency, part, Survey() if survey is None else survey)
+    if isinstance(source, Path):
         return _read_lines_of(source, part)
-    raise DatasetError(f"{source}: cannot tell the format; known are {', '.join(sorted(_JSON_LINES))} and .parquet")
+    return aegis.read_lines(part.of_lines(source), getattr(source, "name", "input"))
 
 
 def _read_lines_of(path: Path, part: Part) -> Iterator[Example]:
     with path.open("rb") as lines:
         yield from aegis.read_lines(part.of_lines(lines), str(path))
+
+
+def _read_table(path: Path, candidates: Sequence[Layout], currency: str, part: Part, survey: Survey) -> Iterator[Example]:
+    table = _TABLES[path.suffix]
+    layout = _layout(path, table, candidates)
+    if layout.warning is not None:
+        survey.warnings.add(layout.warning)
+    types = layout.types(_columns(path, table, layout))
+    readers = {name: partial(typed, kind=kind) for name, kind in table.foreign(path, types).items()}
+    for row in table.rows(path, layout, part, survey):
+        try:
+            cells = row.cells
+            for name, read in readers.items():
+                if cells[name] is not None:
+                    cells[name] = _read(name, read, cells[name], layout, row.place, survey)
+            if cells[layout.time] is None:
+                raise ValueError(f"{layout.time} is never null")
+            cells[layout.time] = layout.clock.read(cells[layout.time])
+            fields, is_fraud = layout.payment(cells, row.number, currency)
+            yield Example(transaction(fields, row.place, survey), is_fraud)
+        except ValueError as error:
+            # What is out of its column may be a card number.
+            raise DatasetError(f"{path}, {row.place}: {hide(str(error).encode()).decode()}") from None
+
+
+def _read(name: str, read: Any, value: Any, layout: Layout, place: str, survey: Survey) -> Any:
+    try:
+        return read(value)
+    except ValueError as error:
+        if name not in layout.lenient:
+            raise ValueError(f"{name}: {error}") from None
+        survey.drop(name, place, str(error))
+        return None
+
+
+def _layout(path: Path, table: Any, candidates: Sequence[Layout]) -> Layout:
+    for layout in candidates:
+        if layout.fits(_columns(path, table, layout)):
+            return layout
+    if len(candidates) == 1:
+        lacking = [name for name in candidates[0].required if name not in _columns(path, table, candidates[0])]
+        raise DatasetError(f"{path}: no column {', '.join(lacking)}, as {candidates[0].title} has")
+    known = "; ".join(f"{layout.title}: {', '.join(layout.required)}" for layout in candidates)
+    raise DatasetError(f"{path}: columns of no known data set ({known}); for others, --format MAPPING.toml")
+
+
+def _columns(path: Path, table: Any, layout: Layout) -> list[str]:
+    names: list[str] = table.columns(path, layout.delimiter) if table is commas else table.columns(path)
+    return names

@@ -1,6 +1,6 @@
 """Our own formats: the payments of the `transactions` topic, a line of JSON each, and parquet with a column per field."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +9,8 @@ import msgspec
 
 from aegis_app.core.payment import Transaction, decode_transaction
 from models.datasets.example import DatasetError, Example
-from models.datasets.parquet import CHUNK, Layout, pyarrow
+from models.datasets.layout import Cells, Layout
+from models.datasets.parquet import CHUNK, pyarrow
 
 
 def read_lines(lines: Iterable[bytes], name: str) -> Iterator[Example]:
@@ -54,18 +55,22 @@ def _arrow_type(arrow: Any, field: str) -> Any:
             return arrow.string()
 
 
-def _example(row: Mapping[str, Any], currency: str) -> Example:
-    known = {name: value for name, value in row.items() if value is not None}
+def _payment(cells: Cells, number: int, currency: str) -> tuple[dict[str, Any], bool | None]:
+    known = {name: value for name, value in cells.items() if value is not None}
     if "attributes" in known:
         known["attributes"] = dict(known["attributes"])
-    return Example(msgspec.convert(known, Transaction))
+    return known, None
 
+
+_NUMBERS: Final = {"amount_minor": int, "latitude": float, "longitude": float, "timestamp": object, "attributes": object}
+_FIELDS: Final = msgspec.structs.fields(Transaction)
 
 LAYOUT: Final = Layout(
-    name="Aegis",
-    required=tuple(field.encode_name for field in msgspec.structs.fields(Transaction) if field.required),
-    optional=tuple(field.encode_name for field in msgspec.structs.fields(Transaction) if not field.required),
+    name="aegis",
+    title="Aegis",
+    required={each.encode_name: _NUMBERS.get(each.encode_name, str) for each in _FIELDS if each.required},
+    optional={each.encode_name: _NUMBERS.get(each.encode_name, str) for each in _FIELDS if not each.required},
     card="card_id",
     time="timestamp",
-    example=_example,
+    payment=_payment,
 )

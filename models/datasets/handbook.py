@@ -3,37 +3,33 @@
 Its TX_FRAUD_SCENARIO says how a fraud was made, so it gives the label away: it is not read at all.
 """
 
-from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final
 
-import msgspec
-
-from aegis_app.core.payment import Transaction
 from models.datasets.amounts import minor_units
-from models.datasets.example import Example
-from models.datasets.parquet import Layout
+from models.datasets.layout import Cells, Layout, verdict
 
 
-def _example(row: Mapping[str, Any], currency: str) -> Example:
-    if row["TX_AMOUNT"] is None or row["CUSTOMER_ID"] is None or row["TRANSACTION_ID"] is None:
+def _payment(cells: Cells, number: int, currency: str) -> tuple[dict[str, Any], bool | None]:
+    if cells["TX_AMOUNT"] is None or cells["CUSTOMER_ID"] is None or cells["TRANSACTION_ID"] is None:
         raise ValueError("TRANSACTION_ID, CUSTOMER_ID and TX_AMOUNT are never null")
     fields = {
-        "transaction_id": str(row["TRANSACTION_ID"]),
-        "card_id": str(row["CUSTOMER_ID"]),
-        "amount_minor": minor_units(row["TX_AMOUNT"], currency),
+        "transaction_id": cells["TRANSACTION_ID"],
+        "card_id": cells["CUSTOMER_ID"],
+        "amount_minor": minor_units(cells["TX_AMOUNT"], currency),
         "currency": currency,
-        "timestamp": row["TX_DATETIME"],
-        "merchant_id": None if row["TERMINAL_ID"] is None else str(row["TERMINAL_ID"]),
+        "timestamp": cells["TX_DATETIME"],
+        "merchant_id": cells["TERMINAL_ID"],
     }
-    fraud = row.get("TX_FRAUD")
-    return Example(msgspec.convert(fields, Transaction), None if fraud is None else bool(fraud))
+    return fields, verdict(cells.get("TX_FRAUD"))
 
 
 LAYOUT: Final = Layout(
-    name="Fraud-Detection-Handbook",
-    required=("TRANSACTION_ID", "TX_DATETIME", "CUSTOMER_ID", "TERMINAL_ID", "TX_AMOUNT"),
-    optional=("TX_FRAUD",),
+    name="handbook",
+    title="Fraud-Detection-Handbook",
+    required={"TRANSACTION_ID": str, "TX_DATETIME": object, "CUSTOMER_ID": str, "TERMINAL_ID": str, "TX_AMOUNT": Decimal},
+    optional={"TX_FRAUD": object},
     card="CUSTOMER_ID",
     time="TX_DATETIME",
-    example=_example,
+    payment=_payment,
 )

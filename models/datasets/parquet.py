@@ -1,37 +1,18 @@
 """Parquet files a chunk at a time, whatever the columns. pyarrow is an extra, so it is imported here and late."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import Struct
-
-from models.datasets.example import DatasetError, Example
+from models.datasets.example import DatasetError
+from models.datasets.layout import EPOCH, Layout, Row
 from models.datasets.part import Part
+from models.datasets.survey import Survey
 
 CHUNK: Final = 8192
 """Rows held at a time."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Layout(Struct, frozen=True):
-    """A data set's columns, which of them are card and time, and what a row of them is. Other columns are not read."""
-
-    name: str
-    required: tuple[str, ...]
-    optional: tuple[str, ...]
-    card: str
-    """Equal in all rows of a card."""
-    time: str
-    """A timestamp, one without time zone being UTC; or whole seconds since 1970."""
-    example: Callable[[Mapping[str, Any], str], Example]
-    """Of a row, with the time as an aware datetime, and the currency to use. Raises `ValueError` on a bad row."""
-
-    def fits(self, columns: Sequence[str]) -> bool:
-        """Whether a file with these columns is one of this data set."""
-        return set(self.required) <= set(columns)
 
 
 def pyarrow() -> tuple[Any, Any]:
@@ -44,56 +25,76 @@ def pyarrow() -> tuple[Any, Any]:
     return pyarrow, pyarrow.parquet
 
 
-def read_parquet(path: Path, layouts: Sequence[Layout], currency: str, part: Part) -> Iterator[Example]:
-    """The rows of a file that are of `part`, in the first of `layouts` that fits its columns; rows count from 1 in errors."""
+def columns(path: Path) -> list[str]:
+    """The names of a file's columns."""
+    arrow, parquet = pyarrow()
+    try:
+        names: list[str] = parquet.read_schema(path).names
+    except arrow.ArrowException as error:
+        raise DatasetError(f"{path}: {' '.join(str(error).split())}") from None
+    return names
+
+
+def foreign(path: Path, types: Mapping[str, type]) -> dict[str, type]:
+    """Those columns whose cells the file holds in another type than that of `types`."""
+    arrow, parquet = pyarrow()
+    schema = parquet.read_schema(path)
+    return {name: kind for name, kind in types.items() if not _is(arrow.types, schema.field(name).type, kind)}
+
+
+def _is(types: Any, held: Any, kind: type) -> bool:
+    if types.is_dictionary(held):
+        held = held.value_type
+    if kind is str:
+        return bool(types.is_string(held) or types.is_large_string(held))
+    if kind is Decimal:
+        return bool(types.is_floating(held) or types.is_decimal(held) or types.is_integer(held))
+    return kind is object or bool({int: types.is_integer, float: types.is_floating}[kind](held))
+
+
+def rows(path: Path, layout: Layout, part: Part, survey: Survey) -> Iterator[Row]:
+    """Those of `part`; timestamps are aware datetimes already."""
     arrow, parquet = pyarrow()
     with path.open("rb") as file:
         try:
             table = parquet.ParquetFile(file)
-            layout = _layout(path, table.schema_arrow.names, layouts)
-            wanted = [name for name in table.schema_arrow.names if name in layout.required or name in layout.optional]
-            before = 0
+            wanted, before = list(layout.types(table.schema_arrow.names)), 0
             for whole in table.iter_batches(CHUNK, columns=wanted):
-                rows = _rows_of(part, whole.column(layout.card))
-                batch = whole if len(rows) == whole.num_rows else whole.take(arrow.array(rows, arrow.int64()))
-                columns = {name: batch.column(name) for name in wanted}
-                times = _times(arrow, columns.pop(layout.time))
-                values = [column.to_pylist() for column in columns.values()]
-                for row, time, *cells in zip(rows, times, *values, strict=True):
-                    yield _example(layout, path, before + row + 1, dict(zip(columns, cells, strict=True)) | {layout.time: time}, currency)
+                places = _places(part, whole.num_rows, before, None if layout.card is None else whole.column(layout.card))
+                batch = whole if len(places) == whole.num_rows else whole.take(arrow.array(places, arrow.int64()))
+                held = {name: batch.column(name) for name in wanted}
+                survey.missing.update({name: column.null_count for name, column in held.items() if column.null_count})
+                cells = [_values(arrow, column, layout) for column in held.values()]
+                for place, *row in zip(places, *cells, strict=True):
+                    number = before + place + 1
+                    yield Row(f"row {number}", number, dict(zip(wanted, row, strict=True)))
                 before += whole.num_rows
         except (arrow.ArrowException, OSError) as error:
             raise DatasetError(f"{path}: {' '.join(str(error).split())}") from None
 
 
-def _layout(path: Path, columns: Sequence[str], layouts: Sequence[Layout]) -> Layout:
-    for layout in layouts:
-        if layout.fits(columns):
-            return layout
-    known = "; ".join(f"{layout.name}: {', '.join(layout.required)}" for layout in layouts)
-    raise DatasetError(f"{path}: columns of no known data set ({known})")
-
-
-def _rows_of(part: Part, cards: Any) -> Sequence[int]:
+def _places(part: Part, number: int, before: int, cards: Any) -> Sequence[int]:
     """The places in a batch whose card is of `part`; each card is looked at once."""
     if part.is_whole:
-        return range(len(cards))
+        return range(number)
+    if cards is None:
+        return [place for place in range(number) if part.holds(str(before + place + 1))]
     coded = cards if hasattr(cards, "dictionary") else cards.dictionary_encode()
     held = [part.holds(str(card)) for card in coded.dictionary.to_pylist()]
     without = part.holds(str(None))
-    return [row for row, code in enumerate(coded.indices.to_pylist()) if (without if code is None else held[code])]
+    return [place for place, code in enumerate(coded.indices.to_pylist()) if (without if code is None else held[code])]
 
 
-def _times(arrow: Any, column: Any) -> list[datetime | None]:
-    if arrow.types.is_integer(column.type):
-        column = column.cast(arrow.int64()).cast(arrow.timestamp("s"))
-    zone = arrow.timestamp("ms", tz="UTC") if getattr(column.type, "tz", None) else arrow.timestamp("ms")
-    milliseconds = column.cast(zone, safe=False).cast(arrow.int64()).to_pylist()
-    return [None if at is None else _EPOCH + timedelta(milliseconds=at) for at in milliseconds]
+def _values(arrow: Any, column: Any, layout: Layout) -> list[Any]:
+    if not arrow.types.is_timestamp(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    has_zone = column.type.tz is not None
+    kind = arrow.timestamp("ms", tz="UTC") if has_zone else arrow.timestamp("ms")
+    since = EPOCH if has_zone else EPOCH.replace(tzinfo=layout.clock.zone)
+    milliseconds = column.cast(kind, safe=False).cast(arrow.int64()).to_pylist()
+    return [None if at is None else _at(since, at) for at in milliseconds]
 
 
-def _example(layout: Layout, path: Path, row: int, cells: Mapping[str, Any], currency: str) -> Example:
-    try:
-        return layout.example(cells, currency)
-    except ValueError as error:
-        raise DatasetError(f"{path}, row {row}: {error}") from None
+def _at(since: datetime, milliseconds: int) -> datetime:
+    return since + timedelta(milliseconds=milliseconds)

@@ -4,68 +4,76 @@ All are purchases in the United States, in dollars. Their categories say how the
 all others count as by chip. Merchants keep their names, each of which begins with "fraud_" whether or not there was any.
 """
 
-from collections.abc import Mapping
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Final
 
-import msgspec
-
-from aegis_app.core.payment import Channel, Transaction
+from aegis_app.core.payment import Channel
 from models.datasets.amounts import minor_units
-from models.datasets.example import Example
-from models.datasets.parquet import Layout
+from models.datasets.layout import Cells, Layout, verdict
 
 CURRENCY: Final = "USD"
 MICRODEGREES: Final = 1_000_000
 
-_LABEL: Final = ("is_fraud",)
-_KAGGLE: Final = ("cc_num", "first", "last", "dob", "trans_num", "merchant", "category", "amt", "merch_lat", "merch_long")
-_MADE_ANEW: Final = ("unix_time", "cust_idx", "merchant", "category", "amt", "merch_lat_e6", "merch_long_e6")
+_LABEL: Final = {"is_fraud": object}
+_BOTH: Final = {"merchant": str, "category": str, "amt": Decimal}
+_PERSON: Final = {"cc_num": int, "first": str, "last": str, "dob": str}
 
 
 def _of_kaggle(time: str) -> Layout:
     """Kaggle's own columns. Its `unix_time` lies seven years before the time of payment, so it is not read."""
 
-    def example(row: Mapping[str, Any], currency: str) -> Example:
-        _check(row)
+    def payment(cells: Cells, number: int, currency: str) -> tuple[dict[str, Any], bool | None]:
+        _check(cells)
         # The number alone is not enough: in excerpts that passed through a spreadsheet it is rounded, and cards share one.
-        card = _hash(row["cc_num"], row["first"], row["last"], row["dob"])
-        place = {"latitude": row["merch_lat"], "longitude": row["merch_long"]}
-        return _example(row, {"transaction_id": row["trans_num"], "card_id": card, "timestamp": row[time], **place})
+        card = _hash(*(cells[name] for name in _PERSON))
+        place = {"latitude": cells["merch_lat"], "longitude": cells["merch_long"]}
+        return _fields(cells) | {"transaction_id": cells["trans_num"], "card_id": card, "timestamp": cells[time], **place}, _label(cells)
 
-    return Layout(name="Sparkov, as on Kaggle", required=(*_KAGGLE, time), optional=_LABEL, card="cc_num", time=time, example=example)
+    places = {"merch_lat": float, "merch_long": float}
+    return Layout(
+        name="sparkov",
+        title="Sparkov, as on Kaggle",
+        required={**_PERSON, "trans_num": str, **_BOTH, **places, time: object},
+        optional=_LABEL,
+        card="cc_num",
+        time=time,
+        payment=payment,
+    )
 
 
-def _made_anew(row: Mapping[str, Any], currency: str) -> Example:
-    _check(row)
+def _made_anew(cells: Cells, number: int, currency: str) -> tuple[dict[str, Any], bool | None]:
+    _check(cells)
     fields = {
         # These files have no id: what was paid where, by whom and when is one.
-        "transaction_id": _hash(row["unix_time"].timestamp(), row["cust_idx"], row["merchant"], row["amt"]),
-        "card_id": str(row["cust_idx"]),
-        "timestamp": row["unix_time"],
-        "latitude": row["merch_lat_e6"] / MICRODEGREES,
-        "longitude": row["merch_long_e6"] / MICRODEGREES,
+        "transaction_id": _hash(cells["unix_time"].timestamp(), cells["cust_idx"], cells["merchant"], float(cells["amt"])),
+        "card_id": cells["cust_idx"],
+        "timestamp": cells["unix_time"],
+        "latitude": cells["merch_lat_e6"] / MICRODEGREES,
+        "longitude": cells["merch_long_e6"] / MICRODEGREES,
     }
-    return _example(row, fields)
+    return _fields(cells) | fields, _label(cells)
 
 
-def _check(row: Mapping[str, Any]) -> None:
-    for name, value in row.items():
+def _check(cells: Cells) -> None:
+    for name, value in cells.items():
         if value is None and name not in _LABEL:
             raise ValueError(f"{name} is never null")
 
 
-def _example(row: Mapping[str, Any], fields: Mapping[str, Any]) -> Example:
-    others = {
-        "amount_minor": minor_units(row["amt"], CURRENCY),
+def _fields(cells: Cells) -> dict[str, Any]:
+    return {
+        "amount_minor": minor_units(cells["amt"], CURRENCY),
         "currency": CURRENCY,
-        "channel": Channel.ONLINE if row["category"].endswith("_net") else Channel.CHIP,
-        "merchant_id": row["merchant"],
-        "merchant_category": row["category"],
+        "channel": Channel.ONLINE if cells["category"].endswith("_net") else Channel.CHIP,
+        "merchant_id": cells["merchant"],
+        "merchant_category": cells["category"],
         "country": "US",
     }
-    fraud = row.get("is_fraud")
-    return Example(msgspec.convert({**fields, **others}, Transaction), None if fraud is None else bool(fraud))
+
+
+def _label(cells: Cells) -> bool | None:
+    return verdict(cells.get("is_fraud"))
 
 
 def _hash(*values: object) -> str:
@@ -76,5 +84,13 @@ def _hash(*values: object) -> str:
 LAYOUTS: Final = (
     _of_kaggle("trans_date_trans_time"),
     _of_kaggle("trans_ts"),
-    Layout(name="Sparkov, made anew", required=_MADE_ANEW, optional=_LABEL, card="cust_idx", time="unix_time", example=_made_anew),
+    Layout(
+        name="sparkov",
+        title="Sparkov, made anew",
+        required={"unix_time": int, "cust_idx": str, **_BOTH, "merch_lat_e6": int, "merch_long_e6": int},
+        optional=_LABEL,
+        card="cust_idx",
+        time="unix_time",
+        payment=_made_anew,
+    ),
 )

@@ -1,5 +1,6 @@
 """A payment described by what was known before it: the catalogue of features, and how each is found."""
 
+from collections.abc import Mapping
 from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
@@ -8,12 +9,17 @@ from msgspec.structs import astuple, fields
 
 from aegis_app.core.card import Card
 from aegis_app.core.case import Case
-from aegis_app.core.features import amounts, places, usual, windows
+from aegis_app.core.features import amounts, elsewhere, places, usual, windows
 from aegis_app.core.features.amounts import Amounts, Comparisons
 from aegis_app.core.features.catalogue import once
+from aegis_app.core.features.elsewhere import Compromise, Device, Merchant, MerchantDays, MerchantFrauds, MerchantRates, Verdicts
 from aegis_app.core.features.places import Home, Travel
 from aegis_app.core.features.usual import Codes, Hours, Novelty, Parties, Rhythm, Shares
 from aegis_app.core.features.windows import Counts, Money, Month, Span
+from aegis_app.core.risk import Risk
+from aegis_app.core.visited import visited_before
+
+_NOBODY: Final[Mapping[str, bytes]] = {}
 
 
 class Features:
@@ -23,10 +29,12 @@ class Features:
     attempts.
     """
 
-    def __init__(self, card: Card, case: Case) -> None:
+    def __init__(self, card: Card, case: Case, merchants: Mapping[str, bytes] = _NOBODY, devices: Mapping[str, bytes] = _NOBODY) -> None:
+        """`card` as it was before the payment; risk of merchants and devices by their ids, as `core.risk` packs it."""
         self._card = card
-        """Before the payment."""
         self._case = case
+        self._merchants = merchants
+        self._devices = devices
 
     @once
     def _span(self) -> Span:
@@ -84,6 +92,41 @@ class Features:
     def codes(self) -> Codes:
         return usual.codes(self._case.txn)
 
+    @once
+    def _merchant(self) -> Risk:
+        name = self._case.txn.merchant_id
+        return Risk(None if name is None else self._merchants.get(name), self._case.at)
+
+    @once
+    def merchant(self) -> Merchant:
+        return elsewhere.merchant(self._merchant)
+
+    @once
+    def merchant_days(self) -> MerchantDays:
+        return elsewhere.merchant_days(self._merchant)
+
+    @once
+    def merchant_frauds(self) -> MerchantFrauds:
+        return elsewhere.merchant_frauds(self._merchant)
+
+    @once
+    def merchant_rates(self) -> MerchantRates:
+        return elsewhere.merchant_rates(self._merchant)
+
+    @once
+    def compromise(self) -> Compromise:
+        at = self._case.at
+        return elsewhere.compromise(visited_before(self._card.visited, at), self._merchants, at)
+
+    @once
+    def device(self) -> Device:
+        name = self._case.txn.device_id
+        return elsewhere.device(Risk(None if name is None else self._devices.get(name), self._case.at))
+
+    @once
+    def verdicts(self) -> Verdicts:
+        return elsewhere.verdicts(self._card.verdicts, self._case.at)
+
     def row(self) -> tuple[Any, ...]:
         """Every feature, in the order of `CATALOGUE`."""
         return tuple(chain.from_iterable(map(astuple, _all_groups(self))))
@@ -93,7 +136,20 @@ class Features:
         return dict(zip(CATALOGUE, self.row(), strict=True))
 
 
+def _said(annotated: Any) -> dict[str, Any]:
+    """What `catalogue.of` says of a feature."""
+    (meta,) = annotated.__metadata__
+    said: dict[str, Any] = meta.extra_json_schema
+    return said
+
+
 GROUPS: Final = {name: each.kind for name, each in vars(Features).items() if isinstance(each, once) and not name.startswith("_")}
 _all_groups: Final = attrgetter(*GROUPS)
 CATALOGUE: Final = {field.name: field.type for kind in GROUPS.values() for field in fields(kind)}
-"""Every feature by its name: its type, annotated with unit, meaning, and when it is null."""
+"""Every feature by its name: its type, annotated as `catalogue.of` has it."""
+OF_OTHERS: Final = frozenset(
+    field.name for kind in (Merchant, MerchantDays, MerchantFrauds, MerchantRates, Compromise, Device) for field in fields(kind)
+)
+"""Those that payments of other cards flow into, as far as a worker had heard of them."""
+FROM_LABELS: Final = frozenset(name for name, kind in CATALOGUE.items() if _said(kind)["labels"])
+"""Those that verdicts flow into: they say nothing where nobody labels. Habit leaves out confirmed frauds, too, but stands without."""

@@ -8,9 +8,9 @@ from msgspec import Meta
 T = TypeVar("T")
 
 
-def of(unit: str, meaning: str, null: str = "never") -> Meta:
-    """A feature's unit, what it means, and when it is null."""
-    return Meta(description=meaning, extra_json_schema={"unit": unit, "null": null})
+def of(unit: str, meaning: str, null: str = "never", *, labels: bool = False) -> Meta:
+    """A feature's unit, what it means, when it is null, and whether labels flow into it."""
+    return Meta(description=meaning, extra_json_schema={"unit": unit, "null": null, "labels": labels})
 
 
 NO_RATE: Final = "the payment's currency has no rate"

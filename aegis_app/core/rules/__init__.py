@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from aegis_app.core.rules import amount, testing, travel, velocity
+from aegis_app.core.rules import amount, elsewhere, testing, travel, velocity
 from aegis_app.core.rules.rule import CLEAR, UNKNOWN, Check, Failed, Hit, Limits, Rule
 
 __all__ = ["CLEAR", "RULES", "UNKNOWN", "Check", "Failed", "Hit", "Limits", "Rule"]
@@ -26,4 +26,9 @@ RULES: Final = (
     Rule(amount.recurring_changed, amount.RecurringChanged),
     Rule(travel.cash_far_from_home, travel.CashFarFromHome),
     Rule(testing.many_refused, testing.ManyRefused),
+    Rule(elsewhere.merchant_testing, elsewhere.MerchantTesting, of_others=True),
+    Rule(elsewhere.merchant_burst, elsewhere.MerchantBurst, of_others=True),
+    Rule(elsewhere.merchant_frauds, elsewhere.MerchantFrauds, of_others=True),
+    Rule(elsewhere.device_many_cards, elsewhere.DeviceManyCards, of_others=True),
+    Rule(elsewhere.card_confirmed_fraud, elsewhere.CardConfirmedFraud),
 )

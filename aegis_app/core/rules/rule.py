@@ -40,6 +40,8 @@ class Rule(Struct, frozen=True):
 
     function: Rulelike
     limits: type[Limits]
+    of_others: bool = False
+    """Whether it asks what payments of other cards told."""
 
     @property
     def name(self) -> str:

@@ -1,0 +1,155 @@
+"""What became known from elsewhere: of the merchant and the device by all cards (see `core.risk`), and of the card by labels."""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Final
+
+from msgspec import Struct
+
+from aegis_app.core.features.catalogue import of
+from aegis_app.core.payment import DAY_MS, Millis
+from aegis_app.core.risk import Risk
+from aegis_app.core.verdicts import frauds
+
+_NOBODY: Final = "no merchant given, or nothing known of it"
+_NO_DEVICE: Final = "no device given, or nothing known of it"
+_RATE: Final = f"{_NOBODY}, or a rate was missing"
+_UNUSUAL: Final = f"{_NOBODY}, or of none of these payments"
+_AT: Final = "at the merchant"
+_MATURE: Final = "of younger ones most verdicts are not known yet"
+_CREDITED: Final = "in the 30 days before a fraud of theirs elsewhere, one that became known within 30 days"
+
+
+class Merchant(Struct, frozen=True, gc=False):
+    merchant_payments_10m: Annotated[
+        int | None, of("payments", f"{_AT} in the 10 minutes before its last one; 0 if that is as old", _NOBODY)
+    ]
+    merchant_payments_1h: Annotated[int | None, of("payments", f"{_AT} in the hour before its last one; 0 if that is as old", _NOBODY)]
+    merchant_cards_1h: Annotated[int | None, of("cards", "different ones in that hour", _NOBODY)]
+    merchant_small_1h: Annotated[int | None, of("payments", "verifications and tiny amounts in that hour", _NOBODY)]
+    merchant_refused_1h: Annotated[int | None, of("payments", "not allowed in that hour", _NOBODY)]
+    merchant_first_1h: Annotated[int | None, of("payments", "in that hour by cards that had never been there", _NOBODY)]
+    merchant_money_1h: Annotated[float | None, of("base minor units", "amounts tried in that hour", _RATE)]
+    merchant_unusual_1h: Annotated[float | None, of("0 to 1000", "how unusual those were for their cards, on average", _UNUSUAL)]
+    merchant_seconds_since_last: Annotated[float | None, of("seconds", "since the merchant's last payment", _NOBODY)]
+    merchant_age_days: Annotated[float | None, of("days", "since the merchant's first payment known here", _NOBODY)]
+
+
+class MerchantDays(Struct, frozen=True, gc=False):
+    merchant_payments_1d: Annotated[int | None, of("payments", f"{_AT} on this UTC day so far", _NOBODY)]
+    merchant_payments_7d: Annotated[int | None, of("payments", f"{_AT} on this UTC day so far and the 6 days before", _NOBODY)]
+    merchant_payments_30d: Annotated[int | None, of("payments", f"{_AT} on this UTC day so far and the 29 days before", _NOBODY)]
+    merchant_unusual_1d: Annotated[float | None, of("0 to 1000", "how unusual payments of this day were for their cards", _UNUSUAL)]
+    merchant_unusual_7d: Annotated[float | None, of("0 to 1000", "the same over 7 days", _UNUSUAL)]
+    merchant_unusual_30d: Annotated[float | None, of("0 to 1000", "the same over 30 days", _UNUSUAL)]
+
+
+class MerchantFrauds(Struct, frozen=True, gc=False):
+    merchant_frauds_1d: Annotated[
+        int | None, of("payments", f"{_AT} confirmed as fraud, of the day a week ago ({_MATURE})", _NOBODY, labels=True)
+    ]
+    merchant_frauds_7d: Annotated[int | None, of("payments", "the same, of the 7 days that end then", _NOBODY, labels=True)]
+    merchant_frauds_30d: Annotated[int | None, of("payments", "the same, of the 30 days that end then", _NOBODY, labels=True)]
+    merchant_frauds_known_1d: Annotated[int | None, of("payments", f"frauds {_AT} that became known on this day", _NOBODY, labels=True)]
+    merchant_frauds_known_7d: Annotated[int | None, of("payments", "the same within 7 days", _NOBODY, labels=True)]
+    merchant_frauds_known_30d: Annotated[int | None, of("payments", "the same within 30 days", _NOBODY, labels=True)]
+    merchant_credits_30d: Annotated[int | None, of("cards", f"used {_AT} {_CREDITED}", _NOBODY, labels=True)]
+
+
+class MerchantRates(Struct, frozen=True, gc=False):
+    merchant_fraud_rate_1d: Annotated[
+        float | None,
+        of("0 to 1", f"share of frauds in all payments {_AT}, of the day a week ago; 0.005 where there were none", _NOBODY, labels=True),
+    ]
+    merchant_fraud_rate_7d: Annotated[float | None, of("0 to 1", "the same, of the 7 days that end then", _NOBODY, labels=True)]
+    merchant_fraud_rate_30d: Annotated[float | None, of("0 to 1", "the same, of the 30 days that end then", _NOBODY, labels=True)]
+
+
+class Compromise(Struct, frozen=True, gc=False):
+    recent_credits_30d: Annotated[
+        int | None,
+        of("cards", "`merchant_credits_30d` of that merchant used within 30 days which has most", "none of them is known", labels=True),
+    ]
+
+
+class Device(Struct, frozen=True, gc=False):
+    device_payments_1h: Annotated[
+        int | None, of("payments", "with the device in the hour before its last one; 0 if that is as old", _NO_DEVICE)
+    ]
+    device_cards_1h: Annotated[int | None, of("cards", "different ones in that hour", _NO_DEVICE)]
+    device_refused_1h: Annotated[int | None, of("payments", "not allowed in that hour", _NO_DEVICE)]
+    device_cards_7d: Annotated[int | None, of("cards", "different ones on this UTC day so far and the 6 days before", _NO_DEVICE)]
+    device_frauds_known_30d: Annotated[
+        int | None, of("payments", "frauds with it that became known within 30 days", _NO_DEVICE, labels=True)
+    ]
+    device_age_days: Annotated[float | None, of("days", "since the device's first payment known here", _NO_DEVICE)]
+
+
+class Verdicts(Struct, frozen=True, gc=False):
+    card_frauds: Annotated[int, of("payments", "of the card, confirmed as fraud by now; such cards are usually reissued", labels=True)]
+    days_since_card_fraud: Annotated[float | None, of("days", "since the latest of them became known", "none", labels=True)]
+
+
+def merchant(known: Risk) -> Merchant:
+    ten, hour = known.ten_minutes, known.hour
+    if ten is None or hour is None:
+        return _NO_MERCHANT
+    return Merchant(
+        ten.payments,
+        hour.payments,
+        hour.cards,
+        hour.small,
+        hour.refused,
+        hour.first,
+        hour.money,
+        hour.unusual,
+        known.seconds_since_last,
+        known.age_days,
+    )
+
+
+_NO_MERCHANT: Final = Merchant(*[None] * 10)
+
+
+def merchant_days(known: Risk) -> MerchantDays:
+    return MerchantDays(known.payments(1), known.payments(7), known.payments(30), known.unusual(1), known.unusual(7), known.unusual(30))
+
+
+def merchant_frauds(known: Risk) -> MerchantFrauds:
+    if known.is_clean:
+        return _NO_FRAUDS
+    return MerchantFrauds(
+        known.frauds_delayed(1),
+        known.frauds_delayed(7),
+        known.frauds_delayed(30),
+        known.frauds_known(1),
+        known.frauds_known(7),
+        known.frauds_known(30),
+        known.credits(30),
+    )
+
+
+_NO_FRAUDS: Final = MerchantFrauds(*[0] * 7)
+
+
+def merchant_rates(known: Risk) -> MerchantRates:
+    return MerchantRates(known.fraud_rate(1), known.fraud_rate(7), known.fraud_rate(30))
+
+
+def compromise(visited: Iterable[str], risks: Mapping[str, bytes], at: Millis) -> Compromise:
+    credits = [Risk(raw, at).credits(30) for name in visited if (raw := risks.get(name)) is not None]
+    return Compromise(max((each for each in credits if each is not None), default=None))
+
+
+def device(known: Risk) -> Device:
+    hour = known.hour
+    if hour is None:
+        return _NO_DEVICE_KNOWN
+    return Device(hour.payments, hour.cards, hour.refused, known.cards(7), known.frauds_known(30), known.age_days)
+
+
+_NO_DEVICE_KNOWN: Final = Device(*[None] * 6)
+
+
+def verdicts(column: bytes, at: Millis) -> Verdicts:
+    number, latest = frauds(column, at)
+    return Verdicts(number, None if latest is None else (at - latest) / DAY_MS)

@@ -1,0 +1,62 @@
+"""What merchants and devices come to know offline, as workers do live: by the same fold, and a little later than it happened."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from aegis_app.core.merchant import Merchant, fold
+from aegis_app.core.merchant_events import Event, Events
+from aegis_app.core.payment import Millis
+from aegis_app.core.risk import risk
+
+PERIOD_MS: Final = 1000
+"""What happened is known from the next whole second on: in a worker, it takes about so long to come back."""
+MOST_WAITING: Final = 64
+"""Events of one name that wait until somebody asks for it: to fold many at once is cheaper."""
+
+
+class Told(Mapping[str, bytes]):
+    """Risk of merchants, or of devices, by name, as packed by `core.risk`: what was known of each when the clock stood at `now`."""
+
+    def __init__(self, period: Millis = PERIOD_MS) -> None:
+        """What happened within a `period` of the clock is known from its end on."""
+        self.now: Millis = 0
+        self._period = period
+        self._memories: dict[str, Merchant] = {}
+        self._packed: dict[str, bytes] = {}
+        self._waiting: dict[str, deque[tuple[Millis, int, Event]]] = {}
+
+    def tell(self, name: str, source: int, event: Event) -> None:
+        """Something happened now; `source` is the place of its topic in `topics.SOURCES`."""
+        waiting = self._waiting.get(name)
+        if waiting is None:
+            waiting = self._waiting[name] = deque()
+        elif len(waiting) >= MOST_WAITING:
+            self._fold(name, waiting)
+        waiting.append((-(-self.now // self._period) * self._period, source, event))
+
+    def __getitem__(self, name: str) -> bytes:
+        waiting = self._waiting.get(name)
+        if waiting and waiting[0][0] <= self.now:
+            self._fold(name, waiting)
+        return self._packed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def _fold(self, name: str, waiting: deque[tuple[Millis, int, Event]]) -> None:
+        due: dict[int, list[Event]] = {}
+        while waiting and waiting[0][0] <= self.now:
+            _, source, event = waiting.popleft()
+            due.setdefault(source, []).append(event)
+        if not due:
+            return
+        memory = self._memories.get(name)
+        for source, events in due.items():
+            memory = fold(memory, Events(source, 0, events))
+        assert memory is not None
+        self._memories[name] = memory
+        self._packed[name] = risk(memory)

@@ -1,0 +1,29 @@
+"""How the memory of a merchant or a device is kept: both are the other side of a card's payments."""
+
+from typing import Final
+
+from aegis_app.application import ttl
+from aegis_app.core.merchant import Merchant, decode_merchant, decode_stamp, encode_merchant
+from aegis_app.core.risk import risk
+from aegis_app.stream.memory import Codec
+
+PATIENCE: Final = 0.4
+"""Seconds for which changes are gathered. No decision waits for them, and what is known of a party may be a second old."""
+TOGETHER: Final = 64
+"""Most chunks of events that are gathered."""
+
+
+def seen(raw: bytes) -> dict[tuple[int, int], int]:
+    """The last offset learnt of each source's partitions."""
+    sources = enumerate(decode_stamp(raw).seen)
+    return {(source, partition): offset for source, offsets in sources for partition, offset in enumerate(offsets)}
+
+
+codec: Final = Codec[Merchant](
+    encode=encode_merchant,
+    decode=decode_merchant,
+    seen=seen,
+    clock=lambda merchant: merchant.latest,
+    expired=lambda raw, now: now - decode_stamp(raw).latest > ttl,
+    summary=risk,
+)

@@ -1,0 +1,144 @@
+"""`aegis evaluate handbook` on payments in the handbook's columns, of which every fraud is a large amount."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from aegis_app.cli import main
+from aegis_app.core.features import CATALOGUE
+from aegis_app.core.policy import parse_policy
+from aegis_app.core.terms import Terms
+from models.datasets import Example
+from models.datasets.parquet import pyarrow
+from models.evaluation import Week
+from models.evaluation.handbook import describe, frauds
+from tests.make import payment
+
+pa, pq = pyarrow()
+BEGIN = datetime(2018, 4, 1, tzinfo=UTC)
+TEST_START = BEGIN + timedelta(days=17)
+PER_DAY = 100
+
+
+def file(path: Path, days: int = 31, seed: int = 1, **other: Any) -> Path:
+    random, number = np.random.default_rng(seed), days * PER_DAY
+    is_fraud = random.random(number) < 0.02
+    # A card with a fraud is out of the test later on, so there are many.
+    columns = {
+        "TRANSACTION_ID": np.arange(number),
+        "TX_DATETIME": [datetime(2018, 4, 1) + timedelta(seconds=place * 86_400 / PER_DAY) for place in range(number)],  # noqa: DTZ001  # as published
+        "CUSTOMER_ID": random.integers(0, 1000, number),
+        "TERMINAL_ID": random.integers(0, 50, number),
+        "TX_AMOUNT": np.round(random.uniform(1, 200, number) + 220 * is_fraud, 2),
+        "TX_FRAUD": is_fraud.astype(np.int8),
+        "TX_FRAUD_SCENARIO": is_fraud.astype(np.int8),
+    }
+    pq.write_table(pa.table(columns | other), path)
+    return path
+
+
+def evaluated(data: Path, *more: str, begin: datetime = BEGIN) -> Result:
+    start, test = f"{begin:%Y-%m-%d}", f"{begin + timedelta(days=17):%Y-%m-%d}"
+    protocol = ["--train-start", start, "--train-days", "10", "--test-start", test, "--resamples", "20"]
+    return CliRunner().invoke(main, ["evaluate", "handbook", "--data", str(data), *protocol, *more])
+
+
+def test_every_layer_has_its_figures_with_intervals_and_those_of_each_week(tmp_path: Path) -> None:
+    done = evaluated(file(tmp_path / "data.parquet"), "--weeks", "2", "--json", str(tmp_path / "out.json"))
+
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "out.json").read_bytes())
+    names = {"roc_auc", "average_precision", "card_precision_100"}
+    names |= {f"{what}_at_fpr_{rate}" for what in ("recall", "precision", "value_weighted_recall") for rate in (0.001, 0.005, 0.01)}
+    assert set(found) == {"data", "rules", "supervised", "weeks", "published"}
+    for layer in ("rules", "supervised"):
+        assert set(found[layer]) == names | {"intervals"}
+        assert set(found[layer]["intervals"]) == names
+    assert [week["test_start"] for week in found["weeks"]] == ["2018-04-18", "2018-04-25"]
+    assert [week["train_start"] for week in found["weeks"]] == ["2018-04-01", "2018-04-08"]
+    single = [week["supervised"]["average_precision"] for week in found["weeks"]]
+    assert found["supervised"]["average_precision"] == pytest.approx(sum(single) / 2)
+    assert found["supervised"]["roc_auc"] > 0.95  # amounts tell
+    low, high = found["supervised"]["intervals"]["roc_auc"]
+    assert low <= found["supervised"]["roc_auc"] <= high
+    assert "supervised" in done.output
+    assert found["published"]["random forest"]["average_precision"] == 0.658
+
+
+def test_json_to_stdout_is_all_of_it_and_the_same_again(tmp_path: Path) -> None:
+    data = file(tmp_path / "data.parquet")
+    first, again = (evaluated(data, "--json", "-").stdout for _ in range(2))
+
+    assert set(json.loads(first)) >= {"rules", "supervised"}
+    assert first == again
+
+
+def scores(data: Path, out: Path) -> dict[str, list[Any]]:
+    done = evaluated(data, "--scores", str(out))
+    assert done.exit_code == 0, done.output
+    columns: dict[str, list[Any]] = pq.read_table(out).to_pydict()
+    return columns
+
+
+def test_scores_do_not_depend_on_what_is_known_only_later(tmp_path: Path) -> None:
+    known = pq.read_table(file(tmp_path / "data.parquet"))["TX_FRAUD"].to_numpy()
+    day = np.arange(len(known)) // PER_DAY
+    turned = np.where(day >= 17, 1 - known, known)
+    first = scores(tmp_path / "data.parquet", tmp_path / "first.parquet")
+    second = scores(file(tmp_path / "turned.parquet", TX_FRAUD=turned), tmp_path / "second.parquet")
+    learnt = scores(file(tmp_path / "learnt.parquet", TX_FRAUD=np.roll(known, 1)), tmp_path / "third.parquet")
+
+    assert first["transaction_id"] == second["transaction_id"]
+    assert first["supervised"] == second["supervised"]
+    assert first["is_fraud"] != second["is_fraud"]
+    assert first["supervised"][:50] != learnt["supervised"][:50]  # labels of training count
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"TX_FRAUD": pa.array([0] * 31 * PER_DAY, pa.int8())}, "not of both kinds, fraud and genuine|are genuine"),
+        ({"TX_FRAUD": pa.array([None] * 31 * PER_DAY, pa.int8())}, "payment 0 has no label"),
+        ({"TX_AMOUNT": pa.array([1.001] * 31 * PER_DAY)}, "data.parquet, row 1: 1.001 has more decimals than EUR"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    done = evaluated(file(tmp_path / "data.parquet", **change))
+
+    assert done.exit_code == 1
+    assert len(done.output.splitlines()) == 1
+    assert any(each in done.output for each in message.split("|"))
+
+
+def test_payments_out_of_order_are_refused(tmp_path: Path) -> None:
+    data = file(tmp_path / "data.parquet")
+    table = pq.read_table(data)
+    pq.write_table(pa.concat_tables([table.slice(100), table.slice(0, 100)]), data)
+
+    assert "sort the file by time" in evaluated(data).output
+
+
+def test_weeks_that_the_file_does_not_reach_are_refused(tmp_path: Path) -> None:
+    data = file(tmp_path / "data.parquet")
+
+    assert "no payment in these weeks" in evaluated(data, begin=BEGIN + timedelta(days=100)).output
+    assert "to train on" in evaluated(data, begin=BEGIN - timedelta(days=10)).output
+    assert "no payment to judge" in evaluated(data, begin=BEGIN + timedelta(days=16)).output
+
+
+def test_a_fraud_is_known_to_its_card_only_when_its_label_has_come() -> None:
+    def example(day: float, *, is_fraud: bool) -> Example:
+        return Example(payment(transaction_id=f"t{day}", card_id="c", timestamp=BEGIN + timedelta(days=day)), is_fraud)
+
+    examples = [example(0, is_fraud=True), *(example(day, is_fraud=False) for day in (6.99, 7.01))]
+    today = BEGIN.toordinal() - datetime(1970, 1, 1, tzinfo=UTC).toordinal()
+    terms = Terms(parse_policy(""))
+
+    described = describe(examples, frauds(examples, 7), terms, [Week(today, 1, today + 8)])
+
+    assert described.features[:, list(CATALOGUE).index("card_frauds")].tolist() == [0, 0, 1]
