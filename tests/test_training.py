@@ -300,7 +300,7 @@ def test_blocked_is_what_is_fraud_nine_times_of_ten() -> None:
 
 
 def test_the_cheapest_thresholds_cost_least() -> None:
-    payments, cost = payments_to_choose_from(600), Cost(recovery=0.2, block_minor=800, block_share=0.1, review_minor=400)
+    payments, cost = payments_to_choose_from(600), Cost(recovery=0.8, block_minor=800, block_share=0.1, review_minor=400)
     found = choose(cost, payments)
 
     known = np.isfinite(payments.is_fraud)
@@ -308,7 +308,7 @@ def test_the_cheapest_thresholds_cost_least() -> None:
 
     def lost(threshold: float, of_each: Vector) -> float:
         stopped = score >= threshold
-        return float((amount * 0.8)[fraud & ~stopped].sum() + of_each[stopped].sum())
+        return float((amount * 0.2)[fraud & ~stopped].sum() + of_each[stopped].sum())
 
     reviews, blocks = np.full(len(score), 400.0), np.where(fraud, 0.0, 800 + 0.1 * amount)
     assert lost(found.review, reviews) == pytest.approx(min(lost(each, reviews) for each in score))
