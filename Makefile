@@ -34,6 +34,7 @@ lock: .venv/ready ## write requirements/*.txt and aegis_app/kafka.lock anew; ARG
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pip install uv, or make lock UV=/path/to/uv" >&2; exit 2; }
 	$(COMPILE) --extra dev --output-file requirements/dev.txt
 	$(COMPILE) --constraint requirements/dev.txt --extra local --output-file requirements/local.txt
+	$(COMPILE) --constraint requirements/dev.txt --extra train --output-file requirements/train.txt
 	$(COMPILE) --constraint requirements/dev.txt --output-file requirements/base.txt
 	printf 'setuptools>=77\nwheel\n' | $(UV) pip compile - --python-version 3.11 --universal --generate-hashes --no-header --no-emit-index-url \
 		--no-emit-find-links --no-annotate --quiet --constraint requirements/dev.txt --output-file requirements/build.txt $(ARGS)
@@ -58,7 +59,7 @@ clean: ## remove what make and the tools made here; data in var/ stays
 	fi; exit 2
 
 .venv/ready: requirements/dev.txt setup.cfg pyproject.toml | .venv/bin/python
-	@echo "Installing the packages of requirements/dev.txt into .venv: about 230 MB to download, once"
+	@echo "Installing the packages of requirements/dev.txt into .venv: about 565 MB to download, once (half of it TensorFlow)"
 	@.venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@.venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch .venv/ready

@@ -1,47 +1,20 @@
 """The pictures of a report, as SVG text. Equal reports, equal pictures: no date, and ids by a fixed salt."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import timedelta
-from io import StringIO
-from typing import Any, Final
+from typing import Final
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy import arange
 
 from aegis_app.backtest.report import Day, Judgement, Report
 from aegis_app.core.policy import State
+from models.drawing import FAINT, FRAUD, GENUINE, QUIET, figure
 
-FRAUD: Final = "#c23b22"
-GENUINE: Final = "#4c78a8"
-NOT_LABELLED: Final = "#b8bec6"
 REVIEW: Final = "#e8a33d"
 BLOCK: Final = "#8e2f5c"
-QUIET: Final = "#5b6673"
-WIDTH: Final = 7.2
-"""Inches; the page scales it."""
 ROW: Final = 0.27
 """Inches of height for a bar with its name."""
-
-_STYLE: Final[dict[Any, Any]] = {
-    # Text stays text, in the page's font: small, sharp, and found by searching.
-    "svg.fonttype": "none",
-    "font.family": ["sans-serif"],
-    "font.size": 9.0,
-    # Ids by content: those of equal things are equal, so pictures can stand on one page.
-    "svg.hashsalt": "aegis",
-    # A "$" in a name is no formula.
-    "text.parse_math": False,
-    "date.converter": "concise",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": NOT_LABELLED,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "legend.frameon": False,
-}
 
 
 def pictures(report: Report) -> Iterator[tuple[str, str]]:
@@ -61,7 +34,7 @@ def pictures(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _alerts(days: Sequence[Day], most: int) -> str:
-    with _figure(2.3) as (axes, svg):
+    with figure(2.3) as (axes, svg):
         edges = arange(str(days[0].day), str(days[-1].day + timedelta(days=2)), dtype="datetime64[D]")
         blocked = [day.blocked for day in days]
         axes.stairs([day.alerts for day in days], edges, baseline=blocked, fill=True, color=REVIEW, label="review")
@@ -78,7 +51,7 @@ def _hits(judgement: Judgement, most: int) -> str:
     counts = {
         ("fraud", FRAUD): [rule.hits.frauds for rule in hit],
         ("genuine", GENUINE): [rule.hits.genuine for rule in hit],
-        ("not labelled", NOT_LABELLED): [rule.hits.payments - rule.hits.labelled for rule in hit],
+        ("not labelled", FAINT): [rule.hits.payments - rule.hits.labelled for rule in hit],
     }
     return _bars(names, counts, most)
 
@@ -88,14 +61,14 @@ def _frauds(judgement: Judgement) -> str:
     counts = {
         ("block", BLOCK): [figures.blocked for figures in judgement.frauds],
         ("review", REVIEW): [figures.reviewed for figures in judgement.frauds],
-        ("missed", NOT_LABELLED): [figures.frauds - figures.blocked - figures.reviewed for figures in judgement.frauds],
+        ("missed", FAINT): [figures.frauds - figures.blocked - figures.reviewed for figures in judgement.frauds],
     }
     return _bars(names, counts, max(figures.frauds for figures in judgement.frauds))
 
 
 def _bars(names: Sequence[str], counts: Mapping[tuple[str, str], Sequence[int]], most: int) -> str:
     """A bar for each name, the first on top; its pieces by word and colour."""
-    with _figure(0.7 + ROW * len(names)) as (axes, svg):
+    with figure(0.7 + ROW * len(names)) as (axes, svg):
         places = range(len(names))
         reached = [0] * len(names)
         for (word, color), lengths in counts.items():
@@ -115,7 +88,7 @@ def _overlaps(judgement: Judgement) -> str:
     involved = [rule for rule in judgement.rules if any(rule.rule in pair for pair in both)]
     names = [rule.rule for rule in involved]
     shares = [[both.get((row.rule, name), both.get((name, row.rule), 0)) / row.hits.payments for name in names] for row in involved]
-    with _figure(1.5 + ROW * len(names)) as (axes, svg):
+    with figure(1.5 + ROW * len(names)) as (axes, svg):
         axes.pcolormesh(shares, cmap="Purples", vmin=0, vmax=1, edgecolors="white", linewidth=1)
         centres = [place + 0.5 for place in range(len(names))]
         axes.set_xticks(centres, names, rotation=35, ha="right")
@@ -138,15 +111,3 @@ def _overlaps(judgement: Judgement) -> str:
 
 def _legend(axes: Axes) -> None:
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0)
-
-
-@contextmanager
-def _figure(height: float) -> Iterator[tuple[Axes, StringIO]]:
-    """Axes to draw on, and the text that is filled when it is done."""
-    svg, whole = StringIO(), StringIO()
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        yield figure.subplots(), svg
-        figure.savefig(whole, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    # The element alone: a page has its own head.
-    svg.write("<svg" + whole.getvalue().partition("<svg")[2])

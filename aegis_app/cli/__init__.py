@@ -4,7 +4,22 @@ from typing import Any
 
 import click
 
-from aegis_app.cli import backtest, cards, datasets, dead_letters, evaluate, lists, local, offline, policies, sending, simulating, topics
+from aegis_app.cli import (
+    backtest,
+    bundles,
+    cards,
+    datasets,
+    dead_letters,
+    evaluate,
+    lists,
+    local,
+    offline,
+    policies,
+    sending,
+    simulating,
+    topics,
+    training,
+)
 from aegis_app.cli.errors import Failure, explain
 from aegis_app.version import VERSION
 
@@ -52,6 +67,8 @@ for command in (
     offline.features,
     datasets.datasets,
     backtest.backtest,
+    training.train,
+    bundles.bundles,
     evaluate.evaluate,
 ):
     main.add_command(command)

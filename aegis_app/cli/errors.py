@@ -47,6 +47,8 @@ def _ours() -> tuple[type[Exception], ...]:
         "aegis_app.backtest": "BacktestError",
         "aegis_app.stream.outbox": "TooLargeError",
         "models.datasets": "DatasetError",
+        "models.bundle": "BundleError",
+        "models.training": "TrainingError",
         "models.evaluation": "EvaluationError",
     }
     return tuple(getattr(sys.modules[module], name) for module, name in places.items() if module in sys.modules)

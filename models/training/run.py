@@ -1,0 +1,297 @@
+"""A training: four windows, three layers, one bundle."""
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct
+
+from models.bundle import CONTRIBUTIONS, Cost, Figures, Layer, Manifest, together, write
+from models.ensemble import SUPERVISED, Combination
+from models.inputs import Inputs, Vector, is_from_labels
+from models.training import autoencoder, combine, figures, prepare, report, supervised, trees
+from models.training.errors import TrainingError
+from models.training.sample import DAY_MS, Sample
+from models.training.thresholds import Chosen, FalsePositives, Target, choose
+from models.training.windows import Span, split
+
+LEAST_FRAUDS: Final = 10
+"""In the window that the supervised layer is fitted on."""
+SOME: Final = 1000
+"""Payments, at most, that say which features matter."""
+UNUSUAL_LAYERS: Final = ("isolation_forest", "autoencoder")
+_LIBRARIES: Final = ("keras", "numpy", "onnxruntime", "scikit-learn", "tensorflow", "tensorflow-cpu", "xgboost", "xgboost-cpu")
+
+Show = Callable[[str, int, int], object]
+"""Told what is being done, how much of it is done, and of how much."""
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """How to train."""
+
+    seed: int = 1
+    supervised: Literal["xgboost", "random-forest", "none"] = "xgboost"
+    weights: Annotated[tuple[float, float] | None, Meta(description="stated, of the supervised layer and the others; null: fitted")] = None
+    target: Target = FalsePositives(0.005)
+    label_delay: Annotated[float, Meta(ge=0, description="days until a payment's label is known")] = 7.0
+    maturity: Annotated[float, Meta(ge=0, description="days until a payment without a label counts as genuine")] = 60.0
+    search: Annotated[int, Meta(ge=0, description="trials for settings of XGBoost")] = 0
+    cold_start: Annotated[bool, Meta(description="the layers without labels get no input that labels tell")] = False
+    trees: Annotated[int, Meta(ge=1, description="of the isolation forest")] = 100
+    epochs: Annotated[int, Meta(ge=1, description="of the autoencoder, at most")] = 40
+    base_currency: str = "EUR"
+
+
+def train(sample: Sample, plan: Plan, out: Path, show: Show = lambda what, done, of: None) -> Manifest:
+    """Train on described payments and write the bundle to `out`. Raises `TrainingError` where the payments do not allow it."""
+    return _Training(sample, plan, show).bundle(out)
+
+
+class _Fitted(Struct, frozen=True):
+    """A model: what serves, its originals, and its evidence about every payment of the sample."""
+
+    layer: Layer
+    files: dict[str, bytes]
+    raw: Vector
+    evidence: Vector
+
+
+class _Training:
+    def __init__(self, sample: Sample, plan: Plan, show: Show) -> None:
+        self._sample, self._plan, self._show = sample, plan, show
+        self._gap = max(plan.label_delay, plan.maturity) if sample.partly_labelled else plan.label_delay
+        self._spans = split(sample, self._gap)
+        self._fit, self._combine = self._spans["fit"], self._spans["combine"]
+        self._chosen, self._left_out = prepare.useful(sample.features, sample.rows[self._fit.rows])
+        self._supervised = self._wants_labels()
+
+    def bundle(self, out: Path) -> Manifest:
+        fitted = {each.layer.name: each for each in self._layers()}
+        evidence = {name: each.evidence for name, each in fitted.items()}
+        combinations = self._combinations(evidence)
+        score = combinations[together(tuple(evidence))].score(evidence)
+        known = self._combine.known(self._sample)
+        is_fraud, weights = self._sample.is_fraud[known], self._sample.weights[known]
+        enough = min(is_fraud.sum(), len(is_fraud) - is_fraud.sum()) >= combine.LEAST_FRAUDS
+        thresholds = choose(self._plan.target, self._to_choose_from(score))
+        manifest = Manifest(
+            features=self._served(fitted),
+            layers=tuple(each.layer for each in fitted.values()),
+            combinations=combinations,
+            calibration=combine.calibrated(score[known], is_fraud, weights) if enough else None,
+            thresholds=thresholds,
+            cost=self._plan.target if isinstance(self._plan.target, Cost) else None,
+            windows=tuple(span.summary(self._sample) for span in self._spans.values()),
+            metrics={},
+            left_out=self._left_out,
+            base_currency=self._plan.base_currency,
+            seed=self._plan.seed,
+            libraries=dict(_versions()),
+        )
+        manifest = msgspec.structs.replace(manifest, metrics=self._metrics(fitted, score, manifest))
+        self._show("report", 0, 1)
+        files = report.written(manifest, self._measured(fitted, score, manifest))
+        return write(out, manifest, {name: content for each in fitted.values() for name, content in each.files.items()} | files)
+
+    def _layers(self) -> Iterator[_Fitted]:
+        yield from self._unusual(cold_start=self._plan.cold_start)
+        if self._supervised:
+            yield self._fit_supervised()
+
+    def _unusual(self, *, cold_start: bool) -> Iterator[_Fitted]:
+        chosen = prepare.unusual(self._chosen, cold_start=cold_start)
+        rows = self._sample.rows[self._fit.rows]
+        inputs = prepare.scaled(self._sample.features, rows, chosen)
+        if not inputs.features:
+            raise TrainingError(f"no feature varies of those by which payments are unusual ({', '.join(prepare.UNUSUAL[:5])}, …)")
+        table = inputs.of(self._sample.features)(self._sample.rows)
+        yield self._isolation_forest(inputs, table)
+        yield self._autoencoder(inputs, table)
+
+    def _isolation_forest(self, inputs: Inputs, table: Vector) -> _Fitted:
+        from sklearn.ensemble import IsolationForest
+
+        self._show("isolation forest", 0, 1)
+        here = table[self._fit.rows][self._sample.is_fraud[self._fit.rows] != 1]
+        forest = IsolationForest(n_estimators=self._plan.trees, random_state=self._plan.seed).fit(here)
+        raw = _in_parts(lambda part: -forest.score_samples(part), table)
+        graph = trees.isolation_forest(forest).SerializeToString()
+        words = f"isolation forest of {self._plan.trees} trees"
+        return self._unsupervised(
+            "isolation_forest", words, inputs, raw, {"isolation_forest.onnx": graph, **_saved("isolation_forest", forest)}
+        )
+
+    def _autoencoder(self, inputs: Inputs, table: Vector) -> _Fitted:
+        known = self._fit.known(self._sample)
+        genuine = known[self._sample.is_fraud[known] == 0] if self._sample.has_labels else np.arange(len(table))[self._fit.rows]
+        network = autoencoder.fit(table[genuine], self._plan.epochs, self._plan.seed, lambda done, of: self._show("autoencoder", done, of))
+        raw = autoencoder.mean_squared_error(network, table)
+        widths = "-".join(str(layer.units) for layer in network.layers if hasattr(layer, "units"))
+        files = {"autoencoder.onnx": autoencoder.graph(network).SerializeToString(), "autoencoder.keras": autoencoder.original(network)}
+        return self._unsupervised("autoencoder", f"autoencoder, {table.shape[1]}-{widths}", inputs, raw, files)
+
+    def _unsupervised(self, name: str, words: str, inputs: Inputs, raw: Vector, files: dict[str, bytes]) -> _Fitted:
+        ranks = combine.ranks(raw[self._combine.rows])
+        layer = Layer(name=name, model=words, file=f"{name}.onnx", inputs=inputs, ranks=ranks)
+        return _Fitted(layer, files, raw, ranks.surprise(raw))
+
+    def _fit_supervised(self) -> _Fitted:
+        sample, plan = self._sample, self._plan
+        known = self._fit.known(sample)
+        inputs = prepare.plain(sample.features, sample.rows[self._fit.rows], self._chosen)
+        read = inputs.of(sample.features)
+        rows, is_fraud, weights = read(sample.rows[known]), sample.is_fraud[known], sample.weights[known]
+        if plan.supervised == "random-forest":
+            self._show("random forest", 0, 1)
+            forest = supervised.forest(rows, is_fraud, weights, plan.seed)
+            words, graph, files = (
+                f"random forest of {supervised.TREES} trees, classes balanced",
+                trees.random_forest(forest),
+                _saved(SUPERVISED, forest),
+            )
+            raw = _in_parts(lambda part: _log_odds(forest.predict_proba(read(part))[:, 1]), sample.rows)
+        else:
+            settings = self._settings(rows, is_fraud, weights, sample.times[known])
+            booster = supervised.boost(rows, is_fraud, weights, settings, plan.seed, lambda done, of: self._show("boosted trees", done, of))
+            booster.feature_names = list(inputs.names)
+            words, graph = f"XGBoost, {booster.num_boosted_rounds()} trees", trees.boosted(booster)
+            files = {CONTRIBUTIONS: bytes(booster.save_raw("ubj"))}
+            raw = _in_parts(lambda part: booster.inplace_predict(read(part), predict_type="margin", validate_features=False), sample.rows)
+        layer = Layer(name=SUPERVISED, model=words, file=f"{SUPERVISED}.onnx", inputs=inputs)
+        return _Fitted(layer, {layer.file: graph.SerializeToString(), **files}, raw, raw)
+
+    def _settings(self, rows: Vector, is_fraud: Vector, weights: Vector, times: Vector) -> dict[str, Any]:
+        if not self._plan.search:
+            return supervised.SETTINGS
+        show: supervised.Show = lambda done, of: self._show("search", done, of)  # noqa: E731  # a name for a line that would be too long
+        return supervised.search(rows, is_fraud, weights, times, self._gap * DAY_MS, self._plan.search, self._plan.seed, show)
+
+    def _wants_labels(self) -> bool:
+        """Whether there is a supervised layer. Raises `TrainingError` where one is asked for and cannot be."""
+        if self._plan.supervised == "none":
+            return False
+        if not self._sample.has_labels:
+            raise TrainingError("no labels: give --labels FILE, or --supervised none for the layers that need none")
+        self._needs(self._fit, LEAST_FRAUDS, "the supervised layer", "--supervised none")
+        if self._plan.weights is None:
+            self._needs(self._combine, combine.LEAST_FRAUDS, "fitted weights", "--ensemble weighted:0.7,0.3")
+        return True
+
+    def _needs(self, span: Span, least: int, what: str, otherwise: str) -> None:
+        is_fraud = self._sample.is_fraud[span.known(self._sample)]
+        for number, kind in ((int(is_fraud.sum()), "frauds"), (int((is_fraud == 0).sum()), "genuine payments")):
+            if number < least:
+                raise TrainingError(
+                    f"{what} takes {least} {kind} in the window to {span.name}, and {number} were known there in time; "
+                    f"give more payments or labels, or say {otherwise}"
+                )
+
+    def _combinations(self, evidence: dict[str, Vector]) -> dict[str, Combination]:
+        names = tuple(evidence)
+        if not self._supervised:
+            return combine.weighted(names, {name: 1.0 for name in names})
+        if self._plan.weights is not None:
+            return combine.weighted(names, combine.shares(names, *self._plan.weights))
+        known = self._combine.known(self._sample)
+        found = {name: each[known] for name, each in evidence.items()}
+        return combine.stacked(found, self._sample.is_fraud[known], self._sample.weights[known])
+
+    def _to_choose_from(self, score: Vector) -> Chosen:
+        span, sample = self._spans["choose"], self._sample
+        is_fraud = np.full(len(sample.times), np.nan)
+        known = span.known(sample)
+        is_fraud[known] = sample.is_fraud[known]
+        amount = sample.column("amount") if "amount" in sample.features else np.full(len(sample.times), np.nan)
+        days = (span.end - span.start) / DAY_MS
+        return Chosen(score[span.rows], is_fraud[span.rows], sample.alerted[span.rows], amount[span.rows], days)
+
+    def _served(self, fitted: dict[str, _Fitted]) -> tuple[str, ...]:
+        """The features that some layer is given, in the order of the matrix."""
+        given = {name for each in fitted.values() for name in each.layer.inputs.sources}
+        return tuple(name for name in self._sample.features if name in given)
+
+    def _metrics(self, fitted: dict[str, _Fitted], score: Vector, manifest: Manifest) -> dict[str, Figures]:
+        """Of every layer, in the last window."""
+        known = self._spans["report"].known(self._sample)
+        is_fraud = self._sample.is_fraud[known]
+        if not len(known):
+            return {}
+        found = {name: figures.ranking(each.evidence[known], is_fraud) for name, each in fitted.items()}
+        found["unsupervised"] = figures.ranking(_unsupervised([fitted[name] for name in UNUSUAL_LAYERS])[known], is_fraud)
+        if any(is_from_labels(name) for name in self._chosen) and not self._plan.cold_start:
+            free = list(self._unusual(cold_start=True))
+            found["unsupervised_label_free"] = figures.ranking(_unsupervised(free)[known], is_fraud)
+        elif not any(is_from_labels(name) for name in self._chosen):
+            found["unsupervised_label_free"] = found["unsupervised"]
+        found["rules"] = figures.stopping(self._sample.alerted[known], is_fraud)
+        found["ensemble"] = figures.ranking(score[known], is_fraud) | figures.at_thresholds(score[known], is_fraud, manifest.thresholds)
+        error = fitted["autoencoder"].raw[known]
+        for kind, chosen in (("fraud", is_fraud == 1), ("genuine", is_fraud == 0)):
+            found["autoencoder"][f"mean_squared_error_{kind}"] = float(error[chosen].mean()) if chosen.any() else None
+        return found
+
+    def _measured(self, fitted: dict[str, _Fitted], score: Vector, manifest: Manifest) -> report.Measured | None:
+        span = self._spans["report"]
+        known = span.known(self._sample)
+        if not len(known):
+            return None
+        calibration = manifest.calibration
+        return report.Measured(
+            scores={"ensemble": score[known]} | {name: each.evidence[known] for name, each in fitted.items()},
+            probability=None if calibration is None else calibration.probability(score[known]),
+            is_fraud=self._sample.is_fraud[known],
+            alerted=self._sample.alerted[known],
+            days=(span.end - span.start) / DAY_MS,
+            importance=self._importance(fitted, known),
+        )
+
+    def _importance(self, fitted: dict[str, _Fitted], known: Vector) -> dict[str, float]:
+        """By XGBoost's contributions to some of these payments; nothing where there is no XGBoost."""
+        if not self._supervised or CONTRIBUTIONS not in fitted[SUPERVISED].files:
+            return {}
+        import xgboost
+
+        inputs = fitted[SUPERVISED].layer.inputs
+        some = known[:: -(-len(known) // SOME)]
+        booster = xgboost.Booster(model_file=bytearray(fitted[SUPERVISED].files[CONTRIBUTIONS]))
+        booster.feature_names = None
+        rows = inputs.of(self._sample.features)(self._sample.rows[some])
+        return report.importance(booster.predict(xgboost.DMatrix(rows), pred_contribs=True)[:, :-1], inputs.sources)
+
+
+def _unsupervised(layers: Sequence[_Fitted]) -> Vector:
+    """The layers without labels as one: the mean of their surprises."""
+    mean: Vector = np.mean([each.evidence for each in layers], axis=0)
+    return mean
+
+
+def _in_parts(score: Callable[[Vector], Vector], table: Vector) -> Vector:
+    """Scored a part at a time, so that what is made on the way stays small."""
+    parts = np.array_split(table, max(1, len(table) // 50_000))
+    return np.concatenate([score(part) for part in parts]).astype(np.float64)
+
+
+def _log_odds(votes: Vector) -> Vector:
+    inside = np.clip(votes, trees.SURE, 1.0 - trees.SURE)
+    odds: Vector = np.log(inside / (1.0 - inside))
+    return odds
+
+
+def _saved(name: str, model: Any) -> dict[str, bytes]:
+    import joblib
+
+    buffer = BytesIO()
+    joblib.dump(model, buffer, compress=3)
+    return {f"{name}.joblib": buffer.getvalue()}
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in _LIBRARIES:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            continue

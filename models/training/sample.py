@@ -1,0 +1,156 @@
+"""What training works on: described payments in the order of their times, and what is known of each."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from aegis_app.core.features import CATALOGUE
+from models.datasets.parquet import CHUNK, pyarrow
+from models.inputs import ATTRIBUTES, Rows, Vector
+from models.training.errors import TrainingError
+from models.training.labels import Label, read_labels
+
+DAY_MS: Final = 86_400_000
+_OWN: Final = ("transaction_id", "timestamp", "verdict")
+_CONTROL: Final = "control_probability"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Payments, a row each; all arrays are as long as there are payments, and sorted by time."""
+
+    features: tuple[str, ...]
+    """Columns of `rows`."""
+    rows: Rows
+    times: Vector
+    """Milliseconds since 1970."""
+    alerted: Vector
+    """Whether rules asked for review or block."""
+    is_fraud: Vector
+    """1 fraud, 0 genuine, NaN not known."""
+    known_at: Vector
+    """When that became known, milliseconds since 1970."""
+    weights: Vector
+    """How many payments each stands for: 1, and more for those that chance let through."""
+    partly_labelled: bool
+    """Whether payments without a label count as genuine once they are old."""
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether anything is known of any payment."""
+        return bool(np.isfinite(self.is_fraud).any())
+
+    def column(self, feature: str) -> Vector:
+        """The values of one feature."""
+        return self.rows[:, self.features.index(feature)]
+
+
+def read_sample(matrix: Path, labels: Path | None, label_delay: float, maturity: float) -> Sample:
+    """The matrix that `aegis features` wrote, with labels joined by transaction_id. Times in days.
+
+    A label without `labelled_at` is known `label_delay` after its payment. A payment without one is not known; but where labels are
+    given it counts as genuine `maturity` after it took place, save that policy would have blocked it: nobody charges back what was
+    blocked. Without a file of labels, a column `is_fraud` of the matrix serves, if there is one.
+    """
+    arrow, parquet = pyarrow()
+    try:
+        file = parquet.ParquetFile(matrix)
+        names = file.schema_arrow.names
+        if missing := [name for name in _OWN if name not in names]:
+            raise TrainingError(f"{matrix}: no column {', '.join(missing)}; make the matrix with `aegis features`")
+        table = _Columns(file)
+    except (arrow.ArrowException, OSError) as error:
+        raise TrainingError(f"{matrix}: {' '.join(str(error).split())}") from None
+    if not len(table.times):
+        raise TrainingError(f"{matrix}: no payments")
+    said = read_labels(labels) if labels is not None else _said(table)
+    return _joined(table, said, label_delay * DAY_MS, maturity * DAY_MS, labels or matrix)
+
+
+class _Columns:
+    """A matrix read a chunk at a time: numbers as float32, the rest only as far as training asks."""
+
+    def __init__(self, file: Any) -> None:
+        names = file.schema_arrow.names
+        described = [name for name in names if name in CATALOGUE]
+        optional = [name for name in ("attributes", "is_fraud", _CONTROL) if name in names]
+        count = file.metadata.num_rows
+        self.rows = np.empty((count, len(described)), np.float32)
+        self.times = np.empty(count, np.int64)
+        self.ids: list[str] = []
+        self.blocked = np.empty(count, bool)
+        self.alerted = np.empty(count, bool)
+        self.is_fraud = np.full(count, np.nan)
+        self.control = np.full(count, np.nan)
+        attributes: dict[str, Vector] = {}
+        start = 0
+        for batch in file.iter_batches(8 * CHUNK, columns=[*_OWN, *described, *optional]):
+            part = slice(start, start + len(batch))
+            for place, name in enumerate(described):
+                self.rows[part, place] = _numbers(batch.column(name))
+            self.ids += batch.column("transaction_id").to_pylist()
+            self.times[part] = batch.column("timestamp").to_numpy(zero_copy_only=False).astype("datetime64[ms]").astype(np.int64)
+            verdicts = batch.column("verdict").to_numpy(zero_copy_only=False)
+            self.blocked[part], self.alerted[part] = verdicts == "block", verdicts != "allow"
+            if "is_fraud" in optional:
+                self.is_fraud[part] = _numbers(batch.column("is_fraud"))
+            if _CONTROL in optional:
+                self.control[part] = _numbers(batch.column(_CONTROL))
+            if "attributes" in optional:
+                _spread(batch.column("attributes"), start, count, attributes)
+            start += len(batch)
+        self.features = (*described, *(ATTRIBUTES + name for name in sorted(attributes)))
+        if attributes:
+            self.rows = np.column_stack([self.rows, *(attributes[name] for name in sorted(attributes))])
+
+
+def _numbers(column: Any) -> Vector:
+    """Null is NaN."""
+    numbers: Vector = column.cast("float64").to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def _spread(column: Any, start: int, count: int, into: dict[str, Vector]) -> None:
+    """Attributes, a map in each row, as a column each."""
+    keys, items = column.keys.to_numpy(zero_copy_only=False), _numbers(column.items)
+    owners = start + np.repeat(np.arange(len(column)), np.diff(column.offsets.to_numpy()))
+    for name in np.unique(keys.astype(str)):
+        if name not in into:
+            into[name] = np.full(count, np.nan, np.float32)
+        chosen = keys == name
+        into[name][owners[chosen]] = items[chosen]
+
+
+def _said(table: _Columns) -> dict[str, Label]:
+    known = np.flatnonzero(np.isfinite(table.is_fraud))
+    return {table.ids[row]: Label(table.ids[row], bool(table.is_fraud[row])) for row in known}
+
+
+def _joined(table: _Columns, said: dict[str, Label], delay: float, maturity: float, source: Path) -> Sample:
+    is_fraud = np.full(len(table.times), np.nan)
+    known_at = np.full(len(table.times), np.inf)
+    for row, label in enumerate(map(said.get, table.ids)):
+        if label is not None:
+            is_fraud[row] = label.is_fraud
+            at = label.labelled_at
+            known_at[row] = table.times[row] + delay if at is None else at.timestamp() * 1000
+    labelled = np.isfinite(is_fraud)
+    if said and not labelled.any():
+        raise TrainingError(f"{source}: none of its {len(said):,} labels is of a payment in the matrix; do the transaction_ids match?")
+    silent = ~labelled & ~table.blocked if labelled.any() else np.zeros_like(labelled)
+    is_fraud[silent] = 0.0
+    known_at[silent] = table.times[silent] + maturity
+    order = np.argsort(table.times, kind="stable")
+    weights = np.where(np.isfinite(table.control), 1.0 / table.control, 1.0)
+    return Sample(
+        features=table.features,
+        rows=table.rows[order],
+        times=table.times[order],
+        alerted=table.alerted[order],
+        is_fraud=is_fraud[order],
+        known_at=known_at[order],
+        weights=weights[order],
+        partly_labelled=bool(silent.any()),
+    )
