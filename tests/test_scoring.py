@@ -71,6 +71,10 @@ def test_a_payment_scores_alike_alone_and_in_any_chunk(bundle: Bundle, rows: Vec
 
     assert whole.score.tolist() == [each.score.item() for each in alone]
     assert whole.probability.tolist() == [each.probability.item() for each in alone]
+    for layer in whole.layers:
+        for chunk in (1, 2, 3, 33):
+            parts = [scorer.raw(layer, rows[start : start + chunk]) for start in range(0, 198, chunk)]
+            assert np.concatenate(parts).tolist() == scorer.raw(layer, rows[:198]).tolist()
 
 
 def test_scores_rank_frauds_and_probabilities_add_up_to_their_number(trained: Trained, bundle: Bundle) -> None:
