@@ -50,13 +50,13 @@ def replay(
     for offset, txn in enumerate(payments):
         while waiting and waiting[0].known_at <= txn.at:
             label = waiting.popleft()
-            merchants.now = devices.now = max(merchants.now, label.known_at)
+            merchants.clock = devices.clock = max(merchants.clock, label.known_at)
             found = learn_label(cards.get(label.card_id), label, terms.rates, heard)
             cards[label.card_id] = found.card
             if elsewhere and found.changed is not None:
                 tell(LABELS, tidings_of_verdict(found.changed, label.card_id, heard))
             heard += 1
-        merchants.now = devices.now = max(merchants.now, txn.at)
+        merchants.clock = devices.clock = max(merchants.clock, txn.at)
         screened = screen(cards.get(txn.card_id), txn, terms, Receipt(txn.at, txn.timestamp), offset)
         cards[txn.card_id] = screened.card
         if elsewhere:

@@ -16,11 +16,11 @@ MOST_WAITING: Final = 64
 
 
 class Told(Mapping[str, bytes]):
-    """Risk of merchants, or of devices, by name, as packed by `core.risk`: what was known of each when the clock stood at `now`."""
+    """Risk of merchants, or of devices, by name, as packed by `core.risk`: what was known of each when the clock stood at `clock`."""
 
     def __init__(self, period: Millis = PERIOD_MS) -> None:
         """What happened within a `period` of the clock is known from its end on."""
-        self.now: Millis = 0
+        self.clock: Millis = 0
         self._period = period
         self._memories: dict[str, Merchant] = {}
         self._packed: dict[str, bytes] = {}
@@ -33,11 +33,11 @@ class Told(Mapping[str, bytes]):
             waiting = self._waiting[name] = deque()
         elif len(waiting) >= MOST_WAITING:
             self._fold(name, waiting)
-        waiting.append((-(-self.now // self._period) * self._period, source, event))
+        waiting.append((-(-self.clock // self._period) * self._period, source, event))
 
     def __getitem__(self, name: str) -> bytes:
         waiting = self._waiting.get(name)
-        if waiting and waiting[0][0] <= self.now:
+        if waiting and waiting[0][0] <= self.clock:
             self._fold(name, waiting)
         return self._packed[name]
 
@@ -49,7 +49,7 @@ class Told(Mapping[str, bytes]):
 
     def _fold(self, name: str, waiting: deque[tuple[Millis, int, Event]]) -> None:
         due: dict[int, list[Event]] = {}
-        while waiting and waiting[0][0] <= self.now:
+        while waiting and waiting[0][0] <= self.clock:
             _, source, event = waiting.popleft()
             due.setdefault(source, []).append(event)
         if not due:
