@@ -21,11 +21,6 @@ MOST: Final = 10.0
 """Scaled inputs lie within this many spreads of the centre."""
 
 
-def is_from_labels(feature: str) -> bool:
-    """Whether a feature knows of labels: by convention, those and no others speak of fraud in their name. A cold start has none."""
-    return "fraud" in feature
-
-
 class Plain(Struct, frozen=True, tag="plain"):
     """Features as they are, null as null; and for each frequent code whether it is this one. A code that is not among them is none."""
 

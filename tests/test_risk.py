@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 from aegis_app.core.merchant import Merchant, fold
 from aegis_app.core.merchant_events import Credited, Event, Events, Labelled, Paid
 from aegis_app.core.payment import DAY_MS, HOUR_MS, MINUTE_MS
-from aegis_app.core.risk import Risk, RiskError, Window, check_risk, risk
+from aegis_app.core.risk import Risk, RiskError, Window, check_risk, has_credits, risk
 from aegis_app.core.unusual import unusual
 from tests import naive_merchant
 from tests.test_merchant import START, arrive, invent, paid
@@ -224,3 +224,11 @@ def test_how_unusual_a_payment_is(
     amount_z: float | None, new_merchant: bool | None, hour_share: float | None, km: float | None, expected: int | None
 ) -> None:
     assert unusual(amount_z, new_merchant, hour_share, km) == expected
+
+
+def test_that_there_are_credits_shows_at_the_end_of_a_risk() -> None:
+    credit, verdict = Credited(1, DAY, 1, 7), Labelled(1, DAY - DAY_MS, DAY, 1)
+
+    assert has_credits(risk(remember(paid(), credit)))
+    assert not has_credits(risk(remember(paid())))
+    assert not has_credits(risk(remember(paid(), verdict)))

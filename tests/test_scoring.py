@@ -18,11 +18,11 @@ from sklearn.ensemble import IsolationForest, RandomForestClassifier
 
 from models.bundle import Bundle, BundleError, load, write
 from models.ensemble import Isotonic, Sigmoid, Stacked, Weighted, share, sigmoid
-from models.inputs import Plain, Scaled, Vector, is_from_labels
+from models.inputs import Plain, Scaled, Vector
 from models.scoring import Scorer
 from models.training import combine, trees
 from tests.conftest import Trained
-from tests.samples import FEATURES, sample
+from tests.samples import sample
 
 EVERY = 10_000
 
@@ -244,7 +244,3 @@ def test_stated_weights_and_calibrations() -> None:
     assert Stacked({"supervised": 2.0}, -1.0).score(evidence)[1] == pytest.approx(1 / (1 + np.exp(-5)))
     assert Sigmoid(1.0, 0.0).probability(np.array([0.2]))[0] == pytest.approx(0.2)
     assert Isotonic((0.1, 0.9), (0.0, 0.5)).probability(np.array([0.0, 0.5, 1.0])).tolist() == pytest.approx([0.0, 0.25, 0.5])
-
-
-def test_no_feature_of_today_is_from_labels() -> None:
-    assert [name for name in FEATURES if is_from_labels(name)] == []

@@ -198,6 +198,14 @@ def _numbers(packed: bytes) -> Sequence[int]:
     return array(chr(packed[0]), packed[1:])
 
 
+def has_credits(raw: bytes) -> bool:
+    """Whether a risk counts credits, without reading it: they stand last, and mostly there are none."""
+    return raw[-2:] != _NO_BYTES
+
+
+_NO_BYTES: Final = msgspec.msgpack.encode(b"")
+
+
 class Risk:
     """What is known of a merchant or device for a payment at `at`; where nothing is, every answer is `None`.
 

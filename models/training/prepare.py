@@ -5,7 +5,8 @@ from typing import Final
 
 import numpy as np
 
-from models.inputs import ATTRIBUTES, CODED, Plain, Rows, Scaled, Vector, is_from_labels
+from aegis_app.core.features import FROM_LABELS
+from models.inputs import ATTRIBUTES, CODED, Plain, Rows, Scaled, Vector
 
 UNUSUAL: Final = (
     "amount",
@@ -76,7 +77,7 @@ def _frequent(values: Vector) -> list[float]:
 
 def unusual(chosen: Sequence[str], *, cold_start: bool) -> tuple[str, ...]:
     """Of what was chosen, the inputs of the layers without labels; a cold start leaves out what labels tell."""
-    return tuple(name for name in chosen if name in UNUSUAL or name.startswith(ATTRIBUTES) or (is_from_labels(name) and not cold_start))
+    return tuple(name for name in chosen if name in UNUSUAL or name.startswith(ATTRIBUTES) or (name in FROM_LABELS and not cold_start))
 
 
 def scaled(names: Sequence[str], rows: Rows, chosen: Sequence[str]) -> Scaled:

@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
+from aegis_app.core.features import FROM_LABELS
 from models.bundle import CONTRIBUTIONS, Cost, Figures, Layer, Manifest, together, write
 from models.ensemble import SUPERVISED, Combination
-from models.inputs import Inputs, Vector, is_from_labels
+from models.inputs import Inputs, Vector
 from models.training import autoencoder, combine, figures, prepare, report, supervised, trees
 from models.training.errors import TrainingError
 from models.training.sample import DAY_MS, Sample
@@ -222,10 +223,10 @@ class _Training:
             return {}
         found = {name: figures.ranking(each.evidence[known], is_fraud) for name, each in fitted.items()}
         found["unsupervised"] = figures.ranking(_unsupervised([fitted[name] for name in UNUSUAL_LAYERS])[known], is_fraud)
-        if any(is_from_labels(name) for name in self._chosen) and not self._plan.cold_start:
+        if any(name in FROM_LABELS for name in self._chosen) and not self._plan.cold_start:
             free = list(self._unusual(cold_start=True))
             found["unsupervised_label_free"] = figures.ranking(_unsupervised(free)[known], is_fraud)
-        elif not any(is_from_labels(name) for name in self._chosen):
+        elif not any(name in FROM_LABELS for name in self._chosen):
             found["unsupervised_label_free"] = found["unsupervised"]
         found["rules"] = figures.stopping(self._sample.alerted[known], is_fraud)
         found["ensemble"] = figures.ranking(score[known], is_fraud) | figures.at_thresholds(score[known], is_fraud, manifest.thresholds)

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from aegis_app.core.features.catalogue import of
 from aegis_app.core.payment import DAY_MS, Millis
-from aegis_app.core.risk import Risk
+from aegis_app.core.risk import Risk, has_credits
 from aegis_app.core.verdicts import frauds
 
 _NOBODY: Final = "no merchant given, or nothing known of it"
@@ -136,8 +136,13 @@ def merchant_rates(known: Risk) -> MerchantRates:
 
 
 def compromise(visited: Iterable[str], risks: Mapping[str, bytes], at: Millis) -> Compromise:
-    credits = [Risk(raw, at).credits(30) for name in visited if (raw := risks.get(name)) is not None]
-    return Compromise(max((each for each in credits if each is not None), default=None))
+    known = [raw for name in visited if (raw := risks.get(name)) is not None]
+    if not known:
+        return _NOTHING
+    return Compromise(max((Risk(raw, at).credits(30) or 0 for raw in known if has_credits(raw)), default=0))
+
+
+_NOTHING: Final = Compromise(None)
 
 
 def device(known: Risk) -> Device:
