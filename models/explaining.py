@@ -23,11 +23,11 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
     "velocity": ("attempts_*", "money_*", "small*", "merchants_*", "refused_*", "saturated", "per_active_day"),
     "rhythm": ("seconds_since_last", "usual_gap_seconds", "gap_z", "seconds_since_present", "hour*", "weekday*"),
     "place": ("km", "kmh", "km_from_home", "abroad", "country*", "new_country"),
-    "merchant": ("new_merchant", "merchant_*", "new_category", "category*"),
+    "merchant": ("new_merchant", "merchant_*", "recent_credits_30d", "new_category", "category*"),
     "device": ("new_device", "device_*"),
     "payee": ("new_payee", "payee_*", "kind*"),
     "channel": ("card_present", "channel", "online_share"),
-    "history": ("habit*", "age_days"),
+    "history": ("habit*", "age_days", "card_frauds", "days_since_card_fraud"),
 }
 """Correlated features share what they explain, so they are told together. A star stands for any ending; attributes are a family, and
 so is what no family names."""
