@@ -79,10 +79,11 @@ class Rig:
         return sum(map(len, records))
 
     def prefill_changelog(self, settings: Settings, cards: int) -> None:
-        """Put as many cards on the changelog, each with four payments to remember."""
+        """Put as many cards on the changelog, each with the same four payments to remember."""
         card = BLANK
-        for offset, txn in enumerate(payments(4, 1)):
+        for offset, txn in enumerate(payments(4, 4)):
             card = learn(card, case(txn, txn.at, EUROS), Settled(Outcome.ALLOW, Outcome.ALLOW, 0.0, 0), 0, offset)
+        assert card.habit.payments == 4, "a card that learnt nothing is not read back"
         value = encode_card(card)
         records: list[list[Outgoing]] = [[] for _ in range(PARTITIONS)]
         for number in range(cards):
