@@ -103,6 +103,7 @@ def test_the_version_is_that_of_the_package() -> None:
         ("topics", "check", "--broker", ""),
         ("send", "payments", "missing.jsonl"),
         ("send", "payments", "-", "--rate", "5", "--speed", "5"),
+        ("policies", "show", "--local", "--toml", "--json"),
         ("send", "payments", "-", "--rate", "0"),
         ("warm", "-", "--outcome", "perhaps"),
         ("simulate", "--cards", "0"),
@@ -221,6 +222,10 @@ def test_policies_show_obeys_the_setting_and_prints_json(tmp_path: Path) -> None
     assert (packaged["mode"], ours["mode"]) == ("observe", "enforce")
     assert packaged["policy"] != ours["policy"]
     assert ours["rules"][0] == {"rule": "velocity_1m", "text": RULES[0].text, "state": "on", "asks": "block", "most": 9}
+
+
+def test_the_policy_in_force_is_printed_as_its_file() -> None:
+    assert succeed("policies", "show", "--local", "--toml").stdout == DEFAULT_POLICY.read_text()
 
 
 def test_policies_check_names_file_line_and_entry() -> None:
@@ -402,6 +407,16 @@ def test_backtest_reports_bad_lines_and_labels_judges_the_rest_and_ends_with_1(t
     report = json.loads(result.stdout)
     assert (report["payments"]["payments"], report["payments"]["frauds"], report["labels_of_unknown_payments"]) == (4, 1, 1)
     assert (report["policies"][0]["flagged"][1]["caught"]["payments"], report["policies"][0]["flagged"][1]["precision"]) == (2, 1.0)
+
+
+def test_backtest_says_when_no_rule_is_on(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text("[rules.velocity_1m]\nmost = 2\n")
+    lines = b"".join(encode_transaction(txn) + b"\n" for txn in burst(4))
+
+    result = succeed("backtest", "-", "--policy", str(policy), "--policy", str(DEFAULT_POLICY), stdin=lines)
+
+    assert result.stderr == f"no rule is on in {policy}: it asks for nothing\n"
 
 
 def test_backtest_prints_tables_and_writes_a_page_and_reads_stdin(tmp_path: Path) -> None:

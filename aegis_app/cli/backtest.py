@@ -72,6 +72,9 @@ def backtest(
     settings = options.settings_with()
     chosen = [msgspec.structs.replace(settings, policy=policy) for policy in policies] or [settings]
     named = [(PACKAGED if each.policy is None else str(each.policy), local_terms(each)) for each in chosen]
+    for name, terms in named:
+        if not terms.policy.on:
+            click.echo(f"no rule is on in {name}: it asks for nothing", err=True)
     if html is not None:
         from aegis_app.backtest.page import check
 
