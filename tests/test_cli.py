@@ -88,6 +88,14 @@ print([name for name in {heavy} if name in sys.modules])
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_nobody_is_told_to_install_from_an_index_what_is_on_none() -> None:
+    root = SCHEMAS.parent.parent
+    told = [root / "README.md", *(path for part in ("docs", "aegis_app", "models") for path in (root / part).rglob("*.*[dy]"))]
+
+    assert len(told) > 100
+    assert [str(path) for path in told if "pip install 'aegis-fraud" in path.read_text()] == []
+
+
 def test_the_version_is_that_of_the_package() -> None:
     from importlib.metadata import version
 

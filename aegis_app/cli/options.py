@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from models.datasets import Survey
 
 DASH: Final = Path("-")
+TRAIN: Final = "in the checkout, pip install --require-hashes -r requirements/train.txt"
+"""How to get what trains."""
 
 existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 
