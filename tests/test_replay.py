@@ -11,7 +11,7 @@ from aegis_app.core.decision import Receipt, decide
 from aegis_app.core.features import Features
 from aegis_app.core.intake import Reason, Refused
 from aegis_app.core.label import encode_label
-from aegis_app.core.payment import Outcome, Transaction, encode_transaction
+from aegis_app.core.payment import Outcome, Transaction, decode_transaction, encode_transaction
 from aegis_app.core.policy import parse_policy
 from aegis_app.core.replay import read_label_lines, read_lines, replay
 from aegis_app.core.terms import Terms
@@ -118,3 +118,16 @@ def test_lines_without_a_label_are_refused_by_number_and_the_rest_go_on() -> Non
 
     assert labels == [label(payment()), label(payment())]
     assert {number: error.reason for number, error in refused.items()} == {3: Reason.INVALID}
+
+
+def test_a_label_that_has_all_that_a_payment_needs_is_refused_where_payments_are_read() -> None:
+    said = encode_label(label(payment(), amount_minor=4250, currency="EUR"))
+    named = encode_transaction(payment(merchant_id="labelled_at"))
+    refused: dict[int, Refused] = {}
+    assert decode_transaction(said).amount_minor == 4250
+
+    payments = list(read_lines([said, named], refused.__setitem__, token=False))
+
+    assert payments == [payment(merchant_id="labelled_at")]
+    assert [(number, error.reason) for number, error in refused.items()] == [(1, Reason.INVALID)]
+    assert "use `aegis send labels`" in str(refused[1])

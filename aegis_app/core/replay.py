@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from aegis_app.core.card import Card
 from aegis_app.core.decision import Receipt
-from aegis_app.core.intake import Refused, read_label_value, read_value
+from aegis_app.core.intake import Refused, read_label_value, read_line
 from aegis_app.core.label import Label
 from aegis_app.core.payment import Millis, Transaction
 from aegis_app.core.screen import LABELS, TRANSACTIONS, Screened, learn_label, screen
@@ -66,7 +66,7 @@ def replay(
 
 def read_lines(lines: Iterable[bytes], refuse: Callable[[int, Refused], None], *, token: bool) -> Iterator[Transaction]:
     """A payment a line, blank lines aside; those that cannot be taken go to `refuse` with their number, and the rest go on."""
-    return _read(lines, partial(read_value, token=token), refuse)
+    return _read(lines, partial(read_line, token=token), refuse)
 
 
 def read_label_lines(lines: Iterable[bytes], refuse: Callable[[int, Refused], None], *, token: bool) -> Iterator[Label]:
