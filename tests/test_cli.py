@@ -255,7 +255,7 @@ def test_an_import_names_every_wrong_line_and_sends_nothing(tmp_path: Path) -> N
     number, name, last = result.stderr.splitlines()
     assert number.startswith(f"{file}, line 3: value looks like a card number")
     assert name.startswith(f"{file}, line 4: Invalid enum value 'ban'")
-    assert last == "aegis: 2 lines hold no entry; nothing was imported"
+    assert last == "aegis: 2 lines without an entry; nothing was imported"
     assert "4111111111111111" not in result.output
 
 
@@ -368,6 +368,23 @@ def test_decide_answers_each_payment_in_order_by_the_policy_given(tmp_path: Path
     assert result.stderr == "4 payments; verdicts: 2 allow, 0 review, 2 block\n"
 
 
+@pytest.mark.parametrize(
+    "command", [("decide", "-", "--out", "{}/out"), ("features", "-", "--out", "{}/out"), ("backtest", "-", "--processes", "1")]
+)
+def test_payments_in_currencies_without_a_rate_are_told(tmp_path: Path, command: tuple[str, ...]) -> None:
+    rates = tmp_path / "rates.toml"
+    rates.write_text('base = "EUR"\n[rates]\nUSD = 1.16\n')
+    currencies = ("EUR", "USD", "JPY", "GBP", "JPY")
+    payments = [payment(minute=n, transaction_id=f"t{n}", currency=each) for n, each in enumerate(currencies)]
+    arguments = [each.format(tmp_path) for each in command]
+
+    result = succeed(
+        *arguments, stdin=b"".join(encode_transaction(txn) + b"\n" for txn in payments), environment={"AEGIS_RATES": str(rates)}
+    )
+
+    assert "3 payments in JPY, GBP have no rate (AEGIS_RATES): amounts not compared\n" in result.stderr
+
+
 def test_decide_reports_bad_lines_by_number_decides_the_rest_and_ends_with_1(tmp_path: Path) -> None:
     file = tmp_path / "payments.jsonl"
     good = [encode_transaction(txn) for txn in burst(3)]
@@ -381,7 +398,7 @@ def test_decide_reports_bad_lines_by_number_decides_the_rest_and_ends_with_1(tmp
     assert first.startswith(f"{file}, line 2: JSON is malformed")
     assert second.startswith(f"{file}, line 4: Object missing required field")
     assert verdicts.startswith("3 payments")
-    assert last == "aegis: 2 lines hold no payment that can be taken; what became of the others is written"
+    assert last == "aegis: 2 lines without a payment that can be taken; what became of the others is written"
 
 
 def test_decide_reads_parquet_like_json_lines(tmp_path: Path) -> None:
@@ -411,7 +428,7 @@ def test_backtest_reports_bad_lines_and_labels_judges_the_rest_and_ends_with_1(t
     assert in_labels.startswith(f"{labels}, line 3: Object missing required field")
     assert first.startswith(f"{file}, line 2: JSON is malformed")
     assert second.startswith(f"{file}, line 4: Object missing required field")
-    assert last == "aegis: 3 lines hold no payment or label that can be taken; the others are judged"
+    assert last == "aegis: 3 lines without a payment or label that can be taken; the others are judged"
     report = json.loads(result.stdout)
     assert (report["payments"]["payments"], report["payments"]["frauds"], report["labels_of_unknown_payments"]) == (4, 1, 1)
     assert (report["policies"][0]["flagged"][1]["caught"]["payments"], report["policies"][0]["flagged"][1]["precision"]) == (2, 1.0)
@@ -490,7 +507,7 @@ def test_features_know_of_a_fraud_from_the_moment_it_was_labelled(tmp_path: Path
 
     assert result.exit_code == 1
     assert result.stderr.startswith(f"{said}, line 2: JSON is malformed")
-    assert result.stderr.endswith("aegis: 1 lines hold no label that can be taken; the others were learnt\n")
+    assert result.stderr.endswith("aegis: 1 line without a label that can be taken; the others were learnt\n")
     assert [row["habit"] for row in parquet.read_table(out).to_pylist()] == [0, 1, 2, 2, 3]
 
 
@@ -521,7 +538,7 @@ def test_datasets_says_what_a_file_holds_and_what_it_lacks(tmp_path: Path) -> No
         "from 2026-03-01 00:00:00Z to 2026-03-03 00:00:00Z, not in the order of time",
         "currencies: EUR 3",
         "missing: bad in 1 rows, lat in 1 rows, lon in 1 rows",
-        "latitude: 1 values left out, the first in line 2: Expected `float` <= 90.0",
+        "latitude: 1 value left out, the first in line 2: Expected `float` <= 90.0",
     ]
 
 
@@ -534,4 +551,4 @@ def test_a_table_of_others_is_decided_and_what_was_left_out_is_told(tmp_path: Pa
 
     assert done.exit_code == 0
     assert [json.loads(line)["amount_minor"] for line in done.stdout.splitlines()] == [100, 250]
-    assert f"{path}: country: 1 values left out, the first in line 3:" in done.stderr
+    assert f"{path}: country: 1 value left out, the first in line 3:" in done.stderr

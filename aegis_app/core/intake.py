@@ -147,7 +147,9 @@ def _check_key(card_id: str, key: bytes | None) -> None:
 
 def _check_time(field: str, at: Millis, written: Millis) -> None:
     if at - written > FUTURE_MS:
-        raise Refused(Reason.FUTURE, f"{field} lies {(at - written) / 3_600_000:.1f} h ahead of the record's")
+        hours = (at - written) / 3_600_000
+        far = f"{hours:.1f} h" if hours <= 48 else f"{hours / 24:,.0f} days"
+        raise Refused(Reason.FUTURE, f"{field} lies {far} ahead of the record's")
 
 
 _DIGITS: Final = re.compile(rb"(?<!\d)(?<!\d\.)(?:\d{4}(?:\.\d{4}){3}|\d(?:[ -]*\d){11,})(?!\d|\.\d)")
