@@ -17,7 +17,7 @@ from aegis_app.cli import lists as lists_command
 from aegis_app.cli import main
 from aegis_app.cli.errors import explain
 from aegis_app.core.features import CATALOGUE, OF_OTHERS
-from aegis_app.core.label import encode_label
+from aegis_app.core.label import decode_label, encode_label
 from aegis_app.core.lists import ListName, Of
 from aegis_app.core.payment import Transaction, decode_transaction, encode_transaction
 from aegis_app.core.rules import RULES
@@ -94,6 +94,15 @@ def test_nobody_is_told_to_install_from_an_index_what_is_on_none() -> None:
 
     assert len(told) > 100
     assert [str(path) for path in told if "pip install 'aegis-fraud" in path.read_text()] == []
+
+
+def test_the_records_of_the_readme_are_lines_that_can_be_sent() -> None:
+    blocks = (SCHEMAS.parent.parent / "README.md").read_text().split("```json\n")[1:]
+    sent = [block.partition("```")[0].encode() for block in blocks if block.startswith('{"transaction_id"')]
+
+    txn, said = sent
+    assert all(block.count(b"\n") == 1 for block in sent)
+    assert decode_transaction(txn).transaction_id == decode_label(said).transaction_id
 
 
 def test_the_version_is_that_of_the_package() -> None:
