@@ -7,6 +7,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,8 @@ def ask(address: str, query: str) -> list[Any]:
             return found
     except urllib.error.HTTPError as error:
         with error:
+            if error.code == HTTPStatus.SERVICE_UNAVAILABLE:  # it only starts
+                return []
             raise AssertionError(f"{query}: {error.read().decode()}") from None
     except OSError:
         return []

@@ -53,7 +53,7 @@ def owner(log: list[Any], summaries: str | None = None) -> Owner[int]:
     database = SimpleNamespace(write=lambda write: log.append(("database", "", 0, [])))
     data = SimpleNamespace(offset_key=b"\0offset", partition=lambda partition: database)
     changelog = SimpleNamespace(get_topic_name=lambda: "changelog")
-    memory: Any = SimpleNamespace(codec=codec, changelog_topic=changelog, data=data, scan=lambda partition, after: iter(()))
+    memory: Any = SimpleNamespace(name="numbers", codec=codec, changelog_topic=changelog, data=data, scan=lambda partition, after: iter(()))
     return Owner(Owners(app, memory, ["source"], summaries=summaries), 0)
 
 
@@ -121,11 +121,15 @@ def test_what_was_fetched_and_arrived_nowhere_is_read_again_when_it_is_missed_tw
         sought.append(places)
 
     async def go() -> None:
-        one, two, none = (TP("source", partition) for partition in range(3))
+        one, two, none, elsewhere = (TP("source", partition) for partition in range(4))
         held = owner(log)
-        fetched = {one: 20, two: 7, none: 0}
+        fetched = {one: 20, two: 7, none: 0, elsewhere: 9}
         held.app.consumer = SimpleNamespace(
-            assignment=lambda: set(fetched), committed={one: 3, two: 3, none: None}.get, fetched=fetched.__getitem__, seek_wait=seek_wait
+            assignment=lambda: set(fetched),
+            sought={one, two, none},  # of the fourth it is not known yet where to begin
+            committed={one: 3, two: 3, none: None, elsewhere: None}.get,
+            fetched=fetched.__getitem__,
+            seek_wait=seek_wait,
         )
         held.app.log = SimpleNamespace(warning=lambda *_: None)  # type: ignore[assignment]  # stands for Faust's
         holdings = Holdings(held.app)

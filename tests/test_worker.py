@@ -9,12 +9,15 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
+import psutil
 import pytest
 from aiokafka import AIOKafkaProducer
 
 from aegis_app.core.card import encode_card
 from aegis_app.core.intake import HIDDEN, Past, encode_history
 from aegis_app.core.payment import encode_transaction
+from aegis_app.kafka.ports import free_port
+from aegis_app.process import Worker
 from aegis_app.stream.outbox import Outgoing
 from aegis_app.topics import Name, changelog, home
 from tests.deployment import PARTITIONS, Deployment, wait_until
@@ -215,6 +218,20 @@ def test_the_views_say_what_is_known(deployment: Deployment) -> None:
     assert value(worker.get("/metrics")[1], "aegis_partitions_owned") == PARTITIONS
     for hidden in ("/table", "/table/cards/seen", "/router", "/stats", "/graph"):
         assert worker.get(hidden)[0] == 404
+
+
+def test_the_views_listen_where_they_were_told_to_and_nowhere_else(deployment: Deployment) -> None:
+    sockets = psutil.Process(deployment.workers[0].pid).net_connections("inet")
+
+    assert {each.laddr for each in sockets if each.status == psutil.CONN_LISTEN} == {("127.0.0.1", deployment.workers[0].port)}
+
+
+def test_a_worker_that_is_stopped_while_it_waits_for_kafka_ends_quietly(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, free_port(), {"AEGIS_BROKER": "127.0.0.1:9"}).start("-l", "info")
+    wait_until(lambda: "No Kafka at 127.0.0.1:9 yet" in worker.log.read_text(), 30)
+    worker.stop()
+
+    assert "Traceback" not in worker.log.read_text()
 
 
 def test_two_workers_share_the_partitions_and_answer_for_each_other(kafka: str, tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ class StreamApp(faust.App):
         self.changes: Outbox
         self.reader: AIOKafkaConsumer
         self.holdings = Holdings(self)
+        self._clients: list[Any] = []
+        """What was started and is to be stopped."""
         self._datadir_lock: IO[str] | None = None
         self._stopping = False
         host = settings.web_host
@@ -96,6 +98,7 @@ class StreamApp(faust.App):
             Worker=StreamWorker,
             logging_config=logs.config(settings.log),
             web_host=settings.web_host,
+            web_bind=settings.web_host,  # Faust listens here, and on every interface if not told
             web_port=settings.web_port,
             canonical_url=settings.canonical_url or (f"http://{host}:{settings.web_port}" if is_loopback(host) else None),
             **options,
@@ -127,7 +130,9 @@ class StreamApp(faust.App):
         self.reader = AIOKafkaConsumer(**connection, enable_auto_commit=False, isolation_level="read_committed")
         for client in (self.outputs, self.events, self.changes, self.reader):
             await client.start()
+            self._clients.append(client)
         await asyncio.gather(*(broadcast.load() for broadcast in self.broadcasts))
+        self._clients += self.broadcasts
         # What is there now stays; what comes is short-lived and free of cycles: look for garbage rarely.
         gc.freeze()
         gc.set_threshold(100_000, 20, 50)
@@ -218,7 +223,7 @@ class StreamApp(faust.App):
         except Stop as error:
             self.die(error)
         await super().on_stop()
-        for client in (self.outputs, self.events, self.changes, self.reader, *self.broadcasts):
+        for client in self._clients:
             await client.stop()
 
     async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:

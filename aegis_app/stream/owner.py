@@ -506,7 +506,7 @@ class Holdings:
             if owners.closed or owners.latched is not None:
                 continue
             for tp in consumer.assignment():
-                if tp.topic in owners.sources:
+                if tp.topic in owners.sources and tp in consumer.sought:
                     owner = owners.holding(tp.partition)
                     offset = (consumer.committed(tp) or 0) if owner is None else owner.awaited().get(tp)
                     if offset is not None and consumer.fetched(tp) > offset:
@@ -553,5 +553,6 @@ class Holdings:
             await owners.close()
 
     def take_over(self) -> None:
+        self._missing = {}
         for owners in self:
             owners.closed = False

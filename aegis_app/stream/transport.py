@@ -77,6 +77,8 @@ class ChunkConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._read_offset = _NothingRead()
+        self.sought: set[TP] = set()
+        """The partitions that are read from where the group had got to, since they were last assigned."""
 
     def _new_consumer_thread(self) -> ChunkConsumerThread:
         return ChunkConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -114,6 +116,10 @@ class ChunkConsumer(driver.Consumer):
     def _new_offset(self, tp: TP) -> int | None:
         return self.app.holdings.settled().get(tp)
 
+    async def perform_seek(self) -> None:
+        await super().perform_seek()
+        self.sought = set(self.assignment())
+
     def committed(self, tp: TP) -> int | None:
         """The group's offset as it was when the partition was taken over, or as committed since."""
         offset: int | None = self._committed_offset[tp]
@@ -129,7 +135,9 @@ class ChunkConsumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish and commit the work in hand before anybody else may own these partitions."""
+        self.sought = set()
         await self.app.holdings.hand_over(is_member=self._thread.is_member)
+        self._thread.fetched = {}  # that was another ownership's
         if revoked:
             log.info("Handed over %s", _named(revoked))
         await super().on_partitions_revoked(revoked)
