@@ -486,13 +486,16 @@ def test_the_committed_page_of_settings_is_that_of_the_settings() -> None:
     assert page == settings_page(), "write it anew: python -c 'from aegis_app.schemas import *; print(settings_page(), end=\"\")'"
 
 
-def test_features_are_written_as_they_were_when_each_payment_was_decided(tmp_path: Path) -> None:
+@pytest.mark.parametrize("state", ["shadow", "off"])
+def test_features_are_written_as_they_were_when_each_payment_was_decided(tmp_path: Path, state: str) -> None:
+    """Whether or not rules had asked for them by then."""
     parquet = pytest.importorskip("pyarrow.parquet")
-    file, out = tmp_path / "payments.jsonl", tmp_path / "features.parquet"
+    file, out, policy = tmp_path / "payments.jsonl", tmp_path / "features.parquet", tmp_path / "policy.toml"
+    policy.write_text("".join(f'[rules.{rule.name}]\nstate = "{state}"\n' for rule in RULES))
     payments = [payment(minute=20 * n, attributes={"V1": n / 2}) for n in range(8)]
     file.write_bytes(b"\n".join(map(encode_transaction, [*payments, payments[0]])) + b"\nrubbish\n")
 
-    result = run("features", str(file), "--out", str(out))
+    result = run("features", str(file), "--policy", str(policy), "--out", str(out))
 
     rows = parquet.read_table(out).to_pylist()
     described = {name: rows[6][name] for name in CATALOGUE if name not in OF_OTHERS}

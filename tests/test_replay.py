@@ -14,6 +14,7 @@ from aegis_app.core.label import encode_label
 from aegis_app.core.payment import Outcome, Transaction, decode_transaction, encode_transaction
 from aegis_app.core.policy import parse_policy
 from aegis_app.core.replay import read_label_lines, read_lines, replay
+from aegis_app.core.rules import RULES
 from aegis_app.core.terms import Terms
 from aegis_app.simulate import simulate
 from tests.make import cased, label, payment
@@ -131,3 +132,15 @@ def test_a_label_that_has_all_that_a_payment_needs_is_refused_where_payments_are
     assert payments == [payment(merchant_id="labelled_at")]
     assert [(number, error.reason) for number, error in refused.items()] == [(1, Reason.INVALID)]
     assert "use `aegis send labels`" in str(refused[1])
+
+
+def test_a_payment_is_described_before_its_merchant_hears_of_it_where_no_rule_asked() -> None:
+    policy = parse_policy("".join(f'[rules.{rule.name}]\nstate = "off"\n' for rule in RULES))
+    payments = [payment(minute=minute) for minute in range(4)]
+
+    found = [
+        None if screened.seen is None else screened.seen.merchant_days.merchant_payments_30d
+        for _, screened in replay(payments, Terms(policy))
+    ]
+
+    assert found == [None, 1, 2, 3]
