@@ -2,6 +2,7 @@
 
 import logging
 import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from importlib.resources import files
@@ -162,6 +163,16 @@ def with_mode(text: str, mode: Mode) -> str:
     except PolicyError:
         pass
     raise PolicyError(f"its mode is written in a way that cannot be changed in place: say mode = {line} on a line of its own")
+
+
+def losses(old: Policy, text: str) -> list[str]:
+    """What the policy file `text`, in place of `old`, would end: enforcing, and rules that are on but of which it states nothing."""
+    new, stated = parse_policy(text), tomllib.loads(text).get("rules", {})
+    silent = [name for name in old.on if name not in new.on and "state" not in stated.get(name, {})]
+    found = ["nothing would be enforced any more (mode)"] if old.enforces and not new.enforces else []
+    if silent:
+        found.append(f"rules that are on would be in shadow, because it gives them no state: {', '.join(silent)}")
+    return found
 
 
 Difference = tuple[str, Any, Any]

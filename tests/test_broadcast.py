@@ -112,7 +112,11 @@ def test_a_published_policy_judges_the_next_payments_on_both_workers(pair: Deplo
     dry, judged = aegis(pair, "policies", "publish", str(file), "--note", "try", "--dry-run", "--backtest", str(payments))
     assert [each["policy"] for each in judged["policies"]] == [f"in force: {dry['was']}", f"this one: {dry['policy']}"]
     assert pair.records(Name.POLICIES) == []
-    (told,) = aegis(pair, "policies", "publish", str(file), "--note", "two are enough", "--by", "ana")
+    refused = pair.aegis("policies", "publish", str(file), "--note", "two are enough")
+    assert refused.exit_code == 1
+    assert "rules that are on would be in shadow, because it gives them no state: velocity_10m, " in refused.stderr
+    assert pair.records(Name.POLICIES) == []
+    (told,) = aegis(pair, "policies", "publish", str(file), "--note", "two are enough", "--by", "ana", "--yes")
     await_everywhere(pair, version)
 
     assert dry["changes"] == told["changes"]

@@ -17,7 +17,7 @@ from aegis_app.cli import lists as lists_command
 from aegis_app.cli import main
 from aegis_app.cli.errors import explain
 from aegis_app.core.features import CATALOGUE, OF_OTHERS
-from aegis_app.core.label import encode_label
+from aegis_app.core.label import decode_label, encode_label
 from aegis_app.core.lists import ListName, Of
 from aegis_app.core.payment import Transaction, decode_transaction, encode_transaction
 from aegis_app.core.rules import RULES
@@ -88,6 +88,23 @@ print([name for name in {heavy} if name in sys.modules])
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_nobody_is_told_to_install_from_an_index_what_is_on_none() -> None:
+    root = SCHEMAS.parent.parent
+    told = [root / "README.md", *(path for part in ("docs", "aegis_app", "models") for path in (root / part).rglob("*.*[dy]"))]
+
+    assert len(told) > 100
+    assert [str(path) for path in told if "pip install 'aegis-fraud" in path.read_text()] == []
+
+
+def test_the_records_of_the_readme_are_lines_that_can_be_sent() -> None:
+    blocks = (SCHEMAS.parent.parent / "README.md").read_text().split("```json\n")[1:]
+    sent = [block.partition("```")[0].encode() for block in blocks if block.startswith('{"transaction_id"')]
+
+    txn, said = sent
+    assert all(block.count(b"\n") == 1 for block in sent)
+    assert decode_transaction(txn).transaction_id == decode_label(said).transaction_id
+
+
 def test_the_version_is_that_of_the_package() -> None:
     from importlib.metadata import version
 
@@ -103,6 +120,7 @@ def test_the_version_is_that_of_the_package() -> None:
         ("topics", "check", "--broker", ""),
         ("send", "payments", "missing.jsonl"),
         ("send", "payments", "-", "--rate", "5", "--speed", "5"),
+        ("policies", "show", "--local", "--toml", "--json"),
         ("send", "payments", "-", "--rate", "0"),
         ("warm", "-", "--outcome", "perhaps"),
         ("simulate", "--cards", "0"),
@@ -223,6 +241,10 @@ def test_policies_show_obeys_the_setting_and_prints_json(tmp_path: Path) -> None
     assert ours["rules"][0] == {"rule": "velocity_1m", "text": RULES[0].text, "state": "on", "asks": "block", "most": 9}
 
 
+def test_the_policy_in_force_is_printed_as_its_file() -> None:
+    assert succeed("policies", "show", "--local", "--toml").stdout == DEFAULT_POLICY.read_text()
+
+
 def test_policies_check_names_file_line_and_entry() -> None:
     assert succeed("policies", "check", "-", stdin=b'mode = "observe"').exit_code == 0
 
@@ -242,7 +264,7 @@ def test_an_import_names_every_wrong_line_and_sends_nothing(tmp_path: Path) -> N
     number, name, last = result.stderr.splitlines()
     assert number.startswith(f"{file}, line 3: value looks like a card number")
     assert name.startswith(f"{file}, line 4: Invalid enum value 'ban'")
-    assert last == "aegis: 2 lines hold no entry; nothing was imported"
+    assert last == "aegis: 2 lines without an entry; nothing was imported"
     assert "4111111111111111" not in result.output
 
 
@@ -355,6 +377,23 @@ def test_decide_answers_each_payment_in_order_by_the_policy_given(tmp_path: Path
     assert result.stderr == "4 payments; verdicts: 2 allow, 0 review, 2 block\n"
 
 
+@pytest.mark.parametrize(
+    "command", [("decide", "-", "--out", "{}/out"), ("features", "-", "--out", "{}/out"), ("backtest", "-", "--processes", "1")]
+)
+def test_payments_in_currencies_without_a_rate_are_told(tmp_path: Path, command: tuple[str, ...]) -> None:
+    rates = tmp_path / "rates.toml"
+    rates.write_text('base = "EUR"\n[rates]\nUSD = 1.16\n')
+    currencies = ("EUR", "USD", "JPY", "GBP", "JPY")
+    payments = [payment(minute=n, transaction_id=f"t{n}", currency=each) for n, each in enumerate(currencies)]
+    arguments = [each.format(tmp_path) for each in command]
+
+    result = succeed(
+        *arguments, stdin=b"".join(encode_transaction(txn) + b"\n" for txn in payments), environment={"AEGIS_RATES": str(rates)}
+    )
+
+    assert "3 payments in JPY, GBP have no rate (AEGIS_RATES): amounts not compared\n" in result.stderr
+
+
 def test_decide_reports_bad_lines_by_number_decides_the_rest_and_ends_with_1(tmp_path: Path) -> None:
     file = tmp_path / "payments.jsonl"
     good = [encode_transaction(txn) for txn in burst(3)]
@@ -368,7 +407,7 @@ def test_decide_reports_bad_lines_by_number_decides_the_rest_and_ends_with_1(tmp
     assert first.startswith(f"{file}, line 2: JSON is malformed")
     assert second.startswith(f"{file}, line 4: Object missing required field")
     assert verdicts.startswith("3 payments")
-    assert last == "aegis: 2 lines hold no payment that can be taken; what became of the others is written"
+    assert last == "aegis: 2 lines without a payment that can be taken; what became of the others is written"
 
 
 def test_decide_reads_parquet_like_json_lines(tmp_path: Path) -> None:
@@ -398,10 +437,20 @@ def test_backtest_reports_bad_lines_and_labels_judges_the_rest_and_ends_with_1(t
     assert in_labels.startswith(f"{labels}, line 3: Object missing required field")
     assert first.startswith(f"{file}, line 2: JSON is malformed")
     assert second.startswith(f"{file}, line 4: Object missing required field")
-    assert last == "aegis: 3 lines hold no payment or label that can be taken; the others are judged"
+    assert last == "aegis: 3 lines without a payment or label that can be taken; the others are judged"
     report = json.loads(result.stdout)
     assert (report["payments"]["payments"], report["payments"]["frauds"], report["labels_of_unknown_payments"]) == (4, 1, 1)
     assert (report["policies"][0]["flagged"][1]["caught"]["payments"], report["policies"][0]["flagged"][1]["precision"]) == (2, 1.0)
+
+
+def test_backtest_says_when_no_rule_is_on(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text("[rules.velocity_1m]\nmost = 2\n")
+    lines = b"".join(encode_transaction(txn) + b"\n" for txn in burst(4))
+
+    result = succeed("backtest", "-", "--policy", str(policy), "--policy", str(DEFAULT_POLICY), stdin=lines)
+
+    assert result.stderr == f"no rule is on in {policy}: it asks for nothing\n"
 
 
 def test_backtest_prints_tables_and_writes_a_page_and_reads_stdin(tmp_path: Path) -> None:
@@ -437,13 +486,16 @@ def test_the_committed_page_of_settings_is_that_of_the_settings() -> None:
     assert page == settings_page(), "write it anew: python -c 'from aegis_app.schemas import *; print(settings_page(), end=\"\")'"
 
 
-def test_features_are_written_as_they_were_when_each_payment_was_decided(tmp_path: Path) -> None:
+@pytest.mark.parametrize("state", ["shadow", "off"])
+def test_features_are_written_as_they_were_when_each_payment_was_decided(tmp_path: Path, state: str) -> None:
+    """Whether or not rules had asked for them by then."""
     parquet = pytest.importorskip("pyarrow.parquet")
-    file, out = tmp_path / "payments.jsonl", tmp_path / "features.parquet"
+    file, out, policy = tmp_path / "payments.jsonl", tmp_path / "features.parquet", tmp_path / "policy.toml"
+    policy.write_text("".join(f'[rules.{rule.name}]\nstate = "{state}"\n' for rule in RULES))
     payments = [payment(minute=20 * n, attributes={"V1": n / 2}) for n in range(8)]
     file.write_bytes(b"\n".join(map(encode_transaction, [*payments, payments[0]])) + b"\nrubbish\n")
 
-    result = run("features", str(file), "--out", str(out))
+    result = run("features", str(file), "--policy", str(policy), "--out", str(out))
 
     rows = parquet.read_table(out).to_pylist()
     described = {name: rows[6][name] for name in CATALOGUE if name not in OF_OTHERS}
@@ -467,7 +519,7 @@ def test_features_know_of_a_fraud_from_the_moment_it_was_labelled(tmp_path: Path
 
     assert result.exit_code == 1
     assert result.stderr.startswith(f"{said}, line 2: JSON is malformed")
-    assert result.stderr.endswith("aegis: 1 lines hold no label that can be taken; the others were learnt\n")
+    assert result.stderr.endswith("aegis: 1 line without a label that can be taken; the others were learnt\n")
     assert [row["habit"] for row in parquet.read_table(out).to_pylist()] == [0, 1, 2, 2, 3]
 
 
@@ -498,7 +550,7 @@ def test_datasets_says_what_a_file_holds_and_what_it_lacks(tmp_path: Path) -> No
         "from 2026-03-01 00:00:00Z to 2026-03-03 00:00:00Z, not in the order of time",
         "currencies: EUR 3",
         "missing: bad in 1 rows, lat in 1 rows, lon in 1 rows",
-        "latitude: 1 values left out, the first in line 2: Expected `float` <= 90.0",
+        "latitude: 1 value left out, the first in line 2: Expected `float` <= 90.0",
     ]
 
 
@@ -511,4 +563,4 @@ def test_a_table_of_others_is_decided_and_what_was_left_out_is_told(tmp_path: Pa
 
     assert done.exit_code == 0
     assert [json.loads(line)["amount_minor"] for line in done.stdout.splitlines()] == [100, 250]
-    assert f"{path}: country: 1 values left out, the first in line 3:" in done.stderr
+    assert f"{path}: country: 1 value left out, the first in line 3:" in done.stderr

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
+from aegis_app.core.label import encode_label
 from aegis_app.core.payment import Channel, Transaction, encode_transaction
 from aegis_app.simulate import simulate
 from models.datasets import DatasetError, Part, read_payments
 from models.datasets.aegis import write_parquet
 from models.datasets.amounts import minor_units
 from models.datasets.parquet import CHUNK, pyarrow
+from tests.make import label, payment
 
 DATA = Path(__file__).parents[2] / "shared/data"
 HANDBOOK = DATA / "handbook_2018-04-01_2018-08-31.parquet"
@@ -113,6 +115,7 @@ def test_an_open_file_is_read_as_it_comes_with_blank_lines_and_without_a_last_li
         (b"not json", "malformed"),
         (b'{"transaction_id": "\xff"}', "utf-8"),
         (b'{"unknown": ' + b"[" * 100_000, "recursion"),
+        (encode_label(label(payment(), amount_minor=4250, currency="EUR")), "this is a label, no payment"),
     ],
 )
 def test_a_bad_line_is_named_after_the_good_ones_before_it(tmp_path: Path, bad: bytes, reason: str) -> None:

@@ -117,7 +117,7 @@ def test_a_letter_that_is_named_goes_again_and_its_attempts_are_counted(made: De
     file(made, (record(made, offset=7), Reason.MALFORMED))
 
     for _ in range(2):
-        assert made.aegis("dead-letters", "redrive", "1:0").stdout == "redrove 1 letters\n"
+        assert made.aegis("dead-letters", "redrive", "1:0").stdout == "redrove 1 letter\n"
 
     back = made.records(Name.TRANSACTIONS)
     assert [each.value for each in back] == [b"no json"] * 2
@@ -138,7 +138,7 @@ def test_redacted_and_cut_letters_are_refused_by_name_and_passed_over_otherwise(
     assert cut.stderr.startswith(f"aegis: 1:1 was too large and was cut ({LARGEST_RECORD} bytes, sha256 ")
     assert len(made.records(Name.TRANSACTIONS)) == 0  # all or nothing
     everything = made.aegis("dead-letters", "redrive", "--all")
-    assert everything.stdout == "redrove 1 letters; 2 cannot be\n"
+    assert everything.stdout == "redrove 1 letter; 2 cannot be\n"
 
 
 @pytest.mark.kafka

@@ -88,6 +88,7 @@ SAID = msgspec.json.decode(encode_label(label(payment(), amount_minor=25_00, cur
         ({"timestamp": "1999-12-31T00:00:00Z"}, Reason.INVALID, "before the year 2000"),
         ({"labelled_at": "2100-01-01T00:00:00Z"}, Reason.INVALID, "after 2099"),
         ({"labelled_at": "2026-03-05T18:00:00.001Z"}, Reason.FUTURE, "labelled_at lies 24.0 h ahead of the record's"),
+        ({"labelled_at": "2026-03-06T18:00:00.001Z"}, Reason.FUTURE, "labelled_at lies 2 days ahead of the record's"),
         ({"currency": None}, Reason.INVALID, "amount_minor and currency come together"),
         ({"transaction_id": "a\nb"}, Reason.INVALID, "printable"),
         ({"card_id": "card-2"}, Reason.KEY, "not the card_id"),

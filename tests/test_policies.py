@@ -5,7 +5,7 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 
 from aegis_app.core.policy import Mode, PolicyError, parse_policy
-from aegis_app.policies import Policies, Published, difference, local_policy, signed, with_mode
+from aegis_app.policies import Policies, Published, difference, local_policy, losses, signed, with_mode
 from aegis_app.settings import Settings
 from tests.make import NOON, record
 
@@ -147,3 +147,27 @@ def test_a_difference_names_each_entry_that_differs() -> None:
         ("rules.velocity_1m.most", 3, 5),
     ]
     assert difference(old, old) == []
+
+
+ON = '[rules.velocity_1m]\nstate = "on"\n[rules.velocity_10m]\nstate = "on"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        (f'mode = "enforce"\n{ON}', []),
+        ('mode = "enforce"\n[rules]\nvelocity_1m = {state = "shadow"}\nvelocity_10m = {state = "off"}\n', []),
+        (ON, ["nothing would be enforced"]),
+        (f'mode = "enforce"\n{limit(3)}', ["would be in shadow, because it gives them no state: velocity_1m, velocity_10m"]),
+        ("", ["nothing would be enforced", "no state: velocity_1m, velocity_10m"]),
+    ],
+)
+def test_what_a_file_would_end_without_a_word_about_it_is_found(text: str, lost: list[str]) -> None:
+    found = losses(parse_policy(f'mode = "enforce"\n{ON}'), text)
+
+    assert len(found) == len(lost)
+    assert all(part in sentence for part, sentence in zip(lost, found, strict=True))
+
+
+def test_where_nothing_is_on_or_enforced_nothing_can_end() -> None:
+    assert losses(parse_policy(limit(3)), "") == []

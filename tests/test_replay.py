@@ -11,9 +11,10 @@ from aegis_app.core.decision import Receipt, decide
 from aegis_app.core.features import Features
 from aegis_app.core.intake import Reason, Refused
 from aegis_app.core.label import encode_label
-from aegis_app.core.payment import Outcome, Transaction, encode_transaction
+from aegis_app.core.payment import Outcome, Transaction, decode_transaction, encode_transaction
 from aegis_app.core.policy import parse_policy
 from aegis_app.core.replay import read_label_lines, read_lines, replay
+from aegis_app.core.rules import RULES
 from aegis_app.core.terms import Terms
 from aegis_app.simulate import simulate
 from tests.make import cased, label, payment
@@ -118,3 +119,28 @@ def test_lines_without_a_label_are_refused_by_number_and_the_rest_go_on() -> Non
 
     assert labels == [label(payment()), label(payment())]
     assert {number: error.reason for number, error in refused.items()} == {3: Reason.INVALID}
+
+
+def test_a_label_that_has_all_that_a_payment_needs_is_refused_where_payments_are_read() -> None:
+    said = encode_label(label(payment(), amount_minor=4250, currency="EUR"))
+    named = encode_transaction(payment(merchant_id="labelled_at"))
+    refused: dict[int, Refused] = {}
+    assert decode_transaction(said).amount_minor == 4250
+
+    payments = list(read_lines([said, named], refused.__setitem__, token=False))
+
+    assert payments == [payment(merchant_id="labelled_at")]
+    assert [(number, error.reason) for number, error in refused.items()] == [(1, Reason.INVALID)]
+    assert "use `aegis send labels`" in str(refused[1])
+
+
+def test_a_payment_is_described_before_its_merchant_hears_of_it_where_no_rule_asked() -> None:
+    policy = parse_policy("".join(f'[rules.{rule.name}]\nstate = "off"\n' for rule in RULES))
+    payments = [payment(minute=minute) for minute in range(4)]
+
+    found = [
+        None if screened.seen is None else screened.seen.merchant_days.merchant_payments_30d
+        for _, screened in replay(payments, Terms(policy))
+    ]
+
+    assert found == [None, 1, 2, 3]

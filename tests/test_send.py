@@ -143,7 +143,7 @@ def test_send_payments_says_which_line_is_bad_and_how_many_before_it_were_sent(m
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert "line 2: JSON is malformed" in result.stderr
-    assert result.stderr.endswith("; 1 payments before it were sent\n")
+    assert result.stderr.endswith("; 1 payment before it was sent\n")
 
 
 @pytest.mark.kafka

@@ -274,7 +274,7 @@ def test_what_is_out_of_range_is_left_out_and_told_if_a_payment_can_do_without_i
 
     assert (first.latitude, first.longitude) == (None, None)
     assert (second.latitude, second.longitude) == (0.0, -94.910494)
-    assert list(survey.lines()) == ["latitude: 1 values left out, the first in row 1: Expected `float` <= 90.0"]
+    assert list(survey.lines()) == ["latitude: 1 value left out, the first in row 1: Expected `float` <= 90.0"]
 
 
 def test_what_is_no_number_in_a_column_that_may_lack_is_left_out_and_told(tmp_path: Path) -> None:

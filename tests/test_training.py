@@ -137,15 +137,17 @@ def test_windows_follow_each_other_a_gap_apart_and_hold_what_was_known_in_time()
 
 
 def test_days_or_payments_that_are_too_few_are_refused() -> None:
-    with pytest.raises(TrainingError, match=r"20\.0 days of payments are too few for 4 windows with 7 days between them"):
+    too_few = r"20\.0 days of payments are too few for 4 windows with 7 days between them \(--label-delay\): at least 22 days are needed"
+    with pytest.raises(TrainingError, match=too_few):
         split(sample(5000, days=20), 7.0)
-    with pytest.raises(TrainingError, match="100 in all are too few"):
+    with pytest.raises(TrainingError, match=r"in the window to fit, .*: 100 on \d+\.\d days are too few for 4 windows"):
         split(sample(100), 7.0)
 
 
 def test_payments_without_labels_teach_only_once_they_are_old() -> None:
     """So that frauds, which are reported, do not teach where genuine payments, which are not, do not yet."""
-    with pytest.raises(TrainingError, match="with 60 days between them"):
+    too_few = r"with 60 days between them \(--maturity, because some .*\): at least 181 days are needed; labels of every payment"
+    with pytest.raises(TrainingError, match=too_few):
         train(sample(partly_labelled=True), Plan(), Path("never"))
 
 

@@ -17,7 +17,7 @@ def check(path: Path) -> None:
     if not path.absolute().parent.is_dir():
         raise BacktestError(f"{path}: its directory does not exist; make it first")
     if find_spec("jinja2") is None or find_spec("matplotlib") is None:
-        raise BacktestError("--html needs jinja2 and matplotlib: pip install 'aegis-fraud[report]'")
+        raise BacktestError("--html needs jinja2 and matplotlib: in the checkout, pip install '.[report]'")
 
 
 def write(report: Report, path: Path) -> None:

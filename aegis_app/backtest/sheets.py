@@ -28,9 +28,10 @@ class Sheet(Struct, frozen=True):
 def headline(report: Report) -> list[str]:
     """What was judged, in a few sentences."""
     every = report.payments
+    payments = "payment" if every.payments == 1 else "payments"
     days = "day" if report.days == 1 else "days"
     lines = [
-        f"{every.payments:,} payments on {report.days:,} {days}, {report.first_day} to {report.last_day} (UTC): {amounts(every.money)}"
+        f"{every.payments:,} {payments} on {report.days:,} {days}, {report.first_day} to {report.last_day} (UTC): {amounts(every.money)}"
     ]
     if every.labelled:
         without = every.payments - every.labelled

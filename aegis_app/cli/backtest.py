@@ -1,6 +1,7 @@
 """`aegis backtest`: what a policy would have done to payments of which the end is known."""
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -72,6 +73,9 @@ def backtest(
     settings = options.settings_with()
     chosen = [msgspec.structs.replace(settings, policy=policy) for policy in policies] or [settings]
     named = [(PACKAGED if each.policy is None else str(each.policy), local_terms(each)) for each in chosen]
+    for name, terms in named:
+        if not terms.policy.on:
+            click.echo(f"no rule is on in {name}: it asks for nothing", err=True)
     if html is not None:
         from aegis_app.backtest.page import check
 
@@ -93,7 +97,7 @@ def backtest(
 
         show(result)
     if bad:
-        raise Failure(f"{bad:,} lines hold no payment or label that can be taken; the others are judged")
+        raise Failure(f"{options.number_of(bad, 'line')} without a payment or label that can be taken; the others are judged")
 
 
 def judged(
@@ -122,6 +126,11 @@ def judged(
     for number, reason in sorted(tally.refused):
         click.echo(f"{name}, line {number}: {reason}", err=True)
     options.report(tally.survey, source)
+    unrated: Counter[str] = Counter()
+    for cell, found in tally.cells.items():
+        if not job.terms[0].rates.knows(cell.currency):
+            unrated[cell.currency] += found.payments
+    options.report_unrated(unrated)
     if not tally.cells:
         raise Failure(f"{name} holds no payment that can be judged")
     return report(name, tally, len(truths), [(each, terms.policy) for each, terms in named]), len(tally.refused) + bad_labels

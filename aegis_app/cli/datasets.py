@@ -44,7 +44,8 @@ def datasets(source: Path | None, layout: str | None, as_json: bool) -> None:
         options.print_json({"held": held, "missing": survey.missing, "left_out": dropped, "warnings": sorted(survey.warnings)})
         return
     labelled = f"{held.frauds:,} frauds, {held.payments - held.unlabelled - held.frauds:,} genuine, {held.unlabelled:,} unlabelled"
-    click.echo(f"{held.payments:,} payments of {held.cards:,} cards at {held.merchants:,} merchants: {labelled}")
+    payments, cards, merchants = map(options.number_of, (held.payments, held.cards, held.merchants), ("payment", "card", "merchant"))
+    click.echo(f"{payments} of {cards} at {merchants}: {labelled}")
     click.echo(
         f"from {options.moment(held.first)} to {options.moment(held.last)}" + ("" if held.in_order else ", not in the order of time")
     )

@@ -107,7 +107,7 @@ def redrive(letters: tuple[str, ...], everything: bool, reason: str | None, brok
     if as_json:
         options.print_json({"redriven": done, "redacted_or_cut": kept})
     else:
-        click.echo(f"redrove {done:,} letters" + (f"; {kept:,} cannot be" if kept else ""))
+        click.echo(f"redrove {options.number_of(done, 'letter')}" + (f"; {kept:,} cannot be" if kept else ""))
 
 
 def _states(letter: "Filed") -> list[tuple[str, bool]]:

@@ -16,7 +16,7 @@ _day = click.DateTime(["%Y-%m-%d"])
 
 @click.group()
 def evaluate() -> None:
-    """Measure the layers on data of which the end is known; wants the extras train and data.
+    """Measure the layers on data of which the end is known; wants requirements/train.txt.
 
     Example: aegis evaluate handbook --data handbook.parquet --train-start 2018-06-09 --train-days 53 --test-start 2018-08-08
     """
@@ -58,7 +58,7 @@ def handbook(
     import msgspec
 
     if not (find_spec("numpy") and find_spec("xgboost")):
-        raise Failure("an evaluation trains models: pip install 'aegis-fraud[train,data]'")
+        raise Failure(f"an evaluation trains models: {options.TRAIN}")
     from aegis_app.policies import local_terms
     from models.datasets import read_payments
     from models.evaluation import consecutive, resample

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aegis_app.cli import options
 from aegis_app.cli.errors import Failure
 
 if TYPE_CHECKING:
@@ -33,4 +34,4 @@ def read_labels(source: Path | None, settings: "Settings") -> Iterator[Iterable[
     with source.open("rb") as lines:
         yield read_label_lines(lines, refuse, token=settings.card_id_is_token)
     if bad:
-        raise Failure(f"{bad:,} lines hold no label that can be taken; the others were learnt")
+        raise Failure(f"{options.number_of(bad, 'line')} without a label that can be taken; the others were learnt")

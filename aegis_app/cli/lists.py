@@ -130,7 +130,7 @@ def import_(source: Path, is_csv: bool, by: str, broker: str | None, as_json: bo
             else:
                 entries.append(found)
     if wrong:
-        raise Failure(f"{wrong:,} lines hold no entry; nothing was imported")
+        raise Failure(f"{options.number_of(wrong, 'line')} without an entry; nothing was imported")
     with options.counting("importing", len(entries)) as sent:
         _publish(settings, entries, sent)
     if as_json:

@@ -16,6 +16,7 @@ from aegis_app.progress import counted
 if TYPE_CHECKING:
     from aegis_app.core.intake import Refused
     from aegis_app.core.payment import Transaction
+    from aegis_app.core.rates import Rates
     from aegis_app.settings import Settings
 
 
@@ -37,13 +38,14 @@ def decide(source: Path, layout: str | None, policy: Path | None, out: Path) -> 
     from aegis_app.core.replay import replay
     from aegis_app.policies import local_terms
 
+    terms = local_terms(settings)
     tally: Counter[str] = Counter()
-    with _payments(source, layout, settings, "deciding") as payments, options.writing(out) as file:
-        for txn, screened in replay(payments, local_terms(settings)):
+    with _payments(source, layout, settings, terms.rates, "deciding") as payments, options.writing(out) as file:
+        for txn, screened in replay(payments, terms):
             file.write(encode_decision(txn, screened.ruling) + b"\n")
             tally[screened.ruling.verdict] += 1
         verdicts = ", ".join(f"{tally[name]:,} {name}" for name in ("allow", "review", "block"))
-        click.echo(f"{tally.total():,} payments; verdicts: {verdicts}", err=True)
+        click.echo(f"{options.number_of(tally.total(), 'payment')}; verdicts: {verdicts}", err=True)
 
 
 @click.command()
@@ -67,23 +69,31 @@ def features(source: Path, layout: str | None, policy: Path | None, labels: Path
     from aegis_app.policies import local_terms
     from models.datasets.matrix import write_matrix
 
-    with read_labels(labels, settings) as said, _payments(source, layout, settings, "describing") as payments:
+    terms = local_terms(settings)
+    with read_labels(labels, settings) as said, _payments(source, layout, settings, terms.rates, "describing") as payments:
         rows = (
-            (txn, screened.ruling.verdict, screened.seen)
-            for txn, screened in replay(payments, local_terms(settings), said)
-            if screened.seen is not None
+            (txn, screened.ruling.verdict, screened.seen) for txn, screened in replay(payments, terms, said) if screened.seen is not None
         )
         number = write_matrix(out, rows)
-        click.echo(f"{number:,} payments described", err=True)
+        click.echo(f"{options.number_of(number, 'payment')} described", err=True)
 
 
 @contextmanager
-def _payments(source: Path, layout: str | None, settings: "Settings", doing: str) -> Iterator[Iterator["Transaction"]]:
-    """The payments of a file, counted on a terminal. Lines that hold none are reported, and in the end raise `Failure`."""
+def _payments(source: Path, layout: str | None, settings: "Settings", rates: "Rates", doing: str) -> Iterator[Iterator["Transaction"]]:
+    """The payments of a file, counted on a terminal. Those without a rate are reported; lines that hold none too, and in the end raise
+    `Failure`.
+    """
     from aegis_app.core.replay import read_lines
     from models.datasets import Survey, holds_lines, read_payments
 
     bad, survey = 0, Survey()
+    unrated: Counter[str] = Counter()
+
+    def noting(payments: "Iterator[Transaction]") -> "Iterator[Transaction]":
+        for txn in payments:
+            if not rates.knows(txn.currency):
+                unrated[txn.currency] += 1
+            yield txn
 
     def refuse(number: int, refused: "Refused") -> None:
         nonlocal bad
@@ -96,7 +106,8 @@ def _payments(source: Path, layout: str | None, settings: "Settings", doing: str
             payments: Iterator[Transaction] = (example.transaction for example in examples)
         else:
             payments = read_lines(files.enter_context(options.reading(source)), refuse, token=settings.card_id_is_token)
-        yield counted(payments, files.enter_context(options.counting(doing)))
+        yield counted(noting(payments), files.enter_context(options.counting(doing)))
     options.report(survey, source)
+    options.report_unrated(unrated)
     if bad:
-        raise Failure(f"{bad:,} lines hold no payment that can be taken; what became of the others is written")
+        raise Failure(f"{options.number_of(bad, 'line')} without a payment that can be taken; what became of the others is written")

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from models.datasets import Survey
 
 DASH: Final = Path("-")
+TRAIN: Final = "in the checkout, pip install --require-hashes -r requirements/train.txt"
+"""How to get what trains."""
 
 existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -111,6 +113,22 @@ def report(survey: "Survey", source: Path) -> None:
     """On stderr, what a table lacked."""
     for line in survey.lines():
         click.echo(f"{source}: {line}", err=True)
+
+
+def report_unrated(payments: Mapping[str, int]) -> None:
+    """On stderr, payments in currencies without a rate, by currency."""
+    if payments:
+        named = sorted(payments, key=lambda currency: (-payments[currency], currency))
+        currencies = ", ".join(named[:5]) + (", …" if len(named) > 5 else "")
+        have = "has" if sum(payments.values()) == 1 else "have"
+        click.echo(
+            f"{number_of(sum(payments.values()), 'payment')} in {currencies} {have} no rate (AEGIS_RATES): amounts not compared", err=True
+        )
+
+
+def number_of(number: int, noun: str) -> str:
+    """1 payment, 1,000 payments."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def moment(at: datetime) -> str:

@@ -31,19 +31,25 @@ def policies() -> None:
 
 @policies.command()
 @click.option("--local", is_flag=True, help="Ask no Kafka: what is in force while nothing is published.")
+@click.option("--toml", is_flag=True, help="Print its file as it is, comments included: the way to begin one of your own.")
 @options.broker
 @options.as_json
-def show(local: bool, broker: str | None, as_json: bool) -> None:
+def show(local: bool, toml: bool, broker: str | None, as_json: bool) -> None:
     """Print the policy in force, every default written out, and where it comes from.
 
     That is the one published last; while none is, that of AEGIS_POLICY, or the packaged one.
 
-    Example: aegis policies show
+    Example: aegis policies show --local --toml > policy.toml
     """
+    if toml and as_json:
+        raise click.UsageError("--toml and --json exclude each other")
     settings = options.settings_with(broker=broker)
     from aegis_app.policies import local_policy
 
     now = local_policy(settings) if local else _in_force(settings)[1]
+    if toml:
+        click.echo(now.text, nl=False)
+        return
     _print(now.policy, as_json, now.source())
 
 
@@ -66,21 +72,32 @@ def check(file: Path, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")
 @click.option("--backtest", "payments", type=options.existing, metavar="PAYMENTS", help="With --dry-run: what would change for these.")
 @click.option("--labels", type=options.existing, help="With --backtest: what is fraud; JSON lines with transaction_id and is_fraud.")
+@click.option("--yes", is_flag=True, help="Even if that ends enforcing, or puts rules into shadow of which FILE states nothing.")
 @options.by
 @options.broker
 @options.as_json
 def publish(
-    file: Path, note: str, dry_run: bool, payments: Path | None, labels: Path | None, by: str, broker: str | None, as_json: bool
+    file: Path,
+    note: str,
+    dry_run: bool,
+    payments: Path | None,
+    labels: Path | None,
+    yes: bool,
+    by: str,
+    broker: str | None,
+    as_json: bool,
 ) -> None:
     """Put a policy file in force. Every worker takes it up within 2 seconds, between two chunks of payments.
 
     With --dry-run nothing is published. With --backtest as well, payments of a file are judged by the policy in force and by this one,
-    as `aegis backtest` does.
+    as `aegis backtest` does. FILE is a whole policy: without a mode it observes, and a rule that it does not name runs in shadow, with
+    limits of its own. Begin with `aegis policies show --toml`.
 
     Example: aegis policies publish policy.toml --note "fewer reviews of contactless payments" --dry-run
     """
     settings = options.settings_with(broker=broker)
-    from aegis_app.core.policy import parse_policy
+    from aegis_app.core.policy import PolicyError, parse_policy
+    from aegis_app.policies import losses
 
     if payments is not None and not dry_run:
         raise click.UsageError("--backtest belongs to --dry-run: look first, then publish")
@@ -89,7 +106,15 @@ def publish(
     text = _text(file)
     policy = parse_policy(text, _name(file))
     now = _in_force(settings)[1]
+    lost = "; ".join(losses(now.policy, text))
+    if lost and not yes and not dry_run:
+        raise PolicyError(
+            f"nothing was published, because with {_name(file)} {lost}. "
+            "`aegis policies show --toml` prints what is in force, to begin with; --yes publishes this all the same"
+        )
     _publish(settings, now, text, note, by, as_json, dry_run=dry_run)
+    if lost and not yes:
+        click.echo(f"without --yes it is not published, because {lost}", err=True)
     if payments is not None:
         _compare(settings, payments, labels, now, policy, as_json)
 

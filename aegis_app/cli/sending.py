@@ -123,7 +123,7 @@ def _send(settings: "Settings", name: "Name", records: Iterable["K"], encode: Ca
     from models.datasets import DatasetError
 
     done, begin, topic = 0, monotonic(), full_name(name, settings)
-    noun = "labels" if name is Name.LABELS else "payments"
+    noun = "label" if name is Name.LABELS else "payment"
 
     def count(number: int) -> None:
         nonlocal done
@@ -134,9 +134,9 @@ def _send(settings: "Settings", name: "Name", records: Iterable["K"], encode: Ca
         with options.counting(f"sending to {topic}") as show:
             asyncio.run(send_to(settings, topic, records, encode=encode, pace=pace, sent=count))
     except (DatasetError, Refused) as error:
-        raise Failure(f"{error}; {done:,} {noun} before it were sent") from error
+        raise Failure(f"{error}; {options.number_of(done, noun)} before it {'was' if done == 1 else 'were'} sent") from error
     seconds = monotonic() - begin
     if as_json:
         options.print_json({"sent": done, "topic": topic, "seconds": round(seconds, 3)})
     else:
-        click.echo(f"sent {done:,} {noun} to {topic} in {seconds:.1f} s")
+        click.echo(f"sent {options.number_of(done, noun)} to {topic} in {seconds:.1f} s")

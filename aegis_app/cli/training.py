@@ -82,10 +82,11 @@ def train(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Train the three model layers on described payments, and write them as a bundle that a worker serves.
+    """Train the three model layers on described payments, and write them as a bundle. No worker serves a bundle yet.
 
     MATRIX is what `aegis features` wrote. Its time is cut into four windows, one to fit the layers, one to put them together, one to
-    choose thresholds, one to report, with the days between them that labels take. Needs the extra `train`.
+    choose thresholds, one to report, with the days between them that labels take: --label-delay where every payment has a label, else
+    the longer of that and --maturity. So it takes more than 21 days of payments, or more than 180. Needs requirements/train.txt.
 
     Example: aegis train matrix.parquet --labels labels.jsonl --alerts-per-day 200 --out bundles/march
     """
@@ -98,7 +99,7 @@ def train(
         from models.training import Plan, read_sample
         from models.training import train as train_bundle
     except ImportError as error:
-        raise Failure(f"training needs {error.name}: pip install 'aegis-fraud[train]'") from None
+        raise Failure(f"training needs {error.name}: {options.TRAIN}") from None
 
     plan = Plan(
         seed=seed,

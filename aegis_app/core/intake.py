@@ -51,6 +51,12 @@ class Erase(Struct, frozen=True, gc=False, tag_field="type", tag="erase"):
     card_id: Identifier
 
 
+class _Verdict(Struct):
+    is_fraud: msgspec.Raw
+    labelled_at: msgspec.Raw
+
+
+_decode_verdict: Final = msgspec.json.Decoder(_Verdict).decode
 _decode_history: Final[Callable[[bytes], Past | Erase]] = msgspec.json.Decoder(Past | Erase).decode
 encode_history: Final = msgspec.json.Encoder().encode
 
@@ -99,6 +105,23 @@ def read_value(value: bytes | None, *, token: bool) -> Transaction:
     return txn
 
 
+def read_line(line: bytes, *, token: bool) -> Transaction:
+    """Read a payment in a line of a file, where no topic tells it from a label. Raises `Refused`."""
+    check_no_label(line)
+    return read_value(line, token=token)
+
+
+def check_no_label(line: bytes) -> None:
+    """Raise `Refused` where a line is a label: one of an amount has all that a payment needs."""
+    if b'"labelled_at"' not in line:
+        return
+    try:
+        _decode_verdict(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    raise Refused(Reason.INVALID, "this is a label, no payment: it has is_fraud and labelled_at; use `aegis send labels`, or --labels")
+
+
 def _decode(decode: Callable[[bytes], T], value: bytes | None) -> T:
     if not value:
         raise Refused(Reason.EMPTY, "the record has no value")
@@ -124,7 +147,9 @@ def _check_key(card_id: str, key: bytes | None) -> None:
 
 def _check_time(field: str, at: Millis, written: Millis) -> None:
     if at - written > FUTURE_MS:
-        raise Refused(Reason.FUTURE, f"{field} lies {(at - written) / 3_600_000:.1f} h ahead of the record's")
+        hours = (at - written) / 3_600_000
+        far = f"{hours:.1f} h" if hours <= 48 else f"{hours / 24:,.0f} days"
+        raise Refused(Reason.FUTURE, f"{field} lies {far} ahead of the record's")
 
 
 _DIGITS: Final = re.compile(rb"(?<!\d)(?<!\d\.)(?:\d{4}(?:\.\d{4}){3}|\d(?:[ -]*\d){11,})(?!\d|\.\d)")

@@ -77,6 +77,11 @@ class Policy(Struct, frozen=True, dict=True):
         return sha256(msgspec.json.encode(self.described(), order="sorted")).hexdigest()[:12]
 
     @property
+    def on(self) -> tuple[str, ...]:
+        """Names of the rules that are on."""
+        return tuple(clause.rule.name for clause in self.clauses if clause.state is State.ON)
+
+    @property
     def enforces(self) -> bool:
         return self.mode is Mode.ENFORCE
 

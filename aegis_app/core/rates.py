@@ -36,6 +36,10 @@ class Rates(Struct, frozen=True, dict=True):
         places = exponent(self.base)
         return {currency: 10.0 ** (places - exponent(currency)) / rate for currency, rate in self.per_base.items()}
 
+    def knows(self, currency: str) -> bool:
+        """Whether amounts in it compare with others."""
+        return currency == self.base or currency in self.per_base
+
     def to_base(self, amount_minor: int, currency: str) -> int | None:
         """An amount in minor units of the base currency, to the nearest; `None` where there is no rate, or it is beyond `LARGEST`."""
         if currency == self.base:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from aegis_app.core.card import Card
 from aegis_app.core.decision import Receipt
-from aegis_app.core.intake import Refused, read_label_value, read_value
+from aegis_app.core.intake import Refused, read_label_value, read_line
 from aegis_app.core.label import Label
 from aegis_app.core.payment import Millis, Transaction
 from aegis_app.core.screen import LABELS, TRANSACTIONS, Screened, learn_label, screen
@@ -33,7 +33,7 @@ def replay(
 
     A label is learnt when it became known, before the first payment that is no earlier. Labels may come in any order; all are held.
     What payments and labels tell merchants and devices is known from the end of each `period` on, in milliseconds; not `elsewhere`:
-    never, which takes a third less time.
+    never, which takes a third less time. What was seen of a payment is to be asked for before the next payment is.
     """
     cards: dict[str, Card] = {}
     merchants, devices = Told(period), Told(period)
@@ -59,14 +59,14 @@ def replay(
         merchants.clock = devices.clock = max(merchants.clock, txn.at)
         screened = screen(cards.get(txn.card_id), txn, terms, Receipt(txn.at, txn.timestamp), offset)
         cards[txn.card_id] = screened.card
-        if elsewhere:
-            tell(TRANSACTIONS, screened.tidings)
         yield txn, screened
+        if elsewhere:  # only now: groups of features that nobody asked for yet are found until the next payment is
+            tell(TRANSACTIONS, screened.tidings)
 
 
 def read_lines(lines: Iterable[bytes], refuse: Callable[[int, Refused], None], *, token: bool) -> Iterator[Transaction]:
     """A payment a line, blank lines aside; those that cannot be taken go to `refuse` with their number, and the rest go on."""
-    return _read(lines, partial(read_value, token=token), refuse)
+    return _read(lines, partial(read_line, token=token), refuse)
 
 
 def read_label_lines(lines: Iterable[bytes], refuse: Callable[[int, Refused], None], *, token: bool) -> Iterator[Label]:

@@ -14,7 +14,10 @@ Row = tuple[Transaction, Outcome, Features]
 
 
 def write_matrix(path: Path, rows: Iterable[Row]) -> int:
-    """Write a row for each payment: its ids and time, its verdict, every feature, and its attributes as a map; returns how many."""
+    """Write a row for each payment: its ids and time, its verdict, every feature, and its attributes as a map; returns how many.
+
+    Each is described before the next is asked for: what is known of merchants and devices moves on with the payments.
+    """
     arrow, parquet = pyarrow()
     schema = arrow.schema(
         [
@@ -28,14 +31,14 @@ def write_matrix(path: Path, rows: Iterable[Row]) -> int:
     )
     remaining, number = iter(rows), 0
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        while chunk := list(islice(remaining, CHUNK)):
+        while chunk := [(txn, verdict, seen.row()) for txn, verdict, seen in islice(remaining, CHUNK)]:
             payments = [txn for txn, _, _ in chunk]
             columns = [
                 [txn.transaction_id for txn in payments],
                 [txn.card_id for txn in payments],
                 [txn.timestamp for txn in payments],
                 [verdict.value for _, verdict, _ in chunk],
-                *zip(*(seen.row() for _, _, seen in chunk), strict=True),
+                *zip(*(row for _, _, row in chunk), strict=True),
                 [list(txn.attributes.items()) for txn in payments],
             ]
             arrays = [arrow.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]

@@ -53,4 +53,5 @@ class Survey(Struct):
         if self.missing:
             yield "missing: " + ", ".join(f"{name} in {number:,} rows" for name, number in sorted(self.missing.items()))
         for name, dropped in sorted(self.dropped.items()):
-            yield f"{name}: {dropped.number:,} values left out, the first in {dropped.place}: {dropped.reason}"
+            values = "1 value" if dropped.number == 1 else f"{dropped.number:,} values"
+            yield f"{name}: {values} left out, the first in {dropped.place}: {dropped.reason}"

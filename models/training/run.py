@@ -18,7 +18,7 @@ from models.training import autoencoder, combine, figures, prepare, report, supe
 from models.training.errors import TrainingError
 from models.training.sample import DAY_MS, Sample
 from models.training.thresholds import Chosen, FalsePositives, Target, choose
-from models.training.windows import Span, split
+from models.training.windows import LABEL_DELAY, MATURITY, Span, split
 
 LEAST_FRAUDS: Final = 10
 """In the window that the supervised layer is fitted on."""
@@ -64,8 +64,9 @@ class _Fitted(Struct, frozen=True):
 class _Training:
     def __init__(self, sample: Sample, plan: Plan, show: Show) -> None:
         self._sample, self._plan, self._show = sample, plan, show
-        self._gap = max(plan.label_delay, plan.maturity) if sample.partly_labelled else plan.label_delay
-        self._spans = split(sample, self._gap)
+        waits_longer = sample.partly_labelled and plan.maturity > plan.label_delay
+        self._gap = plan.maturity if waits_longer else plan.label_delay
+        self._spans = split(sample, self._gap, MATURITY if waits_longer else LABEL_DELAY)
         self._fit, self._combine = self._spans["fit"], self._spans["combine"]
         self._chosen, self._left_out = prepare.useful(sample.features, sample.rows[self._fit.rows])
         self._supervised = self._wants_labels()

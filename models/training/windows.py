@@ -1,6 +1,7 @@
 """Four windows in time order, so that nothing is judged by what it was made from, nor by what nobody could have known."""
 
 from datetime import UTC, datetime
+from math import floor
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -14,6 +15,12 @@ SHARES: Final = {"fit": 0.6, "combine": 0.15, "choose": 0.1, "report": 0.15}
 """Of the time that the gaps leave."""
 LEAST: Final = 100
 """Payments in a window."""
+LABEL_DELAY: Final = "--label-delay", "a shorter --label-delay needs fewer"
+MATURITY: Final = (
+    "--maturity, because some payments have no label",
+    "labels of every payment, the genuine ones too, or a shorter --maturity need fewer",
+)
+"""What sets the days between two windows, and what shortens them."""
 
 
 class Span(NamedTuple):
@@ -44,14 +51,16 @@ class Span(NamedTuple):
         )
 
 
-def split(sample: Sample, gap_days: float) -> dict[str, Span]:
-    """The windows by name, each `gap_days` after the one before; a window is used when the next begins."""
+def split(sample: Sample, gap_days: float, set_by: tuple[str, str] = LABEL_DELAY) -> dict[str, Span]:
+    """The windows by name, each `gap_days` after the one before; a window is used when the next begins. Raises `TrainingError`."""
     first, last, gap = float(sample.times[0]), float(sample.times[-1]) + 1, gap_days * DAY_MS
     usable = last - first - gap * (len(SHARES) - 1)
+    option, shorter = set_by
+    gaps = f"{len(SHARES)} windows with {gap_days:g} days between them ({option})"
     if usable <= 0:
+        least = floor(gap_days * (len(SHARES) - 1)) + 1
         raise TrainingError(
-            f"{(last - first) / DAY_MS:.1f} days of payments are too few for {len(SHARES)} windows with {gap_days:g} days between them, "
-            "which labels need to become known; give more, or a shorter --label-delay"
+            f"{(last - first) / DAY_MS:.1f} days of payments are too few for {gaps}: at least {least} days are needed; {shorter}"
         )
     spans, start = {}, first
     for name, share in SHARES.items():
@@ -59,8 +68,8 @@ def split(sample: Sample, gap_days: float) -> dict[str, Span]:
         rows = slice(*np.searchsorted(sample.times, [start, end]).tolist())
         if rows.stop - rows.start < LEAST:
             raise TrainingError(
-                f"{rows.stop - rows.start} payments in the window to {name}, and {LEAST} are the least: "
-                f"{len(sample.times):,} in all are too few"
+                f"{rows.stop - rows.start} payments in the window to {name}, and {LEAST} are the least: {len(sample.times):,} on "
+                f"{(last - first) / DAY_MS:.1f} days are too few for {gaps}; {shorter}"
             )
         spans[name] = Span(name, rows, start, end, np.inf if name == "report" else end + gap)
         start = end + gap
