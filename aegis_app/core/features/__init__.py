@@ -25,8 +25,8 @@ _NOBODY: Final[Mapping[str, bytes]] = {}
 class Features:
     """What is known about a payment, all from the past alone, a group at a time and only when it is asked for.
 
-    Most payments are cleared by a few groups. Counts and money of windows leave the present payment out; refunds and reversals are no
-    attempts.
+    Most payments are cleared by a few groups. Ask before the next payment is learnt: what others told goes on changing.
+    Counts and money of windows leave the present payment out; refunds and reversals are no attempts.
     """
 
     def __init__(self, card: Card, case: Case, merchants: Mapping[str, bytes] = _NOBODY, devices: Mapping[str, bytes] = _NOBODY) -> None:
