@@ -140,8 +140,11 @@ BROADCAST_AGE: Final = Gauge("aegis_broadcast_age_seconds", "Since this worker l
 BROADCAST_REFUSED: Final = Counter("aegis_broadcast_refused_total", "Records of such a topic that were passed over.", ["topic"])
 
 
-def begin(topics: Iterable[str]) -> None:
-    """Export 0 of what has not happened yet, or Prometheus would miss the first time that it does. `topics`: those that are read."""
+def begin(topics: Iterable[str], broadcasts: Iterable[str]) -> None:
+    """Export 0 of what has not happened yet, or Prometheus would miss the first time that it does.
+
+    `topics` are those whose records can become dead letters, `broadcasts` those that every worker holds.
+    """
     disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client's
     for outcome in Outcome:
         for verdict in Outcome:
@@ -153,6 +156,8 @@ def begin(topics: Iterable[str]) -> None:
     for topic in topics:
         for reason in Reason:
             DEAD_LETTERS.labels(topic, reason)
+    for topic in broadcasts:
+        BROADCAST_REFUSED.labels(topic)
     for source in Source:
         for is_fraud in ("true", "false"):
             LABELS.labels(source, is_fraud)

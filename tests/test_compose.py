@@ -78,6 +78,15 @@ def test_no_secret_has_a_default_and_the_example_names_them_all() -> None:
     assert wanted == set(re.findall(r"^(\w+)=$", example, re.MULTILINE))
 
 
+def test_a_container_that_is_given_a_secret_can_be_written_to() -> None:
+    """A secret from the environment is copied into it, which Docker refuses where its file system is read-only."""
+    assert not any(service.get("read_only") and service.get("secrets") for service in services().values())
+
+
+def test_monitoring_waits_for_no_worker() -> None:
+    assert not any("worker" in name for name in services()["prometheus"].get("depends_on", {}))
+
+
 def test_every_file_that_is_mounted_is_there() -> None:
     mounted = [volume.split(":")[0] for service in services().values() for volume in service.get("volumes", []) if volume.startswith(".")]
 

@@ -138,10 +138,11 @@ def test_each_payment_is_timed_from_its_record_and_a_clock_ahead_counts_as_no_ti
 
 
 def test_what_has_not_happened_yet_is_exported_as_nothing() -> None:
-    metrics.begin(["payments-of-this-test"])
+    metrics.begin(["payments-of-this-test"], ["lists-of-this-test"])
 
     found = samples()
 
     assert found[named("aegis_dead_letters_total", topic="payments-of-this-test", reason="malformed")] == 0
     assert named("aegis_rule_hits_total", rule="card_testing", mode="shadow") in found
     assert named("aegis_degraded_total", layer="rules") in found
+    assert found[named("aegis_broadcast_refused_total", topic="lists-of-this-test")] == 0
