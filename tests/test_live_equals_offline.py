@@ -45,7 +45,11 @@ def test_a_day_through_the_application_and_through_the_back_test_is_decided_equa
     ends = list(accumulate((-(-txn.at // PERIOD_MS) * PERIOD_MS for txn in day), max))
     parts = [[txn for _, txn in part] for _, part in groupby(zip(ends, day, strict=True), itemgetter(0))]
     labels = [
-        [label(txn, is_fraud=True, labelled_at=datetime.fromtimestamp(end / 1000, UTC)) for txn in part if txn.transaction_id in frauds]
+        [
+            label(txn, is_fraud=True, labelled_at=datetime.fromtimestamp(end / 1000 - 0.001, UTC))
+            for txn in part
+            if txn.transaction_id in frauds
+        ]
         for end, part in zip(dict.fromkeys(ends), parts, strict=True)
     ]
     denied = entry("deny", "merchant", str(day[50].merchant_id))
@@ -90,17 +94,19 @@ def test_a_day_through_the_application_and_through_the_back_test_is_decided_equa
 
 @pytest.mark.kafka
 def test_payments_after_labels_are_described_and_decided_equally(kafka: str, tmp_path: Path) -> None:
-    """Frauds become known between the parts of some days, some of them before their own payment is decided."""
+    """Frauds become known between the parts of some days."""
     course = list(simulate(150, 4, 5, datetime(2026, 3, 1, tzinfo=UTC), fraud_rate=0.2))
     days = sorted((each.transaction for each in course), key=lambda txn: txn.at)
     frauds = {each.transaction.transaction_id for each in course if each.fraud is not None}
     size = len(days) // 4
     parts = [days[begin : begin + size] for begin in range(0, size * 4, size)]
     labels = [
-        [label(txn, is_fraud=txn.transaction_id in frauds, labelled_at=after[0].timestamp) for txn in before[::2]]
+        [
+            label(txn, is_fraud=txn.transaction_id in frauds, labelled_at=after[0].timestamp - timedelta(milliseconds=1))
+            for txn in before[::2]
+        ]
         for before, after in pairwise(parts)
     ]
-    labels[0] += [label(parts[1][0], is_fraud=True, after=timedelta())]
     policy = tmp_path / "policy.toml"
     of_others = "|".join(rule.name for rule in RULES if rule.of_others)
     alone = re.sub(rf'(rules\.(?:{of_others})\]\nstate = )"\w+"', r'\1"off"', POLICY)

@@ -144,3 +144,21 @@ def test_a_payment_is_described_before_its_merchant_hears_of_it_where_no_rule_as
     ]
 
     assert found == [None, 1, 2, 3]
+
+
+def test_a_label_as_old_as_its_payment_says_nothing_about_it() -> None:
+    txn, later = payment(), payment(minute=1)
+    said = label(txn, is_fraud=True, after=timedelta())
+
+    (_, first), (_, second) = [(each, screened.seen.named()) for each, screened in replay([txn, later], TERMS, [said]) if screened.seen]
+
+    assert (first["card_frauds"], second["card_frauds"]) == (0, 1)
+    assert (first["merchant_frauds_known_1d"], second["merchant_frauds_known_1d"]) == (None, 1)
+
+
+def test_what_happened_within_a_second_is_known_from_the_next_on() -> None:
+    payments = [payment(seconds=second, card_id=str(second)) for second in (0, 0.5, 1)]
+
+    seen = [screened.seen.merchant.merchant_payments_10m for _, screened in replay(payments, TERMS) if screened.seen]
+
+    assert seen == [None, None, 2]

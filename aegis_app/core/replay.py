@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from operator import attrgetter
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -31,7 +30,8 @@ def replay(
 ) -> Iterator[tuple[Transaction, Screened]]:
     """Decide and learn `payments` in their order. Offline there is no clock: each is written and decided at its own time.
 
-    A label is learnt when it became known, before the first payment that is no earlier. Labels may come in any order; all are held.
+    A label is learnt when it became known, before the first payment that is no earlier; one that is as old as its payment, after it.
+    Labels may come in any order; all are held.
     What payments and labels tell merchants and devices is known from the end of each `period` on, in milliseconds; not `elsewhere`:
     never, which takes a third less time. What was seen of a payment is to be asked for before the next payment is.
     """
@@ -45,10 +45,10 @@ def replay(
             for name, event in events:
                 told.tell(name, source, event)
 
-    waiting = deque(sorted(labels, key=attrgetter("known_at")))
+    waiting = deque(sorted(labels, key=_heard_at))
     heard = 0
     for offset, txn in enumerate(payments):
-        while waiting and waiting[0].known_at <= txn.at:
+        while waiting and _heard_at(waiting[0]) <= txn.at:
             label = waiting.popleft()
             merchants.clock = devices.clock = max(merchants.clock, label.known_at)
             found = learn_label(cards.get(label.card_id), label, terms.rates, heard)
@@ -62,6 +62,11 @@ def replay(
         yield txn, screened
         if elsewhere:  # only now: groups of features that nobody asked for yet are found until the next payment is
             tell(TRANSACTIONS, screened.tidings)
+
+
+def _heard_at(label: Label) -> Millis:
+    """When `label` is learnt: never before its own payment is judged."""
+    return label.known_at + (label.known_at <= label.at)
 
 
 def read_lines(lines: Iterable[bytes], refuse: Callable[[int, Refused], None], *, token: bool) -> Iterator[Transaction]:

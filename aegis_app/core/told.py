@@ -33,7 +33,7 @@ class Told(Mapping[str, bytes]):
             waiting = self._waiting[name] = deque()
         elif len(waiting) >= MOST_WAITING:
             self._fold(name, waiting)
-        waiting.append((-(-self.clock // self._period) * self._period, source, event))
+        waiting.append(((self.clock // self._period + 1) * self._period, source, event))
 
     def __getitem__(self, name: str) -> bytes:
         waiting = self._waiting.get(name)
