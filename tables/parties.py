@@ -6,11 +6,12 @@ from aegis_app.application import ttl
 from aegis_app.core.merchant import Merchant, decode_merchant, decode_stamp, encode_merchant
 from aegis_app.core.risk import risk
 from aegis_app.stream.memory import Codec
+from aegis_app.stream.owner import IN_HAND
 
 PATIENCE: Final = 0.4
 """Seconds for which changes are gathered. No decision waits for them, and what is known of a party may be a second old."""
-TOGETHER: Final = 64
-"""Most chunks of events that are gathered."""
+TOGETHER: Final = IN_HAND
+"""Most chunks of events that are gathered: no fewer than can be in hand, or small ones would hold up whoever hands them over."""
 
 
 def seen(raw: bytes) -> dict[tuple[int, int], int]:

@@ -37,6 +37,8 @@ TOGETHER: Final = 4
 """Most chunks of payments that are settled as one, where they are computed faster than Kafka answers; and most in each queue before."""
 TAIL: Final = 4 * TOGETHER * CHUNK
 """Decisions to search after a crash: over half can have been published without being learnt; the rest is for a revived writer's."""
+PAUSES: Final = 8
+"""So often is looked, while changes are gathered, whether partitions change hands."""
 IN_HAND: Final = 16 * CHUNK
 """Most records of a partition that are computed and not settled: what is in hand must be done with when it changes hands."""
 CACHED: Final = 8192
@@ -245,8 +247,7 @@ class Owner(Generic[V]):
         try:
             while True:
                 works = [await self._published.get()]
-                if self.owners.patience:
-                    await asyncio.sleep(self.owners.patience)
+                await self._gather_more()
                 while len(works) < self.owners.together and not self._published.empty():
                     works.append(self._published.get_nowait())
                 await self._settle(works)
@@ -254,6 +255,13 @@ class Owner(Generic[V]):
                     self._published.task_done()
         except Exception as error:
             self.app.die(error)
+
+    async def _gather_more(self) -> None:
+        """Let as much time pass as the table's changes are gathered for; none while partitions change hands."""
+        for _ in range(PAUSES):
+            if not self.owners.patience or self.owners.closed:
+                return
+            await asyncio.sleep(self.owners.patience / PAUSES)
 
     async def _settle(self, works: list[Work[V]]) -> None:
         """Once Kafka holds the outputs: what others are told, then changelog, then RocksDB, then the offsets."""
