@@ -28,6 +28,8 @@ def visit(visited: bytes, merchant_id: str, at: Millis) -> bytes:
         return _bounded(visited + name + day + day)
     days = begin + len(name)
     first, last = visited[days : days + 2], visited[days + 2 : days + 4]
+    if last == day and days + 4 == len(visited):
+        return visited
     return visited[:begin] + visited[days + 4 :] + name + (first if first < day else day) + (last if last > day else day)
 
 
