@@ -81,8 +81,11 @@ def figure(
     by_name: bool = False,
     none: str = "none",
 ) -> stat.Panel:
-    """One number. `by_name`: its series' name instead. `none`: what stands there without data."""
-    panel = _described(stat.Panel(), title, meaning, unit, [query], worry)
+    """One number, as it is now: the last of the time selected would stand there when nobody says it any more.
+
+    `by_name`: its series' name instead. `none`: what stands there without data.
+    """
+    panel = _described(stat.Panel(), title, meaning, unit, [query.instant()], worry)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
     panel.graph_mode(models.BigValueGraphMode.NONE).color_mode(
         models.BigValueColorMode.BACKGROUND if worry else models.BigValueColorMode.NONE

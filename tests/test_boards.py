@@ -90,6 +90,13 @@ def test_a_panel_says_what_it_means_and_in_what_unit(board: str, panel: dict[str
     assert [target["refId"] for target in panel["targets"]] == list("ABCDEF"[: len(panel["targets"])])
 
 
+def test_a_figure_is_of_now_and_not_the_last_that_somebody_said() -> None:
+    figures = [panel for _, panel in panels() if panel["type"] == "stat"]
+
+    assert len(figures) > 12
+    assert all(target["instant"] and not target["range"] for panel in figures for target in panel["targets"])
+
+
 @pytest.mark.parametrize("name", sorted(boards()))
 def test_a_board_asks_one_question_and_leads_to_the_others(name: str) -> None:
     board = boards()[name]
