@@ -28,7 +28,7 @@ def command_centre() -> Board:
             figure(
                 "Mode",
                 "What the policy in force does: observe lets every payment through and only says what it would do; enforce does it.",
-                Query("group by (mode) (aegis_policy_info{@})", "{{mode}}", now=True),
+                Query("group by (mode) (aegis_policy_info{@})", "{{mode}}"),
                 "short",
                 by_name=True,
             ),
@@ -67,13 +67,13 @@ def command_centre() -> Board:
             figure(
                 "Payments",
                 "Decided in the time selected, repeats included.",
-                Query(growth("aegis_payments_total{@}"), now=True),
+                Query(growth("aegis_payments_total{@}")),
                 "short",
             ),
             figure(
                 "Flagged",
                 "Policy asked for review or block, whether or not it is enforced.",
-                Query(growth(FLAGGED), now=True),
+                Query(growth(FLAGGED)),
                 "short",
             ),
             figure(
@@ -81,7 +81,6 @@ def command_centre() -> Board:
                 "Of the payments decided. Under 1% is usual; far more keeps reviewers and customers busy.",
                 Query(
                     f"{growth(FLAGGED)} / {growth('aegis_payments_total{@}')}",
-                    now=True,
                 ),
                 "percentunit",
                 {0.02: "orange", 0.05: "red"},
@@ -90,19 +89,19 @@ def command_centre() -> Board:
             figure(
                 "Blocked, $currency",
                 "Money of payments that were blocked. Always 0 while the policy observes: see what it would block beside.",
-                Query(growth('aegis_amount_total{@, outcome="block"}'), now=True),
+                Query(growth('aegis_amount_total{@, outcome="block"}')),
                 "short",
             ),
             figure(
                 "Would block, $currency",
                 "Money of payments for which policy asks to block, whether or not it is enforced.",
-                Query(growth('aegis_amount_total{@, verdict="block"}'), now=True),
+                Query(growth('aegis_amount_total{@, verdict="block"}')),
                 "short",
             ),
             figure(
                 "For review, $currency",
                 "Money of payments for which policy asks for review, whether or not it is enforced.",
-                Query(growth('aegis_amount_total{@, verdict="review"}'), now=True),
+                Query(growth('aegis_amount_total{@, verdict="review"}')),
                 "short",
             ),
         )

@@ -14,7 +14,7 @@ def models() -> Board:
             figure(
                 "Policy",
                 "Version in force, as in every decision. `aegis policies history` says who published it and why.",
-                Query("group by (version) (aegis_policy_info{@})", "{{version}}", now=True),
+                Query("group by (version) (aegis_policy_info{@})", "{{version}}"),
                 "short",
                 by_name=True,
             ),
@@ -35,7 +35,7 @@ def models() -> Board:
             figure(
                 "Degraded, share of payments",
                 "Decided while a layer failed, in the time selected. Anything above 0 is a defect in a rule or a model.",
-                Query(f"{growth('aegis_degraded_total{@}')} / {growth('aegis_payments_total{@}')}", now=True),
+                Query(f"{growth('aegis_degraded_total{@}')} / {growth('aegis_payments_total{@}')}"),
                 "percentunit",
                 {0.000001: "orange", 0.001: "red"},
                 decimals=3,
