@@ -96,8 +96,7 @@ def counts(attempts: Attempts, span: Span) -> Counts:
     in_minute, in_ten, in_hour, in_day = more[0][0], more[1][0], more[2][0], more[3][0]
     merchants, marks = array("I", attempts.merchants), attempts.marks[hour:upto]
     # Those in buckets may all have been small, or refused, and each at a merchant of its own.
-    is_known = [begin >= span.horizon for begin in _begins(span.at)]
-    minute_known, ten_known, hour_known, day_known, _ = is_known
+    minute_known, ten_known, hour_known, day_known, _ = (begin >= span.horizon for begin in _begins(span.at))
     return Counts(
         upto - span.minute + in_minute if minute_known else None,
         upto - span.ten_minutes + in_ten if ten_known else None,
