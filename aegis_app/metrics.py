@@ -17,6 +17,7 @@ from prometheus_client.utils import floatToGoString
 
 from aegis_app.core.intake import Reason
 from aegis_app.core.label import Label, Source
+from aegis_app.core.lists import ListName
 from aegis_app.core.payment import GIVES_BACK, Outcome, Transaction, exponent
 from aegis_app.core.rules import RULES
 from aegis_app.core.screen import Heard, Screened
@@ -34,6 +35,8 @@ class Distribution(Collector):
         self._names = [*map(floatToGoString, buckets), "+Inf"]
         self._counts: dict[tuple[str, ...], list[int]] = {}
         self._sums: dict[tuple[str, ...], float] = {}
+        if not self.labelnames:
+            self.observe(())
         REGISTRY.register(self)
 
     def observe(self, values: Iterable[float], *labels: str) -> None:
@@ -77,6 +80,14 @@ SCORE: Final = Distribution(
     buckets=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
 )
 RULE_HITS: Final = Counter("aegis_rule_hits_total", "Payments that hit a rule; repeats left out.", ["rule", "mode"])
+LIST_HITS: Final = Counter(
+    "aegis_list_hits_total", "Payments whose card, merchant, device, country or payee is on a list; repeats left out.", ["list"]
+)
+CONTROLS: Final = Counter(
+    "aegis_controls_total",
+    "Payments whose outcome chance made, so that verdicts can be measured (control_share of the policy).",
+    ["outcome"],
+)
 DEGRADED: Final = Counter("aegis_degraded_total", "Decisions for which a layer failed.", ["layer"])
 _RULE_FAILED: Final = DEGRADED.labels(RULES_LAYER)
 DUPLICATES: Final = Counter("aegis_duplicates_total", "Payments whose transaction_id was decided before.")
@@ -111,7 +122,7 @@ CHUNK: Final = Histogram("aegis_chunk_payments", "Records in a chunk.", buckets=
 LAG: Final = Gauge("aegis_lag_payments", "Records not settled yet; absent while Kafka does not answer.", ["topic", "partition"])
 BEHIND: Final = Gauge(
     "aegis_behind_seconds",
-    "Age of the record settled last where others wait, 0 where none does; absent before the first.",
+    "Most that the oldest record can have waited, where any waits, else 0; absent while that cannot be told.",
     ["topic", "partition"],
 )
 IDLE: Final = Gauge("aegis_stuck_seconds", "Since there was last nothing to do, or something got done.")
@@ -120,9 +131,9 @@ SKIPPED: Final = Counter("aegis_skipped_total", "Records read again that were le
 JUMPS: Final = Counter("aegis_jumps_total", "Chunks that did not follow on the one before, and were read again.")
 LATCHED: Final = Gauge("aegis_latched", "1 while too many dead letters keep this worker from consuming.")
 
-READY: Final = Gauge("aegis_ready", "1 while payments are decided here, as /ready says.")
+READY: Final = Gauge("aegis_ready", "1 while payments are decided here, or this worker stands by, as /ready says.")
 KAFKA: Final = Gauge("aegis_kafka_answers", "1 while Kafka answers this worker's questions about its logs.")
-OWNED: Final = Gauge("aegis_partitions_owned", "Partitions whose cards this worker holds, once a record of theirs has come.")
+OWNED: Final = Gauge("aegis_partitions_owned", "Partitions of payments that this worker was given; 0 for one that stands by.")
 REBALANCES: Final = Counter("aegis_rebalances_total", "Times that this worker was given partitions.")
 RECOVERY: Final = Gauge("aegis_recovery_records", "Records of changelogs still to be read back before payments are decided here.")
 
@@ -136,11 +147,12 @@ DISK: Final = Gauge("aegis_disk_bytes", "Size of the disk where the data directo
 WORKER: Final = Gauge("aegis_worker_info", "The software and what it was started with: always 1.", ["version", "base_currency", "rates"])
 POLICY: Final = Gauge("aegis_policy_info", "The policy in force: always 1.", ["version", "mode"])
 LISTED: Final = Gauge("aegis_list_entries", "Entries held of each list, those that expired included.", ["list"])
+RISKS: Final = Gauge("aegis_risk_entries", "Merchants, or devices, whose risk this worker holds.", ["topic"])
 BROADCAST_AGE: Final = Gauge("aegis_broadcast_age_seconds", "Since this worker last knew that it held all of a topic.", ["topic"])
 BROADCAST_REFUSED: Final = Counter("aegis_broadcast_refused_total", "Records of such a topic that were passed over.", ["topic"])
 
 
-def begin(topics: Iterable[str], broadcasts: Iterable[str]) -> None:
+def begin(topics: Iterable[str], broadcasts: Iterable[str], tables: Iterable[str]) -> None:
     """Export 0 of what has not happened yet, or Prometheus would miss the first time that it does.
 
     `topics` are those whose records can become dead letters, `broadcasts` those that every worker holds.
@@ -153,6 +165,14 @@ def begin(topics: Iterable[str], broadcasts: Iterable[str]) -> None:
     for rule in RULES:
         RULE_HITS.labels(rule.name, "on")
         RULE_HITS.labels(rule.name, "shadow")
+    for name in ListName:
+        LIST_HITS.labels(name)
+    for outcome in (Outcome.ALLOW, Outcome.REVIEW):
+        CONTROLS.labels(outcome)
+    SCORE.observe((), RULES_LAYER)
+    for table in tables:
+        READS.labels(table)
+        WRITES.labels(table)
     for topic in topics:
         for reason in Reason:
             DEAD_LETTERS.labels(topic, reason)
@@ -171,6 +191,10 @@ def published(written: Iterable[int], sent: float, acknowledged: float) -> None:
     LATENCY.observe(max(0.0, acknowledged - at / 1000) for at in written)
 
 
+_OF_LIST: Final = {f"{name}_list": name for name in ListName}
+"""The list behind a reason code."""
+
+
 class Tally:
     """What a chunk of payments adds, added once. `currency`: the base currency."""
 
@@ -182,6 +206,8 @@ class Tally:
         self._amounts: Tallied[tuple[str, str]] = Tallied()
         self._scores: list[float] = []
         self._rules: Tallied[tuple[str, str]] = Tallied()
+        self._listed: Tallied[str] = Tallied()
+        self._controls: Tallied[str] = Tallied()
         self._flags: Tallied[Counter] = Tallied()
 
     def add(self, screened: Screened, txn: Transaction) -> None:
@@ -206,6 +232,10 @@ class Tally:
             self._rules.update((rule, "on") for rule in ruling.rules)
         if ruling.shadow_rules:
             self._rules.update((rule, "shadow") for rule in ruling.shadow_rules)
+        if ruling.reasons:
+            self._listed.update({_OF_LIST[reason.code] for reason in ruling.reasons if reason.code in _OF_LIST})
+        if ruling.control_probability is not None:
+            self._controls[ruling.outcome] += 1
         if screened.seen.late:
             self._flags[LATE] += 1
         if ruling.degraded:
@@ -221,6 +251,10 @@ class Tally:
             AMOUNT.labels(*decided).inc(minor / self._minor)
         for hit, number in self._rules.items():
             RULE_HITS.labels(*hit).inc(number)
+        for name, number in self._listed.items():
+            LIST_HITS.labels(name).inc(number)
+        for outcome, number in self._controls.items():
+            CONTROLS.labels(outcome).inc(number)
         for counter, number in self._flags.items():
             counter.inc(number)
         SCORE.observe(self._scores, RULES_LAYER)
