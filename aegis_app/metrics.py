@@ -134,6 +134,7 @@ LATCHED: Final = Gauge("aegis_latched", "1 while too many dead letters keep this
 READY: Final = Gauge("aegis_ready", "1 while payments are decided here, or this worker stands by, as /ready says.")
 KAFKA: Final = Gauge("aegis_kafka_answers", "1 while Kafka answers this worker's questions about its logs.")
 OWNED: Final = Gauge("aegis_partitions_owned", "Partitions of payments that this worker was given; 0 for one that stands by.")
+PARTITIONS: Final = Gauge("aegis_partitions", "Partitions of payments that there are, for all workers together.")
 REBALANCES: Final = Counter("aegis_rebalances_total", "Times that this worker was given partitions.")
 RECOVERY: Final = Gauge("aegis_recovery_records", "Records of changelogs still to be read back before payments are decided here.")
 

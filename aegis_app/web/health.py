@@ -167,6 +167,7 @@ async def exported(request: Any) -> Answer:
         metrics.LISTED.labels(name).set(sum(number for (at, _), number in lists.held.lists.counts.items() if at is name))
     for risks in (merchant_risk, device_risk):
         metrics.RISKS.labels(risks.name).set(len(risks.held.packed))
+    metrics.PARTITIONS.set(app.partitions)
     metrics.READY.set(not waits_for())
     metrics.IDLE.set(watch.stuck_for())
     metrics.RECOVERY.set(to_recover())
