@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from grafana.panels import PER_SECOND, Board, Query, bars, growth, heat, lines, rate
+from grafana.panels import PER_SECOND, Board, Query, bars, growth, heat, lines, rate, share
 
 
 def hits(mode: str) -> str:
@@ -13,11 +13,11 @@ def hits(mode: str) -> str:
 
 def hits_per_1000(mode: str) -> str:
     found = rate(f'aegis_rule_hits_total{{@, mode="{mode}"}}', "rule")
-    return f"1000 * {found} / on () group_left {rate('aegis_payments_total{@}')} > 0"
+    return f"1000 * {share(found, rate('aegis_payments_total{@}'), of_each=True)} > 0"
 
 
 def share_of_payments(series: str) -> str:
-    return f"{rate(series)} / {rate('aegis_payments_total{@}')}"
+    return share(rate(series), rate("aegis_payments_total{@}"))
 
 
 def detection() -> Board:
@@ -58,6 +58,32 @@ def detection() -> Board:
             ),
         )
         .row(
+            "Lists, and what passed by chance",
+            8,
+            lines(
+                "Payments on a list, per 1,000",
+                "Denied ones are blocked, watched ones reviewed, allowed ones spared models and review rules. A step is somebody's entry.",
+                [
+                    Query(
+                        f"1000 * {share(rate('aegis_list_hits_total{@}', 'list'), rate('aegis_payments_total{@}'), of_each=True)}",
+                        "{{list}}",
+                    )
+                ],
+                "short",
+            ),
+            lines(
+                "Decided by chance, per 1,000",
+                "Let through or sent to review by control_share of the policy, so that verdicts can be measured. 0 while that is 0.",
+                [
+                    Query(
+                        f"1000 * {share(rate('aegis_controls_total{@}', 'outcome'), rate('aegis_payments_total{@}'), of_each=True)}",
+                        "{{outcome}}",
+                    )
+                ],
+                "short",
+            ),
+        )
+        .row(
             "Scores and verdicts",
             9,
             bars(
@@ -73,7 +99,7 @@ def detection() -> Board:
                 "Of an hour's payments, those that policy asks to block; and the mean of 7 days. Worry at three times or a third of it.",
                 [
                     Query('aegis:block_share:rate1h{job="$job"}', "of the hour"),
-                    Query('avg_over_time(aegis:block_share:rate1h{job="$job"}[7d])', "usual"),
+                    Query('aegis:block_share:usual{job="$job"}', "usual"),
                 ],
                 "percentunit",
             ),

@@ -66,8 +66,13 @@ def growth(series: str, by: str = "") -> str:
 
 
 def quantile(share: float, histogram: str, by: str = "le") -> str:
-    """What so many of the values observed stay below; `by` has `le` in it."""
-    return f"histogram_quantile({share}, {rate(histogram + '_bucket{@}', by)})"
+    """What so many of the values observed stay below; `by` has `le` in it. Nothing, and not "not a number", where none was observed."""
+    return f"histogram_quantile({share}, {rate(histogram + '_bucket{@}', by)}) >= 0"
+
+
+def share(part: str, whole: str, *, of_each: bool = False) -> str:
+    """One in the other; nothing where the whole is 0. `of_each`: of several parts, in the one whole."""
+    return f"{part} / {'on () group_left () ' if of_each else ''}({whole} > 0)"
 
 
 def figure(

@@ -5,31 +5,26 @@ There need not be a Docker here: what they start is started by hand.
 
 import os
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
+from aegis_app.kafka.ports import free_port
 from aegis_app.settings import Settings, read
 from aegis_app.topics import Name
 from aegis_app.version import VERSION
 from tests.deployment import Deployment, wait_until
+from tests.monitoring import services
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 TOKEN = "a token for this test only"
-
-
-def services() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = compose()["services"]
-    return found
-
-
-def compose() -> Any:
-    return msgspec.yaml.decode((ROOT / "docker-compose.yml").read_bytes())
 
 
 def run(*command: str) -> None:
@@ -113,38 +108,47 @@ def test_prometheus_looks_where_the_workers_are_and_with_the_token_that_it_is_gi
 def test_workers_decide_what_the_simulator_sends(kafka: str, tmp_path: Path) -> None:
     environment = services()["worker-1"]["environment"]
     rates = environment["AEGIS_RATES"].partition("site-packages/")[2]
-    command = msgspec.json.decode(re.findall(r"^CMD (.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0])
     ours = {
         "AEGIS_LOG": environment["AEGIS_LOG"],
         "AEGIS_RATES": str(ROOT / rates),
         "AEGIS_WEB_TOKEN": TOKEN,
         "AEGIS_WEB_HOST": environment["AEGIS_WEB_HOST"],
+        "AEGIS_WEB_PORT": str(free_port()),
+        "AEGIS_DATADIR": str(tmp_path / "data"),
     }
-    with Deployment(kafka, tmp_path, "compose", **ours) as made:
-        assert command[:4] == ["faust", "--quiet", "-A", "aegis_app"]
-        worker = made.worker().wait_until_ready()
-        simulator = subprocess.Popen(
-            services()["simulator"]["command"],
-            env=os.environ
-            | {"PATH": f"{BIN}:{os.environ['PATH']}", "AEGIS_BROKER": kafka, "AEGIS_TOPIC_PREFIX": "compose-", "AEGIS_APP_ID": "compose"},
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            wait_until(lambda: made.decided() > 100, 60, made)
-        finally:
-            os.killpg(simulator.pid, 15)
-            simulator.wait()
+    with Deployment(kafka, tmp_path, "compose", **ours) as made, ExitStack() as running:
+        running.enter_context(started(dockerfile(r"^CMD (.+)$"), made.environment))
+        check, *arguments = dockerfile(r"HEALTHCHECK .+\\\n +CMD (\[.+\])$")
+        wait_until(lambda: subprocess.run([BIN / check, *arguments], env=ours, capture_output=True, check=False).returncode == 0, 60)
+        running.enter_context(started(services()["simulator"]["command"], made.environment))
+        wait_until(lambda: made.decided() > 100, 60)
 
-        assert worker.get("/health")[0] == 200
         assert made.records(Name.DEAD_LETTERS) == []
         assert all(decision["rates"] for decision in made.decisions())
 
 
-def test_the_health_check_is_one_that_python_can_run() -> None:
-    line = re.findall(r"HEALTHCHECK .+\\\n +CMD (\[.+\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0]
-    _, *arguments = msgspec.json.decode(line)
+def dockerfile(pattern: str) -> list[str]:
+    """A command that stands in the Dockerfile."""
+    found: list[str] = msgspec.json.decode(re.findall(pattern, (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0])
+    return found
+
+
+@contextmanager
+def started(command: list[str], environment: dict[str, str]) -> Iterator[None]:
+    """A command of the image, in a session of its own that ends with the block."""
+    path = {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    process = subprocess.Popen(command, env=os.environ | path | environment, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def test_the_health_check_fails_where_nothing_answers() -> None:
+    _, *arguments = dockerfile(r"HEALTHCHECK .+\\\n +CMD (\[.+\])$")
 
     done = subprocess.run([sys.executable, *arguments], env={"AEGIS_WEB_PORT": "1"}, capture_output=True, text=True, check=False)
 
+    assert done.returncode != 0
     assert "Connection refused" in done.stderr

@@ -281,7 +281,7 @@ def test_a_second_worker_on_one_data_directory_is_refused(deployment: Deployment
 
 def test_a_port_that_is_taken_stops_the_start_in_one_line(deployment: Deployment) -> None:
     port = deployment.workers[0].port
-    second = deployment.worker(AEGIS_WEB_PORT=str(port))
+    second = deployment.worker(port)
     deployment.workers.remove(second)
     wait_until(lambda: second.pid is None, 30, deployment)
 

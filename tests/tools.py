@@ -6,12 +6,12 @@ import shutil
 import pytest
 
 
-def tool(name: str) -> str:
-    """Path of a program. Skips the test where it is missing; fails it in CI."""
-    found = shutil.which(name)
-    if found is not None:
-        return found
-    reason = f"{name} is not installed: on Debian and Ubuntu, apt install prometheus prometheus-alertmanager"
+def tool(*names: str) -> str:
+    """Path of a program that has one of these names. Skips the test where it is missing; fails it in CI."""
+    for name in names:
+        if (found := shutil.which(name)) is not None:
+            return found
+    reason = f"{names[0]} is not installed: on Debian and Ubuntu, apt install prometheus prometheus-alertmanager"
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
