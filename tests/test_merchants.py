@@ -137,6 +137,14 @@ def test_both_workers_answer_for_each_merchant_and_device(pair: Deployment) -> N
         assert pair.workers[0].get(f"/{kind}/never")[0] == 404
 
 
+def test_a_memory_is_readable_day_by_day(pair: Deployment) -> None:
+    events = [event for each in told(pair, Name.MERCHANT_EVENTS)[NAMES[0]] for event in each.events]
+    days = pair.workers[0].get(f"/merchants/{quote(NAMES[0], safe='')}")[1]["days"].values()
+
+    assert sum(day["payments"] for day in days) == len(events)
+    assert sum(day["amount_minor"] for day in days) == sum(event.amount for event in events)
+
+
 def test_the_riskiest_come_first_and_a_wrong_question_is_answered(pair: Deployment) -> None:
     worker = pair.workers[0]
 

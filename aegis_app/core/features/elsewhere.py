@@ -111,35 +111,25 @@ _NO_MERCHANT: Final = Merchant(*[None] * 10)
 
 
 def merchant_days(known: Risk) -> MerchantDays:
-    return MerchantDays(known.payments(1), known.payments(7), known.payments(30), known.unusual(1), known.unusual(7), known.unusual(30))
+    return MerchantDays(*known.payments, *known.unusual)
 
 
 def merchant_frauds(known: Risk) -> MerchantFrauds:
-    if known.is_clean:
-        return _NO_FRAUDS
-    return MerchantFrauds(
-        known.frauds_delayed(1),
-        known.frauds_delayed(7),
-        known.frauds_delayed(30),
-        known.frauds_known(1),
-        known.frauds_known(7),
-        known.frauds_known(30),
-        known.credits(30),
-    )
+    return _NO_FRAUDS if known.is_clean else MerchantFrauds(*known.frauds_delayed, *known.frauds_known, known.credits[-1])
 
 
 _NO_FRAUDS: Final = MerchantFrauds(*[0] * 7)
 
 
 def merchant_rates(known: Risk) -> MerchantRates:
-    return MerchantRates(known.fraud_rate(1), known.fraud_rate(7), known.fraud_rate(30))
+    return MerchantRates(*known.fraud_rates)
 
 
 def compromise(visited: Iterable[str], risks: Mapping[str, bytes], at: Millis) -> Compromise:
     known = [raw for name in visited if (raw := risks.get(name)) is not None]
     if not known:
         return _NOTHING
-    return Compromise(max((Risk(raw, at).credits(30) or 0 for raw in known if has_credits(raw)), default=0))
+    return Compromise(max((Risk(raw, at).credits[-1] or 0 for raw in known if has_credits(raw)), default=0))
 
 
 _NOTHING: Final = Compromise(None)
@@ -149,7 +139,8 @@ def device(known: Risk) -> Device:
     hour = known.hour
     if hour is None:
         return _NO_DEVICE_KNOWN
-    return Device(hour.payments, hour.cards, hour.refused, known.cards(7), known.frauds_known(30), known.age_days)
+    _, cards, _ = known.cards
+    return Device(hour.payments, hour.cards, hour.refused, cards, known.frauds_known[-1], known.age_days)
 
 
 _NO_DEVICE_KNOWN: Final = Device(*[None] * 6)
