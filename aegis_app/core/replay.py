@@ -51,7 +51,7 @@ def replay(
         while waiting and _heard_at(waiting[0]) <= txn.at:
             label = waiting.popleft()
             merchants.clock = devices.clock = max(merchants.clock, label.known_at)
-            found = learn_label(cards.get(label.card_id), label, terms.rates, heard)
+            found = learn_label(cards.get(label.card_id), label, heard)
             cards[label.card_id] = found.card
             if elsewhere and found.changed is not None:
                 tell(LABELS, tidings_of_verdict(found.changed, label.card_id, heard))
