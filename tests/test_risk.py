@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 from aegis_app.core.merchant import Merchant, fold
 from aegis_app.core.merchant_events import Credited, Event, Events, Labelled, Paid
 from aegis_app.core.payment import DAY_MS, HOUR_MS, MINUTE_MS
-from aegis_app.core.risk import SPANS, Risk, RiskError, Window, check_risk, has_credits, risk
+from aegis_app.core.risk import SPANS, Risk, RiskError, Window, check_risk, has_credits, risk, shared_risk
 from aegis_app.core.unusual import unusual
 from tests import naive_merchant
 from tests.test_merchant import START, arrive, invent, paid
@@ -165,6 +165,15 @@ def test_money_is_not_known_where_a_rate_is_missing() -> None:
     assert unpriced.ten_minutes is not None
     assert unpriced.hour is not None
     assert (unpriced.ten_minutes.money, unpriced.hour.money) == (25_00, None)
+
+
+def test_a_device_is_told_of_once_a_second_card_used_it_or_a_fraud_was_confirmed() -> None:
+    alone = remember(paid(0, DAY, card=1), paid(1, DAY + 1, card=1))
+    shared, fraud = fold(alone, Events(0, 7, [paid(2, DAY + 2, card=2)])), fold(alone, Events(1, 0, [Labelled(0, DAY, DAY, 1)]))
+
+    assert shared_risk(alone) is None
+    assert shared_risk(shared) == risk(shared)
+    assert shared_risk(fraud) == risk(fraud)
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,16 @@ def risk(merchant: Merchant) -> bytes:
     )
 
 
+def shared_risk(device: Merchant) -> bytes | None:
+    """What workers are told of a device; `None` as long as one card alone uses it, of which that card knows.
+
+    Where every payment comes with an id of its own, workers would hold all of those in vain.
+    """
+    if len(device.recent) > RECENT.size or device.verdicts or device.credits:
+        return risk(device)
+    return None
+
+
 def _window(merchant: Merchant, start: int) -> Window:
     """Of the rows of minutes from `start` on."""
     rows = merchant.minutes[start:]

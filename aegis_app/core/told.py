@@ -1,7 +1,7 @@
 """What merchants and devices come to know offline, as workers do live: by the same fold, and a little later than it happened."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from aegis_app.core.merchant import Merchant, fold
@@ -18,9 +18,10 @@ MOST_WAITING: Final = 64
 class Told(Mapping[str, bytes]):
     """Risk of merchants, or of devices, by name, as packed by `core.risk`: what was known of each when the clock stood at `clock`."""
 
-    def __init__(self, period: Millis = PERIOD_MS) -> None:
-        """What happened within a `period` of the clock is known from its end on."""
+    def __init__(self, summary: Callable[[Merchant], bytes | None] = risk, period: Millis = PERIOD_MS) -> None:
+        """What happened within a `period` of the clock is known from its end on; of a memory, what `summary` says, if anything."""
         self.clock: Millis = 0
+        self._summary = summary
         self._period = period
         self._memories: dict[str, Merchant] = {}
         self._packed: dict[str, bytes] = {}
@@ -59,4 +60,8 @@ class Told(Mapping[str, bytes]):
             memory = fold(memory, Events(source, 0, events))
         assert memory is not None
         self._memories[name] = memory
-        self._packed[name] = risk(memory)
+        packed = self._summary(memory)
+        if packed is None:
+            self._packed.pop(name, None)
+        else:
+            self._packed[name] = packed

@@ -11,7 +11,7 @@ from aegis_app.core.risk import Risk, has_credits
 from aegis_app.core.verdicts import frauds
 
 _NOBODY: Final = "no merchant given, or nothing known of it"
-_NO_DEVICE: Final = "no device given, or nothing known of it"
+_NO_DEVICE: Final = "no device given, or no other card known to use it, nor a fraud with it"
 _RATE: Final = f"{_NOBODY}, or a rate was missing"
 _UNUSUAL: Final = f"{_NOBODY}, or of none of these payments"
 _AT: Final = "at the merchant"
@@ -115,7 +115,7 @@ def merchant_days(known: Risk) -> MerchantDays:
 
 
 def merchant_frauds(known: Risk) -> MerchantFrauds:
-    return _NO_FRAUDS if known.is_clean else MerchantFrauds(*known.frauds_delayed, *known.frauds_known, known.credits[-1])
+    return _NO_FRAUDS if known.is_clean else MerchantFrauds(*known.frauds_delayed, *known.frauds_known, *known.credits[-1:])
 
 
 _NO_FRAUDS: Final = MerchantFrauds(*[0] * 7)
