@@ -67,7 +67,7 @@ def screen(card: Card | None, txn: Transaction, terms: Terms, receipt: Receipt, 
     if known is not None:
         before, content = known
         return Screened(repeat(before, terms, receipt), skip(card, TRANSACTIONS, offset), None, conflict=content != content_hash(txn))
-    seen = Features(card, payment, terms.merchants, terms.devices)
+    seen = Features(card, payment, terms.merchants, terms.credited, terms.devices)
     ruling = decide(payment, seen, terms, receipt)
     news = tidings(payment, seen, ruling.verdict, offset)
     return Screened(ruling, learn(card, payment, ruling.settled(), TRANSACTIONS, offset), seen, news)
