@@ -11,7 +11,7 @@ from itertools import accumulate
 from math import inf
 from typing import Final
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
@@ -23,6 +23,25 @@ from aegis_app.core.payment import GIVES_BACK, Outcome, Transaction, exponent
 from aegis_app.core.rules import RULES
 from aegis_app.core.screen import Heard, Screened
 from aegis_app.core.verdicts import Ignored
+
+BESIDE: Final = ("aegis_sink_", "aegis_alerts_")
+"""How the names of series begin that processes beside the workers export."""
+
+
+class _Part(CollectorRegistry):
+    def __init__(self, *, beside: bool) -> None:
+        super().__init__()
+        self._beside = beside
+
+    def collect(self) -> Iterable[Metric]:
+        for family in REGISTRY.collect():
+            if not family.name.startswith("aegis_") or family.name.startswith(BESIDE) is self._beside:
+                yield family
+
+
+def exported(*, beside: bool = False) -> bytes:
+    """What a worker exports, or a process `beside` them: each its own, or one would look like the other, and never ready."""
+    return generate_latest(_Part(beside=beside))
 
 
 class Distribution(Collector):

@@ -4,8 +4,22 @@ from typing import Final
 
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from grafana.panels import ANY_IS_BAD, PER_SECOND, WAITS, Board, Query, bars, figure, growth, heat, lines, quantile, rate, rows, share
+from grafana.ledger import listing, places, scatter
+from grafana.panels import ANY_IS_BAD, PER_SECOND, WAITS, Board, Query, Sql, bars, figure, growth, heat, lines, quantile, rate, rows, share
 
+LATEST: Final = """
+SELECT decided_at AS decided, verdict, outcome, amount, currency, merchant_id AS merchant, country, score, why,
+    card_id AS card, transaction_id AS transaction
+FROM flagged ORDER BY decided_at DESC LIMIT 50
+"""
+AMOUNTS: Final = """
+SELECT decided_at AS time, CASE WHEN verdict = 'review' THEN amount END AS review, CASE WHEN verdict = 'block' THEN amount END AS block
+FROM flagged WHERE $__timeFilter(decided_at) AND amount > 0 ORDER BY decided_at LIMIT 5000
+"""
+PLACES: Final = """
+SELECT latitude, longitude, amount, verdict, merchant_id AS merchant, decided_at AS decided
+FROM flagged WHERE $__timeFilter(decided_at) AND latitude IS NOT NULL ORDER BY decided_at DESC LIMIT 5000
+"""
 LATENCY: Final = "aegis_decision_seconds"
 FLAGGED: Final = 'aegis_payments_total{@, verdict!="allow"}'
 FLAGGED_MONEY: Final = 'aegis_amount_total{@, verdict!="allow"}'
@@ -147,6 +161,31 @@ def command_centre() -> Board:
                 [Query(quantile(part, LATENCY), name) for part, name in ((0.5, "half"), (0.95, "95 in 100"), (0.99, "99 in 100"))],
                 "s",
                 WAITS,
+            ),
+        )
+        .row(
+            "The latest, from the ledger",
+            11,
+            listing(
+                "Latest flagged payments, and why",
+                "The 50 decided last of those that policy did not simply allow. Empty while nobody runs `aegis ledger run`.",
+                Sql(LATEST),
+                {"amount": "short", "score": "percentunit"},
+            ),
+        )
+        .row(
+            "What was flagged in the time selected, from the ledger",
+            11,
+            scatter(
+                "Amounts flagged, $currency",
+                "Each point is a payment that was flagged, at the time of its decision. A level line of equal amounts is somebody testing.",
+                Sql(AMOUNTS, over_time=True),
+                "short",
+            ),
+            places(
+                "Where flagged payments took place",
+                "Those whose position is known, the larger the dearer. Worry at a new cluster: one shop, one machine, one town.",
+                Sql(PLACES),
             ),
         )
         .row(

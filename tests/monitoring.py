@@ -1,12 +1,16 @@
 """A real Prometheus and a real Alertmanager beside a deployment: with the files that we ship, and the flags of docker-compose.yml."""
 
 import json
+import os
 import re
+import signal
 import subprocess
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -18,6 +22,7 @@ from aegis_app.kafka.ports import free_port
 from tests.tools import tool
 
 ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
 
 
 def services() -> dict[str, dict[str, Any]]:
@@ -109,3 +114,18 @@ def get(address: str, headers: Mapping[str, str] = MappingProxyType({})) -> str:
     with urllib.request.urlopen(urllib.request.Request(address, headers=dict(headers)), timeout=10) as answer:
         body: bytes = answer.read()
         return body.decode()
+
+
+@contextmanager
+def started(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[None]:
+    """A command of the image, in a session of its own that ends with the block."""
+    path = {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, env={**os.environ, **path, **environment}, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()

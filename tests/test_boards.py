@@ -1,10 +1,18 @@
 """The boards: written from code, explained, and every query answered by a real Prometheus that watches a real worker under load."""
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
@@ -12,13 +20,17 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from aegis_app import metrics  # noqa: F401  # which registers every series
+from aegis_app import metrics
+from aegis_app.core.label import encode_label
 from aegis_app.kafka.ports import free_port
 from aegis_app.topics import Name
 from bench.load import Load
+from bench.postgres import Postgres
 from grafana.__main__ import DIRECTORY, written
 from tests.deployment import Deployment, wait_until
-from tests.monitoring import Monitoring, get
+from tests.make import label, payment
+from tests.monitoring import ROOT, Monitoring, get, services, started
+from tests.tools import postgres_programs
 
 TOKEN = "a token for this test only"
 LOADED = 2500
@@ -87,7 +99,11 @@ def test_a_figure_is_of_now_and_not_the_last_that_somebody_said() -> None:
     figures = [panel for _, panel in panels() if panel["type"] == "stat"]
 
     assert len(figures) > 12
-    assert all(target["instant"] and not target["range"] for panel in figures for target in panel["targets"])
+    assert all(
+        target["rawSql"] if "rawSql" in target else target["instant"] and not target["range"]
+        for panel in figures
+        for target in panel["targets"]
+    )
 
 
 @pytest.mark.parametrize("name", sorted(boards()))
@@ -97,7 +113,7 @@ def test_a_board_asks_one_question_and_leads_to_the_others(name: str) -> None:
 
     assert board["description"].endswith("?")
     assert board["links"][0]["tags"] == board["tags"] == ["aegis"]
-    assert [variable["name"] for variable in board["templating"]["list"]] == ["source", "job", "instance", "currency"]
+    assert [variable["name"] for variable in board["templating"]["list"]] == ["source", "ledger", "job", "instance", "currency"]
     assert [panel["id"] for panel in board["panels"]] == list(range(1, len(board["panels"]) + 1))
     assert not any(overlap(one, other) for n, one in enumerate(places) for other in places[:n])
 
@@ -123,8 +139,14 @@ class Watched(NamedTuple):
     monitoring: Monitoring
     idle: str
     """The second worker's instance."""
+    ledger: psycopg.Connection[Any]
     scraped: str
     """What the first one exports."""
+
+    def answers(self, query: str) -> list[float]:
+        """The numbers in what the ledger answers."""
+        rows = self.ledger.execute(query.encode())
+        return [float(value) for row in rows for value in row if isinstance(value, int | float | Decimal)]
 
 
 @pytest.fixture(scope="module")
@@ -132,19 +154,43 @@ def watched(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wa
     directory = tmp_path_factory.mktemp("boards")
     policy = directory / "policy.toml"
     policy.write_text(POLICY)
-    with Deployment(kafka, directory, "boards", AEGIS_POLICY=str(policy), AEGIS_WEB_TOKEN=TOKEN) as made:
-        first, port = made.worker().wait_until_ready(), free_port()
-        targets = {"worker-1:6066": f"127.0.0.1:{first.port}", "worker-2:6066": f"127.0.0.1:{port}"}
-        with Monitoring(directory, targets, TOKEN) as monitoring:
-            wait_until(lambda: monitoring.figure("sum(aegis_ready)") == 1, 90, made)
-            decide(made)
-            made.worker(port).wait_until_ready()
-            wait_until(lambda: monitoring.figure("sum(aegis_partitions_owned == 1)") == 2, 90, made)
-            wait_until(lambda: monitoring.figure("sum(aegis_payments_total)") == made.decided(), 90, made)
-            wait_until(lambda: monitoring.figure("sum(rate(aegis_labels_total[30s])) > 0") is not None, 90, made)
-            wait_until(lambda: monitoring.figure('ALERTS{alertname="AegisDeadLetters"}') is not None, 90, made)
-            scraped = get(f"{first.url}/metrics", {"Authorization": f"Bearer {TOKEN}"})
-            yield Watched(monitoring, targets["worker-2:6066"], scraped)
+    names = "worker-1:6066", "worker-2:6066", "ledger:6066"
+    ports = [free_port() for _ in names]
+    targets = {name: f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
+    with (
+        Postgres(postgres_programs()) as server,
+        Deployment(kafka, directory, "boards", **settings(policy, server)) as made,
+        Monitoring(directory, targets, TOKEN) as monitoring,
+        kept(made, ports[2], directory),
+    ):
+        made.worker(ports[0]).wait_until_ready()
+        wait_until(lambda: monitoring.figure("sum(aegis_ready)") == 1, 90, made)
+        decide(made)
+        made.worker(ports[1]).wait_until_ready()
+        wait_until(lambda: monitoring.figure("sum(aegis_partitions_owned == 1)") == 2, 90, made)
+        wait_until(lambda: monitoring.figure("sum(aegis_payments_total)") == made.decided(), 90, made)
+        wait_until(lambda: monitoring.figure("sum(rate(aegis_labels_total[30s])) > 0") is not None, 90, made)
+        wait_until(lambda: monitoring.figure('ALERTS{alertname="AegisDeadLetters"}') is not None, 90, made)
+        wait_until(lambda: monitoring.figure('sum(aegis_sink_lag_records{sink="ledger"})') == 0, 90, made)
+        scraped = get(f"http://{targets[names[0]]}/metrics", {"Authorization": f"Bearer {TOKEN}"})
+        with psycopg.connect(made.environment["AEGIS_LEDGER"].replace("aegis@", "reader@"), autocommit=True) as ledger:
+            yield Watched(monitoring, targets[names[1]], ledger, scraped)
+
+
+def settings(policy: Path, server: Postgres) -> dict[str, str]:
+    return {"AEGIS_POLICY": str(policy), "AEGIS_WEB_TOKEN": TOKEN, "AEGIS_LEDGER": server.database("boards")}
+
+
+@contextmanager
+def kept(made: Deployment, port: int, directory: Path) -> Iterator[None]:
+    """Decisions and labels written into the ledger, as in docker-compose.yml, with a role for Grafana."""
+    url = urlsplit(made.environment["AEGIS_LEDGER"])
+    place = {"PGHOST": str(url.hostname), "PGPORT": str(url.port), "POSTGRES_USER": str(url.username), "POSTGRES_DB": url.path[1:]}
+    secret = {"LEDGER_READER_PASSWORD": "a 'secret' of this test"}
+    subprocess.run([ROOT / "grafana/reader.sh"], env=os.environ | place | secret, check=True, capture_output=True)
+    command = [word.replace("6066", str(port)) for word in services()["ledger"]["command"]]
+    with started(command, made.environment, directory / "ledger.log"):
+        yield
 
 
 def decide(made: Deployment) -> None:
@@ -152,6 +198,13 @@ def decide(made: Deployment) -> None:
     for name, country in (("deny", "KP"), ("watch", "FR")):
         assert made.aegis("lists", "add", name, "country", country, "--reason", "for this test").exit_code == 0
     made.send(b"not a payment", b"card", name=Name.HISTORY)
+    then = datetime.now(UTC) - timedelta(days=70)
+    past = [
+        payment(transaction_id=f"past-{n}", card_id=f"past-{n % 8}", timestamp=then + timedelta(seconds=n), country="DE") for n in range(64)
+    ]
+    made.pay(*past)
+    for said in (label(txn, is_fraud=txn.card_id < "past-4") for txn in past):
+        made.send(encode_label(said), said.card_id.encode(), name=Name.LABELS)
     load = Load(made.settings, rate=300, cards=60, seed=7)
     load.start()
     wait_until(lambda: load.sent > LOADED, 90, made)
@@ -164,6 +217,7 @@ def filled_in(query: str, instance: str = ".*") -> str:
     """A panel's query as Grafana sends it."""
     for name, value in {"$__rate_interval": "1m", "$__range": "2m", "$job": "aegis", "$instance": instance}.items():
         query = query.replace(name, value)
+    query = re.sub(r"\$__timeFilter\((\w+)\)", r"\1 BETWEEN now() - interval '1 hour' AND now()", query)
     assert "$" not in query
     return query
 
@@ -173,10 +227,11 @@ def filled_in(query: str, instance: str = ".*") -> str:
 def test_every_query_is_answered(watched: Watched, board: str, panel: dict[str, Any]) -> None:
     shown: list[float] = []
     for target in panel["targets"]:
-        found = watched.monitoring.ask(filled_in(target["expr"]))
-        shown += [float(series["value"][1]) for series in found]
+        query = filled_in(target.get("expr") or target["rawSql"])
+        found = watched.answers(query) if "rawSql" in target else [float(each["value"][1]) for each in watched.monitoring.ask(query)]
+        shown += found
 
-        assert found or any(series in target["expr"] for series in LATER), target["expr"]
+        assert found or any(series in query for series in LATER), query
     assert not any(value != value for value in shown), "not a number"
     assert any(shown) or panel["title"] in ZERO_WHEN_WELL
 
@@ -184,7 +239,7 @@ def test_every_query_is_answered(watched: Watched, board: str, panel: dict[str, 
 @pytest.mark.kafka
 def test_of_a_worker_without_payments_nothing_is_shown_that_is_no_number(watched: Watched) -> None:
     for _, panel in panels():
-        for target in panel["targets"]:
+        for target in (target for target in panel["targets"] if "expr" in target):
             found = watched.monitoring.ask(filled_in(target["expr"], watched.idle))
 
             assert not any(series["value"][1] == "NaN" for series in found), target["expr"]
@@ -196,7 +251,7 @@ def test_every_annotation_and_variable_is_answered(watched: Watched, name: str) 
     board = boards()[name]
     for annotation in board["annotations"]["list"]:
         watched.monitoring.ask(filled_in(annotation["expr"]))
-    for variable in board["templating"]["list"][1:]:
+    for variable in board["templating"]["list"][2:]:
         series, _, wanted = re.fullmatch(r"label_values\((.+?)(, )(\w+)\)", variable["query"]).groups()  # type: ignore[union-attr]
         found = watched.monitoring.ask(filled_in(series))
         assert found
@@ -221,6 +276,12 @@ def test_what_prometheus_counts_is_what_was_decided(watched: Watched) -> None:
 
 
 @pytest.mark.kafka
+def test_grafana_can_only_read(watched: Watched) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        watched.ledger.execute("DELETE FROM decisions")
+
+
+@pytest.mark.kafka
 def test_an_alert_reaches_alertmanager_and_leads_to_the_runbook(watched: Watched) -> None:
     wait_until(lambda: watched.monitoring.alerts("watchdog") != [], 60)
     (alert,) = watched.monitoring.alerts("watchdog")
@@ -233,7 +294,7 @@ def test_an_alert_reaches_alertmanager_and_leads_to_the_runbook(watched: Watched
 @pytest.mark.kafka
 def test_a_scrape_is_what_prometheus_can_read_in_full(watched: Watched) -> None:
     exported = {family.name for family in text_string_to_metric_families(watched.scraped)}
-    ours = {family.name for family in REGISTRY.collect() if family.name.startswith("aegis_")}
+    ours = {family.name for family in REGISTRY.collect() if family.name.startswith("aegis_") and not family.name.startswith(metrics.BESIDE)}
 
     assert ours <= exported
     assert len(watched.scraped.splitlines()) < 2000

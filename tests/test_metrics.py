@@ -1,5 +1,6 @@
 """What is counted is what happened."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -152,6 +153,17 @@ def test_each_payment_is_timed_from_its_record_and_a_clock_ahead_counts_as_no_ti
     assert added[named("aegis_decision_seconds_bucket", le="0.0025")] == 2
     assert added[named("aegis_decision_seconds_sum")] == pytest.approx(2.0)
     assert added[named("aegis_stage_seconds_sum", stage="publish")] == pytest.approx(0.5)
+
+
+def test_a_worker_and_what_runs_beside_it_export_their_own() -> None:
+    worker, beside = metrics.exported().decode(), metrics.exported(beside=True).decode()
+
+    assert "# TYPE aegis_ready gauge" in worker
+    assert "aegis_sink_" not in worker
+    assert "# TYPE aegis_sink_away gauge" in beside
+    assert set(re.findall(r"^(?:# TYPE )?(aegis_[a-z]+)", beside, re.MULTILINE)) <= {"aegis_sink", "aegis_alerts"}
+    assert "process_start_time_seconds" in worker
+    assert "process_start_time_seconds" in beside
 
 
 def test_what_has_not_happened_yet_is_exported_as_nothing() -> None:

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 from faust.types import TP
-from prometheus_client import generate_latest
 
 from aegis_app import metrics
 from aegis_app.application import app, broadcasts, device_risk, in_force, lists, merchant_risk, rates, settings, transactions
@@ -178,4 +177,4 @@ async def exported(request: Any) -> Answer:
     disk = shutil.disk_usage(settings.datadir)
     metrics.DISK.set(disk.total)
     metrics.DISK_FREE.set(disk.free)
-    return 200, generate_latest()
+    return 200, metrics.exported()
