@@ -1,20 +1,24 @@
 """Messages on their way to real servers, which take them, fail, hang and lie."""
 
 import asyncio
-import hmac
+import json
 import time
-from typing import TypeVar
+from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
+from aegis_app.cli import main
+from aegis_app.settings import settings
 from aegis_app.sinks.alerts.message import message
 from aegis_app.sinks.alerts.routes import Webhook
 from aegis_app.sinks.alerts.sending import MOST_THREADS, RefusedError, Sender, ServiceSender, UnreachedError, WebhookSender
 from tests import receivers
 from tests.receivers import Answer, Hook, Post, until
-from tests.test_alerts_routes import KEY, raised
+from tests.test_alerts_routes import KEY, SOME, raised
 
-T = TypeVar("T")
+PAGE = Path(__file__).parent.parent / "docs/alerts.md"
 ALERT = message([raised()])
 SECONDS = 1.0
 
@@ -51,6 +55,10 @@ def to_hook(answer: Answer) -> tuple[str | None, Hook]:
 def test_a_webhook_gets_the_message_signed_with_the_time_as_the_documentation_says() -> None:
     before = int(time.time())
 
+    shown: dict[str, Any] = {}
+    exec(PAGE.read_text().split("```python\n")[1].partition("```")[0], shown)
+    is_genuine = shown["is_genuine"]
+
     problem, hook = to_hook(receivers.take)
 
     assert problem is None
@@ -63,13 +71,6 @@ def test_a_webhook_gets_the_message_signed_with_the_time_as_the_documentation_sa
     assert not is_genuine(got.headers, got.content + b" ", KEY.encode())
     assert not is_genuine(got.headers | {"Aegis-Timestamp": str(before - 301)}, got.content, KEY.encode())
     assert not is_genuine(got.headers, got.content, b"another key of sixteen")
-
-
-def is_genuine(headers: dict[str, str], content: bytes, key: bytes) -> bool:
-    """As in docs/alerts.md."""
-    at = headers["Aegis-Timestamp"]
-    expected = hmac.new(key, at.encode() + b"." + content, "sha256").hexdigest()
-    return abs(time.time() - int(at)) <= 300 and hmac.compare_digest(headers["Aegis-Signature"], f"v1={expected}")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_mail_arrives_as_people_read_it() -> None:
 
     text = b"".join(part.get_payload(decode=True) for part in mail.walk() if not part.is_multipart()).decode()  # type: ignore[misc]  # bytes
     assert mail["Subject"] == "Aegis: block, 1 payment of card card-1"
-    assert mail["To"] == "desk@example.com"
+    assert (mail["From"], mail["To"]) == ("aegis@example.com", "desk@example.com")
     assert "3 small amounts in 10 minutes" in text
     assert ALERT.id in text
 
@@ -143,3 +144,29 @@ def test_mail_that_hangs_is_left_behind_and_only_so_many_threads_with_it() -> No
     assert hung == ["UnreachedError: not done within 1 s"] * MOST_THREADS
     assert one_more == f"UnreachedError: {MOST_THREADS} attempts before are still not over"
     assert after is None
+
+
+def test_a_trial_says_of_each_destination_whether_it_took_the_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "alerts.toml"
+
+    def aegis(*arguments: str) -> Result:
+        settings.cache_clear()
+        return CliRunner().invoke(main, arguments, env={"AEGIS_ALERTS": str(file)})
+
+    async def scenario() -> tuple[Result, Result, Hook, Post]:
+        async with Hook() as hook, Post() as post:
+            monkeypatch.setenv("DESK_URL", post.url)
+            file.write_text(SOME.replace("http://127.0.0.1:9/hook", hook.url))
+            both = await asyncio.to_thread(aegis, "alerts", "test", "--json")
+            hook.answer = receivers.status(401)
+            return both, await asyncio.to_thread(aegis, "alerts", "test", "cases"), hook, post
+
+    both, refused, hook, post = asyncio.run(scenario())
+    settings.cache_clear()
+
+    assert both.exit_code == 0, both.output
+    assert [json.loads(line)["taken"] for line in both.stdout.splitlines()] == [True, True]
+    assert hook.got[0].said["test"] is True
+    assert post.got[0]["Subject"] == "[test] Aegis: review, 1 payment of card test"
+    assert (refused.exit_code, refused.stdout) == (1, "cases: it answers with status 401\n")
+    assert refused.stderr == "aegis: 1 destination did not take the message\n"

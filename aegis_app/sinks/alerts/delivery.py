@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 0.5
 """Longest time between two looks at what is due; and the shortest:"""
-PAUSE_SECONDS: Final = 0.05
+PAUSE_SECONDS: Final = 0.1
 ATTEMPTS: Final = 3
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -127,22 +127,21 @@ class Delivery:
                 found.setdefault(group.destination, []).append((group, sorted(waits, key=_written)))
         for destination, groups in found.items():
             self._measure(destination, [waits for _, waits in groups])
-            if destination in self._destinations:
-                self._start(destination, sorted(groups, key=lambda each: _written(each[1][0])))
             for why, hopeless in self._hopeless(destination, groups):
                 self._done |= {each.key: each for each in hopeless}
                 self._chores.add(self._go(self._give_up(destination, hopeless, why)))
+            if destination in self._destinations:
+                self._start(destination, sorted(groups, key=lambda each: _written(each[1][0])))
 
-    def _start(self, destination: str, groups: list[tuple[Group, list[Waits]]]) -> None:
+    def _start(self, destination: str, groups: Iterable[tuple[Group, list[Waits]]]) -> None:
         free = self._free(destination) - sum(group.destination == destination for group in self._tasks)
         now, due = monotonic(), time() - self._destinations[destination].group_seconds
         for group, waits in groups:
-            if free <= 0:
+            if free <= 0 or _written(waits[0]) / 1000 > due:
                 return
-            if group in self._tasks:
-                continue
-            if self._rests.get(group, (0.0, 0))[0] <= now and _written(waits[0]) / 1000 <= due:
-                self._tasks[group] = self._go(self._deliver(group, waits))
+            still = [each for each in waits if each.key not in self._done]
+            if still and group not in self._tasks and self._rests.get(group, (0.0, 0))[0] <= now:
+                self._tasks[group] = self._go(self._deliver(group, still))
                 free -= 1
 
     def _free(self, destination: str) -> int:

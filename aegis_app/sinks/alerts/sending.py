@@ -121,7 +121,7 @@ class ServiceSender:
             raise UnreachedError("apprise could not deliver it")
 
     def _send(self, subject: str, text: str) -> bool:
-        service = apprise.Apprise()
+        service = apprise.Apprise(asset=apprise.AppriseAsset(app_id="Aegis", app_desc="Aegis", app_url=""))
         return service.add(self._address) and bool(service.notify(text, subject, body_format=apprise.NotifyFormat.TEXT))
 
     def _over(self) -> None:
