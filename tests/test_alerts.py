@@ -16,6 +16,8 @@ import httpx
 import msgspec
 import pytest
 from aiohttp import web
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import TopicPartition
 from prometheus_client import REGISTRY
 
 from aegis_app.access import connect
@@ -23,10 +25,12 @@ from aegis_app.core.decision import Reason
 from aegis_app.core.payment import Outcome
 from aegis_app.kafka.ports import free_port
 from aegis_app.sinks.alerts import delivery, process
+from aegis_app.sinks.alerts.raising import Raising
 from aegis_app.sinks.alerts.routes import parse_routes
+from aegis_app.sinks.alerts.snoozes import Snoozes
 from aegis_app.sinks.alerts.waiting import Waiting
 from aegis_app.sinks.reading import Reader
-from aegis_app.stream.outbox import Outgoing
+from aegis_app.stream.outbox import Outbox, Outgoing
 from aegis_app.topics import Name, home
 from tests import receivers
 from tests.deployment import PARTITIONS, Deployment
@@ -128,6 +132,15 @@ async def until_all_is_done(made: Deployment) -> None:
             await asyncio.sleep(0.1)
 
 
+async def commit(made: Deployment, tp: TopicPartition, offset: int) -> None:
+    """As the group of alerts."""
+    consumer = AIOKafkaConsumer(**made.settings.connection(), group_id=f"{made.settings.app_id}-alerts", enable_auto_commit=False)
+    await consumer.start()
+    consumer.assign([tp])
+    await consumer.commit({tp: offset})
+    await consumer.stop()
+
+
 async def committed(made: Deployment) -> dict[int, int]:
     async with connect(made.settings) as client:
         offsets = await client.list_consumer_group_offsets(f"{made.settings.app_id}-alerts")
@@ -162,6 +175,27 @@ def test_a_burst_on_a_card_is_one_message_with_its_number_and_what_raises_nothin
 
     assert sorted((each.said["card_id"], each.said["count"]) for each in taken) == [("card-1", 1), ("card-1", 30), ("card-2", 1)]
     assert len({each.said["id"] for each in taken}) == 3
+
+
+def test_what_was_decided_before_alerts_began_is_not_even_read(made: Deployment) -> None:
+    async def places() -> dict[int, int]:
+        async with Outbox(made.settings.connection()) as outbox:
+            raising = Raising(made.settings, parse_routes(routes(hook="http://127.0.0.1:1"), "alerts.toml", "EUR"), lambda: held, outbox)
+            found = await raising.places([TopicPartition(made.topic(Name.DECISIONS), partition) for partition in range(PARTITIONS)])
+        return {tp.partition: offset for tp, offset in found.items()}
+
+    decide(made, *CARDS)
+    held = Snoozes(token=False)
+    asyncio.run(process._begin(made.settings))
+    held.apply(made.records(Name.ALERTS_SNOOZED))
+    before = {partition: len(records) for partition, records in enumerate(made.by_partition(Name.DECISIONS))}
+    assert asyncio.run(places()) == before
+
+    decide(made, *CARDS)
+    assert asyncio.run(places()) == before
+
+    asyncio.run(commit(made, TopicPartition(made.topic(Name.DECISIONS), 0), 1))
+    assert asyncio.run(places()) == {1: before[1]}
 
 
 def test_a_destination_that_fails_holds_up_no_other_is_given_a_rest_and_gets_everything_when_it_is_back(made: Deployment) -> None:

@@ -133,7 +133,10 @@ def wake(of: str, value: str, by: str, broker: str | None, as_json: bool) -> Non
 
     from aegis_app.sinks.alerts import snoozes
 
-    made = snoozes.make(snoozes.Of(of), value, timedelta(0), reason="woken", by=by, at=datetime.now(UTC))
+    now = datetime.now(UTC)
+    if not any((each.of, each.value) == (of, value) and each.until > now for each in asyncio.run(snoozes.read(settings))):
+        raise Failure(f"{of} {value}".rstrip() + " is not snoozed; see `aegis alerts snoozed`")
+    made = snoozes.make(snoozes.Of(of), value, timedelta(0), reason="woken", by=by, at=now)
     asyncio.run(snoozes.publish(settings, made))
     _say(made, as_json)
 

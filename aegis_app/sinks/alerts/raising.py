@@ -4,17 +4,19 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from msgspec import Struct
 
 from aegis_app import metrics
+from aegis_app.access import connect
 from aegis_app.core.decision import STALE_MS
-from aegis_app.core.payment import ALLOW, Outcome
+from aegis_app.core.payment import ALLOW, Outcome, millis
 from aegis_app.settings import Settings
 from aegis_app.sinks.alerts.message import Decided, Raised, decode_decided, encode_raised
 from aegis_app.sinks.alerts.routes import Routes
@@ -41,6 +43,7 @@ class Raising:
     name = "alerts"
 
     def __init__(self, settings: Settings, routes: Routes, snoozes: Callable[[], Snoozes], outbox: Outbox) -> None:
+        self._settings = settings
         self._topic = full_name(Name.ALERTS, settings)
         self._routes = routes
         self._snoozes = snoozes
@@ -51,8 +54,15 @@ class Raising:
             metrics.ALERTS_NOT_RAISED.labels(why)
 
     async def places(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Nowhere but where Kafka says."""
-        return {}
+        """Where alerts began, of partitions of which nothing was committed yet: what stands before would be read for nothing."""
+        began = self._snoozes().began
+        try:
+            async with connect(self._settings) as client:
+                committed = await client.list_consumer_group_offsets(f"{self._settings.app_id}-{self.name}")
+            fresh = [tp for tp in partitions if tp not in committed or committed[tp].offset < 0]
+            return await _first_since(self._settings, fresh, began) if fresh and began is not None else {}
+        except KafkaError as error:
+            raise AwayError(f"Kafka does not say where to begin ({type(error).__name__})") from error
 
     async def take(self, records: list[ConsumerRecord]) -> None:
         """Return once Kafka holds what is to be told of `records`. Raises `AwayError`."""
@@ -85,6 +95,18 @@ class Raising:
         for destination in found:
             metrics.ALERTS_RAISED.labels(destination).inc()
         return [Raised(destination=each, routes=names, since=told.decided_at, decision=told) for each, names in found.items()]
+
+
+async def _first_since(settings: Settings, partitions: Collection[TopicPartition], at: datetime) -> dict[TopicPartition, int]:
+    """The first record of each partition that was written since, or its end."""
+    consumer = AIOKafkaConsumer(**settings.connection(), enable_auto_commit=False)
+    try:
+        await consumer.start()
+        ends = await consumer.end_offsets(list(partitions))
+        found = await consumer.offsets_for_times(dict.fromkeys(partitions, millis(at)))
+        return {tp: ends[tp] if found[tp] is None else found[tp].offset for tp in partitions}
+    finally:
+        await consumer.stop()
 
 
 def why_not(decided: Decided, snoozes: Snoozes) -> str | None:

@@ -74,13 +74,19 @@ class Snoozes:
         self.latest: dict[str, Snooze] = {}
         self._read = partial(_read, token=token)
 
+    @property
+    def began(self) -> datetime | None:
+        """Nobody is told of decisions made before; `None` while alerts never ran."""
+        everything = self.latest.get(f"{Of.ALL}:")
+        return None if everything is None else everything.until
+
     def apply(self, records: Iterable[ConsumerRecord]) -> None:
         for snooze in readable(Name.ALERTS_SNOOZED, records, self._read):
             self.latest[snooze.key] = snooze
 
     def silence(self, told: Told) -> bool:
         """Whether nobody is to be told: everything sleeps, or the card does, or every reason that there is."""
-        if self._sleeps("all:", told) or self._sleeps(f"card:{told.card_id}", told):
+        if (self.began is not None and told.decided_at < self.began) or self._sleeps(f"card:{told.card_id}", told):
             return True
         return bool(told.reasons) and all(self._sleeps(f"rule:{reason.code}", told) for reason in told.reasons)
 
