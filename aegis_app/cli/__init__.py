@@ -12,6 +12,7 @@ from aegis_app.cli import (
     datasets,
     dead_letters,
     evaluate,
+    ledger,
     lists,
     local,
     offline,
@@ -72,5 +73,6 @@ for command in (
     training.train,
     bundles.bundles,
     evaluate.evaluate,
+    ledger.ledger,
 ):
     main.add_command(command)
