@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -53,7 +54,7 @@ def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def made(kafka: str, tmp_path: Path) -> Iterator[Deployment]:
-    with Deployment(kafka, tmp_path, f"alerts{next(NUMBERS)}") as deployment:
+    with Deployment(kafka, tmp_path, f"alerts-{uuid.uuid4().hex[:8]}") as deployment:
         yield deployment
 
 
@@ -363,7 +364,7 @@ async def started(made: Deployment, file: Path) -> AsyncIterator[asyncio.subproc
     """`aegis alerts run` as a process, ready."""
     port = free_port()
     command = [sys.executable, "-m", "aegis_app.cli", "alerts", "run", "--port", str(port)]
-    process = await asyncio.create_subprocess_exec(*command, env=os.environ | made.environment | {"AEGIS_ALERTS": str(file)})
+    process = await asyncio.create_subprocess_exec(*command, env=os.environ | made._environment | {"AEGIS_ALERTS": str(file)})
     try:
         await healthy(port, asyncio.ensure_future(process.wait()))
         yield process
