@@ -188,6 +188,31 @@ SINK_AWAY: Final = Gauge("aegis_sink_away", "1 while that to which a sink hands 
 SINK_RETRIES: Final = Counter("aegis_sink_retries_total", "Attempts of a sink that failed and are made again.", ["sink"])
 SINK_UNREADABLE: Final = Counter("aegis_sink_unreadable_total", "Records that a sink cannot read and passes over.", ["sink", "topic"])
 
+NOT_RAISED: Final = ("duplicate", "redriven", "stale", "replayed", "snoozed")
+ALERTS_RAISED: Final = Counter("aegis_alerts_raised_total", "Decisions that a destination is to be told of.", ["destination"])
+ALERTS_NOT_RAISED: Final = Counter(
+    "aegis_alerts_not_raised_total", "Decisions other than `allow` of which nobody is told, whatever the routes say.", ["reason"]
+)
+ALERTS_DELIVERED: Final = Counter("aegis_alerts_delivered_total", "Messages that a destination has taken.", ["destination"])
+ALERTS_TOLD: Final = Counter("aegis_alerts_told_total", "Decisions in these messages.", ["destination"])
+ALERTS_SECONDS: Final = Histogram(
+    "aegis_alerts_seconds",
+    "From the first decision in a message until its destination has taken it, the time in which decisions are grouped included.",
+    ["destination"],
+    buckets=(0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 90.0, 120.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0),
+)
+ALERTS_ATTEMPTS_FAILED: Final = Counter(
+    "aegis_alerts_attempts_failed_total",
+    "Attempts to deliver that failed: no (good) answer in time, or the message refused.",
+    ["destination", "reason"],
+)
+ALERTS_FAILED: Final = Counter("aegis_alerts_failed_total", "Decisions put onto `alerts-failed`: nobody was told of them.", ["destination"])
+ALERTS_WAITING: Final = Gauge("aegis_alerts_waiting", "Decisions that a destination is still to be told of.", ["destination"])
+ALERTS_OLDEST: Final = Gauge("aegis_alerts_oldest_seconds", "For how long the oldest of them has waited; 0 for none.", ["destination"])
+ALERTS_SHUT: Final = Gauge(
+    "aegis_alerts_shut", "1 while a destination is given a rest, because attempt after attempt failed.", ["destination"]
+)
+
 
 def begin(topics: Iterable[str], broadcasts: Iterable[str], tables: Iterable[str]) -> None:
     """Export 0 of what has not happened yet, or Prometheus would miss the first time that it does.
