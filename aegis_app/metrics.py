@@ -5,6 +5,7 @@ Updated once a chunk: a counter's lock for each payment would cost more than the
 
 from bisect import bisect_right
 from collections import Counter as Tallied
+from collections import defaultdict
 from collections.abc import Iterable
 from itertools import accumulate
 from math import inf
@@ -19,6 +20,7 @@ from aegis_app.core.intake import Reason
 from aegis_app.core.label import Label, Source
 from aegis_app.core.payment import GIVES_BACK, Outcome, Transaction, exponent
 from aegis_app.core.rules import RULES
+from aegis_app.core.scores import Scored
 from aegis_app.core.screen import Heard, Screened
 from aegis_app.core.verdicts import Ignored
 
@@ -61,7 +63,10 @@ class Distribution(Collector):
 
 
 RULES_LAYER: Final = "rules"
-"""The layers that may fail, and that give a score."""
+ENSEMBLE: Final = "ensemble"
+EXPLANATION: Final = "explanation"
+LAYERS: Final = ("isolation_forest", "autoencoder", "supervised")
+"""Of models: they give a score, and may fail. So do rules; explanations only fail, and the score of all is that of the ensemble."""
 SECONDS: Final = (0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 PAYMENTS: Final = Counter("aegis_payments_total", "Payments decided, repeats included.", ["outcome", "verdict"])
@@ -72,13 +77,17 @@ AMOUNT: Final = Counter(
 )
 SCORE: Final = Distribution(
     "aegis_score",
-    "Scores of payments, 0 to 1, 1 being fraud; without repeats, and without those of which a layer could not tell.",
+    "Scores of payments, 0 to 1, 1 being fraud, by layer: rules where no models were asked; else each layer of the bundle, and ensemble, "
+    "which is all of them and the rules. Without repeats, and without those of which a layer could not tell.",
     ["layer"],
     buckets=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
 )
 RULE_HITS: Final = Counter("aegis_rule_hits_total", "Payments that hit a rule; repeats left out.", ["rule", "mode"])
-DEGRADED: Final = Counter("aegis_degraded_total", "Decisions for which a layer failed.", ["layer"])
-_RULE_FAILED: Final = DEGRADED.labels(RULES_LAYER)
+DEGRADED: Final = Counter(
+    "aegis_degraded_total",
+    "Decisions for which a layer failed; or, as layer explanation, that could not be explained by the models, which changes no outcome.",
+    ["layer"],
+)
 DUPLICATES: Final = Counter("aegis_duplicates_total", "Payments whose transaction_id was decided before.")
 CONFLICTS: Final = Counter("aegis_conflicts_total", "Repeated transaction_ids that came with other content.")
 LATE: Final = Counter("aegis_late_total", "Payments older, by their own time, than another of their card that came before.")
@@ -153,6 +162,8 @@ def begin(topics: Iterable[str], broadcasts: Iterable[str]) -> None:
     for rule in RULES:
         RULE_HITS.labels(rule.name, "on")
         RULE_HITS.labels(rule.name, "shadow")
+    for layer in (RULES_LAYER, *LAYERS, EXPLANATION):
+        DEGRADED.labels(layer)
     for topic in topics:
         for reason in Reason:
             DEAD_LETTERS.labels(topic, reason)
@@ -180,9 +191,10 @@ class Tally:
         self._minor = 10 ** exponent(currency)
         self._outcomes: Tallied[tuple[str, str]] = Tallied()
         self._amounts: Tallied[tuple[str, str]] = Tallied()
-        self._scores: list[float] = []
+        self._scores: dict[str, list[float]] = defaultdict(list)
         self._rules: Tallied[tuple[str, str]] = Tallied()
         self._flags: Tallied[Counter] = Tallied()
+        self._failed: Tallied[str] = Tallied()
 
     def add(self, screened: Screened, txn: Transaction) -> None:
         ruling = screened.ruling
@@ -201,15 +213,25 @@ class Tally:
         elif txn.kind not in GIVES_BACK:
             self._amounts[decided] += amount
         if ruling.score is not None:
-            self._scores.append(ruling.score)
+            self._scores[RULES_LAYER if screened.scored is None else ENSEMBLE].append(ruling.score)
+        if screened.scored is not None:
+            self._add_layers(screened.scored)
         if ruling.rules:
             self._rules.update((rule, "on") for rule in ruling.rules)
         if ruling.shadow_rules:
             self._rules.update((rule, "shadow") for rule in ruling.shadow_rules)
         if screened.seen.late:
             self._flags[LATE] += 1
-        if ruling.degraded:
-            self._flags[_RULE_FAILED] += 1
+        if ruling.degraded and any(reason.code == "rule_failed" for reason in ruling.reasons):
+            self._failed[RULES_LAYER] += 1
+        if screened.unexplained:
+            self._failed[EXPLANATION] += 1
+
+    def _add_layers(self, scored: Scored) -> None:
+        for layer, score in scored.layers.items():
+            if score is not None:
+                self._scores[layer].append(score)
+        self._failed.update(layer for layer, _ in scored.failures)
 
     def count(self) -> None:
         """Add the chunk to the series."""
@@ -223,7 +245,10 @@ class Tally:
             RULE_HITS.labels(*hit).inc(number)
         for counter, number in self._flags.items():
             counter.inc(number)
-        SCORE.observe(self._scores, RULES_LAYER)
+        for layer, number in self._failed.items():
+            DEGRADED.labels(layer).inc(number)
+        for layer, scores in self._scores.items():
+            SCORE.observe(scores, layer)
 
 
 class LabelTally:
