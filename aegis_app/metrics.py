@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from itertools import accumulate
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics_core import HistogramMetricFamily, Metric
@@ -23,6 +23,9 @@ from aegis_app.core.rules import RULES
 from aegis_app.core.scores import Scored
 from aegis_app.core.screen import Heard, Screened
 from aegis_app.core.verdicts import Ignored
+
+if TYPE_CHECKING:
+    from models.bundle import Manifest
 
 
 class Distribution(Collector):
@@ -144,6 +147,13 @@ DISK: Final = Gauge("aegis_disk_bytes", "Size of the disk where the data directo
 
 WORKER: Final = Gauge("aegis_worker_info", "The software and what it was started with: always 1.", ["version", "base_currency", "rates"])
 POLICY: Final = Gauge("aegis_policy_info", "The policy in force: always 1.", ["version", "mode"])
+BUNDLE: Final = Gauge("aegis_bundle_info", "The bundle that serves: always 1; absent while rules decide alone.", ["version"])
+BUNDLE_UNTIL: Final = Gauge(
+    "aegis_bundle_until_seconds",
+    "End of the payments it was trained and measured on, seconds since 1970; absent likewise.",
+    ["version"],
+)
+BUNDLE_REFUSED: Final = Gauge("aegis_bundle_refused", "1 while the bundle that was published last cannot serve here.")
 LISTED: Final = Gauge("aegis_list_entries", "Entries held of each list, those that expired included.", ["list"])
 BROADCAST_AGE: Final = Gauge("aegis_broadcast_age_seconds", "Since this worker last knew that it held all of a topic.", ["topic"])
 BROADCAST_REFUSED: Final = Counter("aegis_broadcast_refused_total", "Records of such a topic that were passed over.", ["topic"])
@@ -174,6 +184,16 @@ def begin(topics: Iterable[str], broadcasts: Iterable[str]) -> None:
             LABELS.labels(source, is_fraud)
     for why in (*Ignored, NO_MERCHANT):
         LABELS_IGNORED.labels(why)
+
+
+def show_bundle(manifest: "Manifest | None", *, is_refused: bool) -> None:
+    """Export which bundle serves."""
+    BUNDLE.clear()
+    BUNDLE_UNTIL.clear()
+    BUNDLE_REFUSED.set(is_refused)
+    if manifest is not None:
+        BUNDLE.labels(manifest.version).set(1)
+        BUNDLE_UNTIL.labels(manifest.version).set(manifest.windows[-1].end.timestamp())
 
 
 def published(written: Iterable[int], sent: float, acknowledged: float) -> None:

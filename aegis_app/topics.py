@@ -28,6 +28,7 @@ class Name(StrEnum):
     DEAD_LETTERS = "dead-letters"
     LISTS = "lists"
     POLICIES = "policies"
+    BUNDLES = "bundles"
 
 
 class Topic(Struct, frozen=True):
@@ -69,6 +70,7 @@ TOPICS: Final = (
     Topic(Name.DEAD_LETTERS, "as it came", "what could not be read, as it came", retention_ms=30 * DAY_MS),
     Topic(Name.LISTS, "list:of:value", "entries of allow, deny and watch lists", compacted=True, partitions=1),
     Topic(Name.POLICIES, "the policy's version", "policies", compacted=True, keep_changes_ms=5 * 365 * DAY_MS, partitions=1),
+    Topic(Name.BUNDLES, "the bundle's version", "where trained models lie", compacted=True, keep_changes_ms=5 * 365 * DAY_MS, partitions=1),
 )
 SOURCES: Final = (Name.TRANSACTIONS, Name.LABELS, Name.HISTORY)
 """What the owner of a card reads; the order is that of `Card.seen`, and permanent."""

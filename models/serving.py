@@ -42,7 +42,20 @@ class Serving:
         """Score payments, one call of each model for all of them."""
         return Told(self, payments, self._rows.of(payments))
 
+    def check(self) -> None:
+        """Raise `BundleError` where a layer does not score, or nothing can be explained: better before it decides anything."""
+        nothing = np.full((1, len(self.manifest.features)), np.nan, np.float32)
+        scores = self.score(nothing)
+        if scores.failures:
+            why = "; ".join(f"{layer} does not score: {error}" for layer, error in scores.failures.items())
+            raise BundleError(f"{self.bundle.path}: {why}")
+        try:
+            self.explain(nothing, scores.layers)
+        except Exception as error:  # of any type: the libraries have many of their own
+            raise BundleError(f"{self.bundle.path}: what it says cannot be explained: {error}") from None
+
     def score(self, rows: Rows) -> Scores:
+        """Of rows in the columns of the manifest."""
         return self._scorer.score(rows)
 
     def explain(self, rows: Rows, layers: dict[str, Vector]) -> list[list[Cause]]:

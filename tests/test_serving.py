@@ -21,7 +21,7 @@ from aegis_app.core.replay import replay
 from aegis_app.core.screen import Described, Screened, describe, judge, screen
 from aegis_app.core.terms import Terms
 from aegis_app.simulate import simulate
-from models.bundle import BundleError, Cost, Manifest, Thresholds, load, write
+from models.bundle import BundleError, Cost, Manifest, Thresholds
 from models.datasets.matrix import write_matrix
 from models.serving import Serving, asked, serve
 from models.training import read_sample, trees
@@ -45,22 +45,10 @@ def day() -> list[Transaction]:
     ]
 
 
-def changed(trained: Trained, path: Path, files: dict[str, bytes] | None = None, **fields: Any) -> Serving:
-    """The trained bundle written anew, otherwise."""
-    whole = load(trained.path)
-    manifest = msgspec.structs.replace(whole.manifest, **fields)
-    write(path, manifest, {name: whole.read(name) for name in manifest.checksums} | (files or {}))
-    return serve(path)
-
-
-def limits(review: float, block: float | None = None) -> Thresholds:
-    return Thresholds(by="test", review=review, block=block, alerts_per_day=1.0)
-
-
 def test_a_payment_is_scored_by_the_row_that_a_training_would_see(trained: Trained, tmp_path: Path, day: list[Transaction]) -> None:
     """Of every feature there is: the matrix goes by another way, through a file."""
     features = (*CATALOGUE, "attributes.V1", "attributes.V2")
-    every = changed(trained, tmp_path / "every", features=features)
+    every = serve(trained.changed(tmp_path / "every", features=features))
     seen: list[tuple[Case, Features]] = []
     rows = []
     for _, screened in replay(day, Terms(POLICY)):
@@ -95,7 +83,7 @@ def test_decisions_carry_what_the_layers_say(bundle: Serving, day: list[Transact
 def test_thresholds_of_the_bundle_decide_and_the_reasons_say_by_what(trained: Trained, tmp_path: Path, day: list[Transaction]) -> None:
     some = sorted(score for _, screened in replay(day, Terms(POLICY, bundle=serve(trained.path))) if (score := screened.ruling.score))
     review, block = some[len(some) * 8 // 10], some[len(some) * 95 // 100]
-    chosen = changed(trained, tmp_path / "chosen", thresholds=limits(review, block))
+    chosen = serve(trained.asking(tmp_path / "chosen", review, block))
     rulings = [screened.ruling for _, screened in replay(day, Terms(POLICY, bundle=chosen))]
 
     verdicts = {ruling.verdict for ruling in rulings}
@@ -114,7 +102,8 @@ def test_thresholds_of_the_bundle_decide_and_the_reasons_say_by_what(trained: Tr
 
 def test_costs_decide_payment_by_payment_and_thresholds_where_they_cannot(trained: Trained) -> None:
     cost = Cost(recovery=0.5, block_minor=10_00, block_share=0.1, review_minor=3_00)
-    manifest = msgspec.structs.replace(trained.manifest, cost=cost, thresholds=limits(0.4, 0.6))
+    limits = Thresholds(by="test", review=0.4, block=0.6, alerts_per_day=1.0)
+    manifest = msgspec.structs.replace(trained.manifest, cost=cost, thresholds=limits)
 
     def asks(score: float | None, probability: float | None, amount: int | None, of: Manifest = manifest) -> Outcome:
         return asked(of, score, probability, amount)[0]
@@ -127,7 +116,10 @@ def test_costs_decide_payment_by_payment_and_thresholds_where_they_cannot(traine
     assert asks(0.6, 0.9, None) is Outcome.BLOCK
     assert asks(None, None, 50_00) is Outcome.ALLOW
     assert asks(0.6, 0.0, 50_00, msgspec.structs.replace(manifest, cost=None)) is Outcome.BLOCK
-    assert asks(0.99, 1.0, 50_00, msgspec.structs.replace(manifest, cost=None, thresholds=limits(0.4))) is Outcome.REVIEW
+    assert (
+        asks(0.99, 1.0, 50_00, msgspec.structs.replace(manifest, cost=None, thresholds=msgspec.structs.replace(limits, block=None)))
+        is Outcome.REVIEW
+    )
 
 
 def test_payments_are_told_the_same_alone_and_together(bundle: Serving, day: list[Transaction]) -> None:
@@ -168,9 +160,9 @@ def test_a_policy_can_do_without_models(bundle: Serving) -> None:
 def broken(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Serving:
     """Its isolation forest is one of other inputs: it loads, and refuses every row."""
     other = trees.isolation_forest(IsolationForest(n_estimators=3, random_state=1).fit(np.zeros((9, 2), np.float32)))
-    return changed(
-        trained, tmp_path_factory.mktemp("broken") / "b", {"isolation_forest.onnx": other.SerializeToString()}, thresholds=limits(2.0)
-    )
+    quiet = Thresholds(by="test", review=2.0, alerts_per_day=0.0)
+    path = tmp_path_factory.mktemp("broken") / "b"
+    return serve(trained.changed(path, {"isolation_forest.onnx": other.SerializeToString()}, thresholds=quiet))
 
 
 def test_a_layer_that_fails_degrades_the_decision_and_the_others_stand(broken: Serving) -> None:
@@ -197,8 +189,14 @@ class Speechless:
         return said
 
 
+def test_a_bundle_that_does_not_score_is_found_out_before_it_serves(bundle: Serving, broken: Serving) -> None:
+    bundle.check()
+    with pytest.raises(BundleError, match="isolation_forest does not score: InvalidArgument"):
+        broken.check()
+
+
 def test_what_cannot_be_explained_is_decided_all_the_same(trained: Trained, tmp_path: Path) -> None:
-    strict = changed(trained, tmp_path / "strict", thresholds=limits(0.0))
+    strict = serve(trained.asking(tmp_path / "strict", 0.0))
     whole, speechless = (
         screen(None, payment(), Terms(POLICY, bundle=each), receipt(payment()), 0) for each in (strict, Speechless(strict))
     )

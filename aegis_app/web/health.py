@@ -10,7 +10,7 @@ from faust.types import TP
 from prometheus_client import generate_latest
 
 from aegis_app import metrics
-from aegis_app.application import app, broadcasts, in_force, lists, rates, settings
+from aegis_app.application import app, broadcasts, in_force, lists, rates, settings, shelf
 from aegis_app.core.lists import ListName
 from aegis_app.version import VERSION
 from aegis_app.web.pages import Answer, page
@@ -106,6 +106,7 @@ async def ready(request: Any) -> Answer:
         for broadcast in broadcasts
         if broadcast.age > BEHIND_SECONDS
     ]
+    behind += [] if shelf.refused is None else [f"{shelf.refused}; {_serving()} serves on"]
     answer = {"ready": not waits, "waits_for": waits} | ({"behind": behind} if behind else {})
     return 503 if waits else 200, answer
 
@@ -124,6 +125,10 @@ def waits_for() -> list[str]:
     return waits
 
 
+def _serving() -> str:
+    return "no bundle" if shelf.serving is None else f"bundle {shelf.serving.version}"
+
+
 def to_recover() -> int:
     """Records of changelogs still to be read back."""
     recovery: Any = app.tables.recovery  # type: ignore[attr-defined]  # absent from Faust's interface
@@ -136,6 +141,7 @@ async def exported(request: Any) -> Answer:
     policy = in_force().policy
     metrics.POLICY.clear()
     metrics.POLICY.labels(policy.version, policy.mode).set(1)
+    metrics.show_bundle(None if shelf.serving is None else shelf.serving.manifest, is_refused=shelf.refused is not None)
     metrics.WORKER.labels(VERSION, settings.base_currency, rates.version or "").set(1)
     for broadcast in broadcasts:
         metrics.BROADCAST_AGE.labels(broadcast.name).set(broadcast.age)
