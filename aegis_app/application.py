@@ -67,6 +67,7 @@ def terms() -> Terms:
         ttl,
         settings.feature_share,
         merchants.packed,
+        merchants.credited,
         devices.packed,
         f"{merchants.read}.{devices.read}",
         shelf.serving,
