@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+import aegis_app
 from aegis_app.bundles import Published, Releases
 from aegis_app.cli import main
 from aegis_app.core.decision import encode_decision
@@ -31,6 +32,7 @@ from tests.deployment import Deployment, wait_until
 from tests.make import NOON, payment, receipt, record
 
 POLICY = 'mode = "enforce"\n'
+DEFAULT = Path(aegis_app.__file__).parent / "default_policy.toml"
 
 
 class Bundles:
@@ -298,3 +300,22 @@ def test_a_download_is_refused_where_a_byte_differs(bundles: Bundles, trained: T
         result = CliRunner().invoke(main, ["bundles", "publish", f"{address}/odd", "--note", "why", "--dry-run"])
 
     assert (result.exit_code, "supervised.onnx is not what was written: its checksum differs" in result.stderr) == (1, True)
+
+
+def test_files_are_decided_and_judged_by_a_bundle_too(bundles: Bundles, tmp_path: Path) -> None:
+    payments, without = tmp_path / "payments.jsonl", tmp_path / "without.toml"
+    payments.write_bytes(b"\n".join(encode_transaction(payment(transaction_id=f"t{n}", card_id=f"c{n}")) for n in range(3)))
+    without.write_text('[models]\nstate = "off"\n')
+
+    decided = CliRunner().invoke(main, ["decide", str(payments), "--bundle", str(bundles.strict)])
+    judged = CliRunner().invoke(
+        main, ["backtest", str(payments), "--json", "--bundle", str(bundles.strict), "--policy", str(without), "--policy", str(DEFAULT)]
+    )
+
+    rulings = [json.loads(line) for line in decided.stdout.splitlines()]
+    assert {(ruling["bundle"], ruling["verdict"]) for ruling in rulings} == {(bundles.version(bundles.strict), "review")}
+    before, after = json.loads(judged.stdout)["policies"]
+    hits = {each["rule"]: (each["hits"]["payments"], each["text"][:10]) for each in after["rules"]}
+    assert hits["models"] == (3, "The models")
+    assert "models" not in {each["rule"] for each in before["rules"]}
+    assert [each["flagged"][0]["caught"]["payments"] for each in (before, after)] == [0, 3]
