@@ -6,10 +6,11 @@ Updated once a chunk: a counter's lock for each payment would cost more than the
 
 from bisect import bisect_right
 from collections import Counter as Tallied
+from collections import defaultdict
 from collections.abc import Iterable
 from itertools import accumulate
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.metrics_core import HistogramMetricFamily, Metric
@@ -21,8 +22,12 @@ from aegis_app.core.label import Label, Source
 from aegis_app.core.lists import ListName
 from aegis_app.core.payment import GIVES_BACK, Outcome, Transaction, exponent
 from aegis_app.core.rules import RULES
+from aegis_app.core.scores import Scored
 from aegis_app.core.screen import Heard, Screened
 from aegis_app.core.verdicts import Ignored
+
+if TYPE_CHECKING:
+    from models.bundle import Manifest
 
 BESIDE: Final = ("aegis_sink_", "aegis_alerts_")
 """How the names of series begin that processes beside the workers export."""
@@ -84,7 +89,10 @@ class Distribution(Collector):
 
 
 RULES_LAYER: Final = "rules"
-"""The layers that may fail, and that give a score."""
+ENSEMBLE: Final = "ensemble"
+EXPLANATION: Final = "explanation"
+LAYERS: Final = ("isolation_forest", "autoencoder", "supervised")
+"""Of models: they give a score, and may fail. So do rules; explanations only fail, and the score of all is that of the ensemble."""
 SECONDS: Final = (0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 PAYMENTS: Final = Counter("aegis_payments_total", "Payments decided, repeats included.", ["outcome", "verdict"])
@@ -95,7 +103,8 @@ AMOUNT: Final = Counter(
 )
 SCORE: Final = Distribution(
     "aegis_score",
-    "Scores of payments, 0 to 1, 1 being fraud; without repeats, and without those of which a layer could not tell.",
+    "Scores of payments, 0 to 1, 1 being fraud, by layer: rules where no models were asked; else each layer of the bundle, and ensemble, "
+    "which is all of them and the rules. Without repeats, and without those of which a layer could not tell.",
     ["layer"],
     buckets=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
 )
@@ -108,8 +117,11 @@ CONTROLS: Final = Counter(
     "Payments whose outcome chance made, so that verdicts can be measured (control_share of the policy).",
     ["outcome"],
 )
-DEGRADED: Final = Counter("aegis_degraded_total", "Decisions for which a layer failed.", ["layer"])
-_RULE_FAILED: Final = DEGRADED.labels(RULES_LAYER)
+DEGRADED: Final = Counter(
+    "aegis_degraded_total",
+    "Decisions for which a layer failed; or, as layer explanation, that could not be explained by the models, which changes no outcome.",
+    ["layer"],
+)
 DUPLICATES: Final = Counter("aegis_duplicates_total", "Payments whose transaction_id was decided before.")
 CONFLICTS: Final = Counter("aegis_conflicts_total", "Repeated transaction_ids that came with other content.")
 LATE: Final = Counter("aegis_late_total", "Payments older, by their own time, than another of their card that came before.")
@@ -167,6 +179,13 @@ DISK: Final = Gauge("aegis_disk_bytes", "Size of the disk where the data directo
 
 WORKER: Final = Gauge("aegis_worker_info", "The software and what it was started with: always 1.", ["version", "base_currency", "rates"])
 POLICY: Final = Gauge("aegis_policy_info", "The policy in force: always 1.", ["version", "mode"])
+BUNDLE: Final = Gauge("aegis_bundle_info", "The bundle that serves: always 1; absent while rules decide alone.", ["version"])
+BUNDLE_UNTIL: Final = Gauge(
+    "aegis_bundle_until_seconds",
+    "End of the payments it was trained and measured on, seconds since 1970; absent likewise.",
+    ["version"],
+)
+BUNDLE_REFUSED: Final = Gauge("aegis_bundle_refused", "1 while the bundle that was published last cannot serve here.")
 LISTED: Final = Gauge("aegis_list_entries", "Entries held of each list, those that expired included.", ["list"])
 RISKS: Final = Gauge("aegis_risk_entries", "Merchants, or devices, whose risk this worker holds.", ["topic"])
 BROADCAST_AGE: Final = Gauge("aegis_broadcast_age_seconds", "Since this worker last knew that it held all of a topic.", ["topic"])
@@ -231,10 +250,13 @@ def begin(topics: Iterable[str], broadcasts: Iterable[str], tables: Iterable[str
         LIST_HITS.labels(name)
     for outcome in (Outcome.ALLOW, Outcome.REVIEW):
         CONTROLS.labels(outcome)
-    SCORE.observe((), RULES_LAYER)
+    for layer in (RULES_LAYER, *LAYERS, ENSEMBLE):
+        SCORE.observe((), layer)
     for table in tables:
         READS.labels(table)
         WRITES.labels(table)
+    for layer in (RULES_LAYER, *LAYERS, EXPLANATION):
+        DEGRADED.labels(layer)
     for topic in topics:
         for reason in Reason:
             DEAD_LETTERS.labels(topic, reason)
@@ -245,6 +267,16 @@ def begin(topics: Iterable[str], broadcasts: Iterable[str], tables: Iterable[str
             LABELS.labels(source, is_fraud)
     for why in (*Ignored, NO_MERCHANT):
         LABELS_IGNORED.labels(why)
+
+
+def show_bundle(manifest: "Manifest | None", *, is_refused: bool) -> None:
+    """Export which bundle serves."""
+    BUNDLE.clear()
+    BUNDLE_UNTIL.clear()
+    BUNDLE_REFUSED.set(is_refused)
+    if manifest is not None:
+        BUNDLE.labels(manifest.version).set(1)
+        BUNDLE_UNTIL.labels(manifest.version).set(manifest.windows[-1].end.timestamp())
 
 
 def published(written: Iterable[int], sent: float, acknowledged: float) -> None:
@@ -266,11 +298,12 @@ class Tally:
         self._minor = 10 ** exponent(currency)
         self._outcomes: Tallied[tuple[str, str]] = Tallied()
         self._amounts: Tallied[tuple[str, str]] = Tallied()
-        self._scores: list[float] = []
+        self._scores: dict[str, list[float]] = defaultdict(list)
         self._rules: Tallied[tuple[str, str]] = Tallied()
         self._listed: Tallied[str] = Tallied()
         self._controls: Tallied[str] = Tallied()
         self._flags: Tallied[Counter] = Tallied()
+        self._failed: Tallied[str] = Tallied()
 
     def add(self, screened: Screened, txn: Transaction) -> None:
         ruling = screened.ruling
@@ -289,7 +322,9 @@ class Tally:
         elif txn.kind not in GIVES_BACK:
             self._amounts[decided] += amount
         if ruling.score is not None:
-            self._scores.append(ruling.score)
+            self._scores[RULES_LAYER if screened.scored is None else ENSEMBLE].append(ruling.score)
+        if screened.scored is not None:
+            self._add_layers(screened.scored)
         if ruling.rules:
             self._rules.update((rule, "on") for rule in ruling.rules)
         if ruling.shadow_rules:
@@ -300,8 +335,16 @@ class Tally:
             self._controls[ruling.outcome] += 1
         if screened.seen.late:
             self._flags[LATE] += 1
-        if ruling.degraded:
-            self._flags[_RULE_FAILED] += 1
+        if ruling.degraded and any(reason.code == "rule_failed" for reason in ruling.reasons):
+            self._failed[RULES_LAYER] += 1
+        if screened.unexplained:
+            self._failed[EXPLANATION] += 1
+
+    def _add_layers(self, scored: Scored) -> None:
+        for layer, score in scored.layers.items():
+            if score is not None:
+                self._scores[layer].append(score)
+        self._failed.update(layer for layer, _ in scored.failures)
 
     def count(self) -> None:
         """Add the chunk to the series."""
@@ -319,7 +362,10 @@ class Tally:
             CONTROLS.labels(outcome).inc(number)
         for counter, number in self._flags.items():
             counter.inc(number)
-        SCORE.observe(self._scores, RULES_LAYER)
+        for layer, number in self._failed.items():
+            DEGRADED.labels(layer).inc(number)
+        for layer, scores in self._scores.items():
+            SCORE.observe(scores, layer)
 
 
 class LabelTally:

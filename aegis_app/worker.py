@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import aegis_app
+import aegis_app.web.bundle
 import aegis_app.web.cards
 import aegis_app.web.health
 import aegis_app.web.merchants

@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 from prometheus_client.metrics_core import Metric
 
 from aegis_app import metrics
+from aegis_app.core.decision import Reason
 from aegis_app.core.lists import Lists
 from aegis_app.core.payment import Kind
 from aegis_app.core.policy import Policy, parse_policy
@@ -136,7 +137,7 @@ def test_a_late_payment_and_a_failed_layer_are_counted() -> None:
     card = remember(payment())
     late = payment(minute=-10)
     screened, _ = judged(late, card)
-    failed = msgspec.structs.replace(screened.ruling, degraded=True, score=None)
+    failed = msgspec.structs.replace(screened.ruling, degraded=True, score=None, reasons=[Reason("rule_failed", "no luck")])
     added = changes((msgspec.structs.replace(screened, ruling=failed), late), judged(payment(minute=1), card))
 
     assert added[named("aegis_late_total")] == 1

@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from aegis_app import metrics
-from aegis_app.application import app, broadcasts, device_risk, in_force, lists, merchant_risk, rates, settings, transactions
+from aegis_app.application import app, broadcasts, device_risk, in_force, lists, merchant_risk, rates, settings, shelf, transactions
 from aegis_app.core.lists import ListName
 from aegis_app.logs import log
 from aegis_app.version import VERSION
@@ -124,6 +124,7 @@ async def ready(request: Any) -> Answer:
         for broadcast in broadcasts
         if broadcast.age > BEHIND_SECONDS
     ]
+    behind += [] if shelf.refused is None else [f"{shelf.refused}; {_serving()} serves on"]
     answer = {"ready": not waits, "waits_for": waits, "partitions": partitions()} | ({"behind": behind} if behind else {})
     return 503 if waits else 200, answer
 
@@ -140,6 +141,10 @@ def waits_for() -> list[str]:
     elif not app.tables.actives_ready:
         waits.append("memory is not there yet")
     return waits
+
+
+def _serving() -> str:
+    return "no bundle" if shelf.serving is None else f"bundle {shelf.serving.version}"
 
 
 def partitions() -> list[int]:
@@ -159,6 +164,7 @@ async def exported(request: Any) -> Answer:
     policy = in_force().policy
     metrics.POLICY.clear()
     metrics.POLICY.labels(policy.version, policy.mode).set(1)
+    metrics.show_bundle(None if shelf.serving is None else shelf.serving.manifest, is_refused=shelf.refused is not None)
     metrics.WORKER.labels(VERSION, settings.base_currency, rates.version or "").set(1)
     for broadcast in broadcasts:
         metrics.BROADCAST_AGE.labels(broadcast.name).set(broadcast.age)
