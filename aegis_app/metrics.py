@@ -1,4 +1,5 @@
-"""Every series that a worker exports. Labels come from closed sets only; time is in seconds, money in whole units of the base currency.
+"""Every series that a worker or a sink exports. Labels come from closed sets only; time is in seconds, money in whole units of the base
+currency.
 
 Updated once a chunk: a counter's lock for each payment would cost more than the rules. docs/metrics.md is written from here.
 """
@@ -138,6 +139,22 @@ POLICY: Final = Gauge("aegis_policy_info", "The policy in force: always 1.", ["v
 LISTED: Final = Gauge("aegis_list_entries", "Entries held of each list, those that expired included.", ["list"])
 BROADCAST_AGE: Final = Gauge("aegis_broadcast_age_seconds", "Since this worker last knew that it held all of a topic.", ["topic"])
 BROADCAST_REFUSED: Final = Counter("aegis_broadcast_refused_total", "Records of such a topic that were passed over.", ["topic"])
+
+SINK_LAG: Final = Gauge(
+    "aegis_sink_lag_records", "Records that a sink has not taken yet; absent while Kafka does not answer.", ["sink", "topic", "partition"]
+)
+SINK_BEHIND: Final = Gauge(
+    "aegis_sink_behind_seconds",
+    "Age of the record that a sink took last where others wait, 0 where none does; absent before the first.",
+    ["sink", "topic", "partition"],
+)
+SINK_RECORDS: Final = Counter("aegis_sink_records_total", "Records that a sink has taken.", ["sink", "topic"])
+SINK_BATCH: Final = Histogram(
+    "aegis_sink_batch_seconds", "Until a sink has taken a batch, with all attempts.", ["sink"], buckets=SECONDS[2:]
+)
+SINK_AWAY: Final = Gauge("aegis_sink_away", "1 while that to which a sink hands records does not answer.", ["sink"])
+SINK_RETRIES: Final = Counter("aegis_sink_retries_total", "Attempts of a sink that failed and are made again.", ["sink"])
+SINK_UNREADABLE: Final = Counter("aegis_sink_unreadable_total", "Records that a sink cannot read and passes over.", ["sink", "topic"])
 
 
 def begin(topics: Iterable[str], broadcasts: Iterable[str]) -> None:

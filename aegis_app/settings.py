@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 PREFIX: Final = "AEGIS_"
-SECRETS: Final = frozenset({"sasl_password", "web_token"})
+SECRETS: Final = frozenset({"sasl_password", "web_token", "ledger"})
 
 
 class SettingsError(ValueError):
@@ -65,6 +65,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     session_timeout_seconds: Annotated[float, Meta(ge=6, le=300, description="silence after which a worker is given up")] = 20.0
     drain_seconds: Annotated[float, Meta(ge=1, le=60, description="longest wait for work in hand at a handover")] = 10.0
     cache_mebibytes: Annotated[int, Meta(ge=1, description="RocksDB block cache, all partitions together")] = 256
+
+    ledger: Annotated[
+        str | None, Meta(description="`sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/DATABASE`; a file in AEGIS_DATADIR where unset")
+    ] = None
 
     cache_dir: Annotated[Path | None, Meta(description="downloads of `aegis kafka`; the user's cache where unset")] = None
     kafka_jars: Annotated[Path | None, Meta(description="directory with Kafka's jars, for closed networks")] = None
