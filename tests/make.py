@@ -1,6 +1,6 @@
 """Builders: `payment(minute=3, amount_minor=90_00)`, what is not said being unremarkable."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,7 +20,7 @@ NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 PARIS = {"latitude": 48.857, "longitude": 2.352}
 TOKYO = {"latitude": 35.68, "longitude": 139.69}
 
-decode_decision = msgspec.json.Decoder(Decision).decode
+decode_decision: Callable[[bytes], Any] = msgspec.json.Decoder(Decision).decode
 
 
 def payment(*, minute: float = 0, seconds: float = 0, **fields: Any) -> Transaction:

@@ -1,7 +1,7 @@
 """The ledger in SQL, in SQLite and in a real PostgreSQL alike: what is written once stands, and what is read is what was written."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import count, permutations
 from pathlib import Path
@@ -11,9 +11,12 @@ import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from click.testing import CliRunner, Result
+from pyarrow import parquet
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.exc import IntegrityError
 
+from aegis_app.cli import main
 from aegis_app.core.decision import Reason
 from aegis_app.core.label import Label, encode_label
 from aegis_app.core.payment import Channel, Kind, Outcome
@@ -24,11 +27,13 @@ from aegis_app.ledger.database import LedgerAwayError, LedgerError, connect, led
 from aegis_app.ledger.migrating import migrate
 from aegis_app.ledger.queries import Entry, Place, Wanted
 from aegis_app.ledger.rows import without_nul
-from aegis_app.ledger.store import Batch, Store
+from aegis_app.ledger.store import Batch, Store, prune
 from aegis_app.ledger.tables import decisions, hits, labels, metadata, verdicts
 from aegis_app.settings import Settings
+from aegis_app.settings import settings as read_once
 from bench.postgres import Postgres
-from tests.make import NOON, allowed, decision, decode_decision, label, payment
+from models.training import read_sample
+from tests.make import NOON, allowed, decision, decode_decision, label, payment, remember, seen
 from tests.tools import postgres_programs
 
 NUMBERS = count()
@@ -373,7 +378,7 @@ def test_what_is_old_is_pruned_with_all_about_it(engine: Engine, store: Store, m
         txn = payment(minute=minute, transaction_id=f"t{minute}")
         write(store, decision(txn), label(txn))
 
-    assert sum(store.prune(NOON + timedelta(minutes=8))) == 4 * 8
+    assert sum(prune(engine, NOON + timedelta(minutes=8))) == 4 * 8
     assert everything(engine) == ["t9", "t8"]
     assert set(rows(engine).values()) == {2}
 
@@ -399,3 +404,65 @@ def test_what_is_no_ledger_is_refused(url: str, why: str) -> None:
 
 def test_without_a_setting_the_ledger_is_a_file_in_the_data_directory() -> None:
     assert shown(ledger_url(Settings(datadir=Path("there")))) == "sqlite:///there/ledger.sqlite"
+
+
+@pytest.fixture
+def aegis(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Result]]:
+    """Run a command on the ledger of `settings`."""
+    monkeypatch.setenv("AEGIS_LEDGER", str(settings.ledger))
+    read_once.cache_clear()
+    yield lambda *arguments: CliRunner().invoke(main, ["ledger", *arguments])
+    read_once.cache_clear()
+
+
+def test_what_is_exported_is_what_training_reads(aegis: Callable[..., Result], tmp_path: Path, settings: Settings) -> None:
+    assert "run `aegis ledger migrate`" in aegis("export", "--since", "2026-03-04", "--out", "x.parquet").output
+    assert aegis("migrate").output.endswith("now has schema 0001\n")
+    assert aegis("migrate").output.endswith(" has schema 0001\n")
+    engine = connect(settings)
+    store = Store(engine, EUROS)
+    store.open()
+    fraud, fine = payment(transaction_id="fraud", minute=2, attributes={"V1": 0.5}), payment(transaction_id="fine")
+    described = seen(remember(payment(minute=-9)), fraud).named()
+    write(store, decision(fraud, features=described), label(fraud, after=timedelta(days=3)))
+    write(store, allowed(fine, features=described, control_probability=0.5), allowed(payment(transaction_id="not described", minute=1)))
+    write(store, allowed(payment(transaction_id="before", minute=-1)), allowed(payment(transaction_id="after", minute=3)))
+    engine.dispose()
+    table, said = tmp_path / "table.parquet", tmp_path / "labels.parquet"
+    part = ("--since", "2026-03-04T12:00:00", "--until", "2026-03-04T12:03:00", "--out", str(table))
+
+    done = aegis("export", *part, "--labels", str(said))
+    assert (done.exit_code, done.output) == (0, f"3 payments written to {table}\n")
+    rows = parquet.read_table(table).to_pylist()
+    assert [row["transaction_id"] for row in rows] == ["fine", "not described", "fraud"]
+    assert [row["seconds_since_last"] for row in rows] == [660.0, None, 660.0]
+    assert {name: rows[2][name] for name in ("kind", "kind_name", "is_fraud", "source", "amount_minor", "attributes", "labelled_at")} == {
+        "kind": described["kind"],
+        "kind_name": "purchase",
+        "is_fraud": True,
+        "source": "analyst",
+        "amount_minor": 2500,
+        "attributes": [("V1", 0.5)],
+        "labelled_at": fraud.timestamp + timedelta(days=3),
+    }
+
+    assert aegis("export", *part, "--labels", str(said), "--described").exit_code == 0
+    sample = read_sample(table, said, label_delay=7, maturity=60)
+    assert sample.is_fraud.tolist() == [0.0, 1.0]
+    assert sample.alerted.tolist() == [False, True]
+    assert sample.weights.tolist() == [2.0, 1.0]
+    assert sample.known_at[1] == (fraud.timestamp + timedelta(days=3)).timestamp() * 1000
+    assert sample.column("seconds_since_last").tolist() == [660.0, 660.0]
+
+
+def test_old_payments_are_pruned_by_command(aegis: Callable[..., Result], settings: Settings) -> None:
+    aegis("migrate")
+    engine = connect(settings)
+    store = Store(engine, EUROS)
+    store.open()
+    write(store, decision(payment()), allowed(payment(transaction_id="new", timestamp=datetime.now(UTC))))
+
+    assert aegis("prune").exit_code == 2
+    assert aegis("prune", "--keep-days", "30").output.startswith("2 rows about payments before ")
+    assert everything(engine) == ["new"]
+    engine.dispose()

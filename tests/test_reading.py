@@ -112,10 +112,10 @@ def test_what_an_absent_sink_had_in_hand_goes_to_whoever_has_the_partition_then(
         async with running(made, first) as one:
             await until(lambda: first.asked >= 1)
             async with running(made, second) as two:
-                await until(lambda: len(one._consumer.assignment()) == len(two._consumer.assignment()) == 1)
+                await until(lambda: one.assigned == two.assigned == 1)
                 first.away = False
                 await until(lambda: {*first.kept, *second.kept} == sent)
-            await until(lambda: len(one._consumer.assignment()) == PARTITIONS)
+            await until(lambda: one.assigned == PARTITIONS)
             more = await asyncio.to_thread(send, made, 50)
             await until(lambda: {*first.kept, *second.kept} == more)
 

@@ -11,6 +11,7 @@ from aegis_app.cli import (
     datasets,
     dead_letters,
     evaluate,
+    ledger,
     lists,
     local,
     offline,
@@ -70,5 +71,6 @@ for command in (
     training.train,
     bundles.bundles,
     evaluate.evaluate,
+    ledger.ledger,
 ):
     main.add_command(command)

@@ -46,6 +46,8 @@ def _ours() -> tuple[type[Exception], ...]:
         "aegis_app.demo": "DemoError",
         "aegis_app.backtest": "BacktestError",
         "aegis_app.stream.outbox": "TooLargeError",
+        "aegis_app.ledger.database": "LedgerError",
+        "aegis_app.sinks.running": "PortError",
         "models.datasets": "DatasetError",
         "models.bundle": "BundleError",
         "models.training": "TrainingError",

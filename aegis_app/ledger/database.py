@@ -62,6 +62,16 @@ def connect(settings: Settings, *, name: str = "aegis", patient: bool = False) -
     return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=0, pool_timeout=CONNECT_SECONDS, connect_args=arguments)
 
 
+@contextmanager
+def opened(settings: Settings) -> Iterator[Engine]:
+    """An engine for the length of a command, whose statements may take as long as they like. Raises `LedgerError`."""
+    engine = connect(settings, patient=True)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
 def _sqlite(url: URL) -> Engine:
     if url.database in (None, "", ":memory:"):
         raise LedgerError("AEGIS_LEDGER names no file: sqlite:///var/ledger.sqlite is one below this directory")

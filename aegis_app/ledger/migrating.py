@@ -33,13 +33,14 @@ def migrate(engine: Engine) -> tuple[str | None, str | None]:
         return before, _revision(connection)
 
 
-def check_is_migrated(connection: Connection) -> None:
-    """Raises `LedgerError` where the schema is not that of this version."""
-    found, wanted = _revision(connection), ScriptDirectory.from_config(_config()).get_current_head()
-    _refuse_newer(connection, found)
+def check_is_migrated(engine: Engine) -> None:
+    """Raises `LedgerError` where the schema is not that of this version; `LedgerAwayError`."""
+    with speaking(engine), engine.connect() as connection:
+        found, wanted = _revision(connection), ScriptDirectory.from_config(_config()).get_current_head()
+        _refuse_newer(connection, found)
     if found != wanted:
         state = "is empty" if found is None else f"has schema {found}, this version wants {wanted}"
-        raise LedgerError(f"the ledger at {shown(connection.engine.url)} {state}: run `aegis ledger migrate`")
+        raise LedgerError(f"the ledger at {shown(engine.url)} {state}: run `aegis ledger migrate`")
 
 
 def _refuse_newer(connection: Connection, found: str | None) -> None:

@@ -1,7 +1,7 @@
 """A decision or label as rows of the ledger."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -15,7 +15,7 @@ from aegis_app.ledger.tables import decisions, labels, verdicts
 
 Row = dict[str, Any]
 
-decode_decision: Final = msgspec.json.Decoder(Decision).decode
+decode_decision: Final[Callable[[bytes], Any]] = msgspec.json.Decoder(Decision).decode
 _FIELDS: Final = tuple(column.name for column in decisions.columns if column.name not in {"day", "base_minor", "reasons"})
 _LABEL: Final = tuple(column.name for column in labels.columns)
 _VERDICT: Final = tuple(column.name for column in verdicts.columns if column.name != "strength")

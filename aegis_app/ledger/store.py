@@ -3,7 +3,7 @@
 Whatever is written twice is known by what it is. So of several writers, of which one still believes to have a partition, none does harm.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -46,8 +46,8 @@ class Store:
 
     def open(self) -> None:
         """Raises `LedgerError` where the ledger is not migrated, or in another currency."""
+        check_is_migrated(self._engine)
         with speaking(self._engine), self._engine.begin() as connection:
-            check_is_migrated(connection)
             row = {"base_currency": self._rates.base, "base_minor_units": 10 ** exponent(self._rates.base), "maturity_days": MATURITY_DAYS}
             if connection.execute(select(books)).first() is None:
                 connection.execute(self._insert(books).on_conflict_do_nothing(), row)
@@ -107,14 +107,15 @@ class Store:
         if rows:
             connection.execute(self._insert(table).on_conflict_do_nothing(), rows)
 
-    def prune(self, before: datetime) -> Iterable[int]:
-        """Delete all about payments older than `before`; the number of rows after each step."""
-        for table in (hits, decisions, labels, verdicts):
-            key = [table.c[column.name] for column in table.primary_key]
-            old = select(*key).where(table.c.timestamp < before).order_by(table.c.timestamp).limit(PRUNED_AT_ONCE)
-            while True:
-                with speaking(self._engine), self._engine.begin() as connection:
-                    gone = connection.execute(delete(table).where(tuple_(*key).in_(old))).rowcount
-                if gone == 0:
-                    break
-                yield gone
+
+def prune(engine: Engine, before: datetime) -> Iterator[int]:
+    """Delete all about payments older than `before`, step by step; the number of rows of each. Raises `LedgerAwayError`."""
+    for table in (hits, decisions, labels, verdicts):
+        key = [table.c[column.name] for column in table.primary_key]
+        old = select(*key).where(table.c.timestamp < before).order_by(table.c.timestamp).limit(PRUNED_AT_ONCE)
+        while True:
+            with speaking(engine), engine.begin() as connection:
+                gone = connection.execute(delete(table).where(tuple_(*key).in_(old))).rowcount
+            if gone == 0:
+                break
+            yield gone

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from time import monotonic, time
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import stamina
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
@@ -59,16 +59,8 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._sink = sink
         self.name = sink.name
         self._topics = {full_name(name, settings): name for name in topics}
-        self._consumer = AIOKafkaConsumer(
-            **settings.connection(),
-            group_id=f"{settings.app_id}-{sink.name}",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            session_timeout_ms=int(settings.session_timeout_seconds * 1000),
-            max_poll_records=batch,
-            max_poll_interval_ms=DAY_MS,  # waiting for a database is no reason to lose the partitions to others, who would wait as well
-        )
+        self._batch = batch
+        self._consumer: Any = None
         for name in self._topics.values():
             metrics.SINK_RECORDS.labels(sink.name, name)
             metrics.SINK_UNREADABLE.labels(sink.name, name)
@@ -91,6 +83,11 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """When a batch was taken last, or nothing waited, or it was not for us to take it."""
 
     @property
+    def assigned(self) -> int:
+        """Partitions that are ours."""
+        return 0 if self._consumer is None else len(self._consumer.assignment())
+
+    @property
     def topics(self) -> list[str]:
         """Full names."""
         return list(self._topics)
@@ -104,6 +101,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         for topic in self._topics:
             await partition_count(self._settings, topic)
         tasks = []
+        self._consumer = self._make_consumer()
         try:
             await self._consumer.start()
             self._consumer.subscribe(list(self._topics), listener=self)
@@ -117,6 +115,18 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._consumer.stop()
+
+    def _make_consumer(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            **self._settings.connection(),
+            group_id=f"{self._settings.app_id}-{self.name}",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            session_timeout_ms=int(self._settings.session_timeout_seconds * 1000),
+            max_poll_records=self._batch,
+            max_poll_interval_ms=DAY_MS,  # waiting for a database is no reason to lose partitions to others, who would wait as well
+        )
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """The batch in hand goes first if it can, so that whoever comes next need not take it again."""
