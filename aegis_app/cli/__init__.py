@@ -11,6 +11,7 @@ from aegis_app.cli import (
     datasets,
     dead_letters,
     evaluate,
+    gateway,
     ledger,
     lists,
     local,
@@ -71,6 +72,8 @@ for command in (
     training.train,
     bundles.bundles,
     evaluate.evaluate,
+    gateway.gateway,
+    gateway.keys,
     ledger.ledger,
 ):
     main.add_command(command)
