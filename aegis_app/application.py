@@ -62,6 +62,7 @@ def terms() -> Terms:
         ttl,
         settings.feature_share,
         merchants.packed,
+        merchants.credited,
         devices.packed,
         f"{merchants.read}.{devices.read}",
     )

@@ -254,7 +254,7 @@ class LabelTally:
         self._said[label.source, str(label.is_fraud).lower()] += 1
         if heard.ignored is not None:
             self._ignored[heard.ignored] += 1
-        elif heard.changed is not None and heard.changed.merchant_id is None:
+        elif heard.changed is not None and heard.changed.merchant_id is None is label.merchant_id:
             self._ignored[NO_MERCHANT] += 1
 
     def count(self) -> None:

@@ -77,7 +77,6 @@ def screen_payments(work: Work[Card]) -> None:
 
 def learn_labels(work: Work[Card]) -> None:
     """Weigh what is said about payments, seen here or not; what changes is learnt."""
-    rates = application.terms().rates
     tally = metrics.LabelTally()
     told = Told(LABELS)
     letters: list[Letter] = []
@@ -90,7 +89,7 @@ def learn_labels(work: Work[Card]) -> None:
             continue
         if is_learnt(work, record, card, LABELS):
             continue
-        heard = learn_label(card, label, rates, record.offset)
+        heard = learn_label(card, label, record.offset)
         work.learn(label.card_id, heard.card)
         if heard.changed is not None:
             told.add(tidings_of_verdict(heard.changed, label.card_id, record.offset))

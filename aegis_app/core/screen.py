@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from aegis_app.core.card import BLANK, Card, Settled, believe, content_hash, id_hash, learn, recall, settled, skip
 from aegis_app.core.case import Case, case
@@ -11,7 +12,7 @@ from aegis_app.core.features import Features
 from aegis_app.core.intake import Past
 from aegis_app.core.label import Label
 from aegis_app.core.payment import Millis, Transaction
-from aegis_app.core.rates import Rates
+from aegis_app.core.reported import Report, keep, report_on, supplement, without
 from aegis_app.core.terms import Terms
 from aegis_app.core.tidings import NONE, Changed, Tidings, tidings
 from aegis_app.core.verdicts import Ignored, verdict_on, weigh
@@ -49,7 +50,7 @@ class Heard(Struct, frozen=True, gc=False):
     ignored: Ignored | None = None
     """Why it changed no verdict."""
     changed: Changed | None = None
-    """`None` too where a verdict changed, but not whether it was fraud."""
+    """What others are to hear: of a fraud that is new, or none any more, or of which it is only now known where it was."""
 
 
 TRANSACTIONS: Final = 0
@@ -66,7 +67,7 @@ def screen(card: Card | None, txn: Transaction, terms: Terms, receipt: Receipt, 
     if known is not None:
         before, content = known
         return Screened(repeat(before, terms, receipt), skip(card, TRANSACTIONS, offset), None, conflict=content != content_hash(txn))
-    seen = Features(card, payment, terms.merchants, terms.devices)
+    seen = Features(card, payment, terms.merchants, terms.credited, terms.devices)
     ruling = decide(payment, seen, terms, receipt)
     news = tidings(payment, seen, ruling.verdict, offset)
     return Screened(ruling, learn(card, payment, ruling.settled(), TRANSACTIONS, offset), seen, news)
@@ -92,30 +93,32 @@ def learn_past(card: Card | None, past: Past, terms: Terms, written: Millis, off
     return Learnt(learn(card, payment, Settled(past.outcome, past.outcome, None, 0), HISTORY, offset), news)
 
 
-def learn_label(card: Card | None, label: Label, rates: Rates, offset: int) -> Heard:
+def learn_label(card: Card | None, label: Label, offset: int) -> Heard:
     """Weigh what is said about a payment, whether or not it or its card was ever seen."""
     card = skip(BLANK if card is None else card, LABELS, offset)
     payment = id_hash(label.transaction_id)
-    found = weigh(card.verdicts, payment, label)
-    if isinstance(found, Ignored):
-        return Heard(card, ignored=found)
-    before = verdict_on(card.verdicts, payment)
-    believed = believe(card, found)
-    if label.is_fraud is (before is not None and before.is_fraud):
-        return Heard(believed)
-    return Heard(
-        believed,
-        changed=Changed(
-            label.transaction_id,
-            label.merchant_id,
-            label.device_id,
-            label.at,
-            None if label.amount_minor is None or label.currency is None else rates.to_base(label.amount_minor, label.currency),
-            label.is_fraud,
-            label.known_at,
-            [name for name in visited_before(card.visited, label.at) if name != label.merchant_id],
-        ),
-    )
+    before, found = verdict_on(card.verdicts, payment), weigh(card.verdicts, payment, label)
+    ignored = found if isinstance(found, Ignored) else None
+    if not isinstance(found, Ignored):
+        card = believe(card, found)
+    was_fraud = before is not None and before.is_fraud
+    is_fraud = was_fraud if ignored is not None else label.is_fraud
+    report = report_on(card.reports, payment)
+    if is_fraud and not was_fraud:
+        report = Report(payment, label.at, label.merchant_id, label.device_id)
+        visited = [name for name in visited_before(card.visited, label.at) if name != label.merchant_id]
+        changed = Changed(report.merchant_id, report.device_id, report.at, True, label.known_at, visited)
+    elif was_fraud and not is_fraud:
+        said = report or Report(payment, label.at, label.merchant_id, label.device_id)
+        visited = [name for name in visited_before(card.visited, said.at) if name != said.merchant_id]
+        card = replace(card, reports=without(card.reports, payment))
+        return Heard(card, changed=Changed(said.merchant_id, said.device_id, said.at, False, label.known_at, visited))
+    elif report is not None and (more := supplement(report, label)) != report:  # it is fraud as before; now it is known where
+        merchant, device = more.merchant_id if report.merchant_id is None else None, more.device_id if report.device_id is None else None
+        report, changed = more, Changed(merchant, device, report.at, True, label.known_at, [])
+    else:
+        return Heard(card, ignored)
+    return Heard(replace(card, reports=keep(card.reports, report)), ignored, changed)
 
 
 def _recall(card: Card | None, payment: Case, terms: Terms) -> Card:

@@ -1,6 +1,6 @@
 """Under which payments are judged, besides memory."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from msgspec import Struct
 
@@ -21,7 +21,9 @@ class Terms(Struct, frozen=True):
     feature_share: float = 0.0
     """Of allowed payments, by a hash of their ids: those whose decision carries its features."""
     merchants: Mapping[str, bytes] = {}
-    """Risk by merchant_id, packed; this and the next grow between two chunks, while payments are learnt elsewhere."""
+    """Risk by merchant_id, packed; this and the next two grow between two chunks, while payments are learnt elsewhere."""
+    credited: Container[str] = frozenset()
+    """Merchants that may have credits; all others have none."""
     devices: Mapping[str, bytes] = {}
     """The same by device_id."""
     risk: str | None = None
