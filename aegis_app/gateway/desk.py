@@ -204,9 +204,10 @@ class Desk:
         for address in self.settings.workers.split(","):
             try:
                 answer = await self._workers.get(address.strip().rstrip("/") + path)
-                told = Told(answer.status_code, answer.json())
-            except (httpx.HTTPError, ValueError):
+            except httpx.HTTPError:
                 continue
+            is_json = answer.headers.get("content-type", "").startswith("application/json")
+            told = Told(answer.status_code, answer.json() if is_json else None)
             if told.status < 500 and told.status != 401:
                 return told
         raise Problem(503, "no worker of AEGIS_WORKERS answers; one may be starting, or wants another AEGIS_WEB_TOKEN", Retry_After="5")
