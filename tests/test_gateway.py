@@ -1,7 +1,10 @@
 """The gateway on a real Kafka, before a real worker and a real ledger."""
 
 import asyncio
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +24,7 @@ from tests.make import payment
 pytestmark = pytest.mark.kafka
 
 CARD_NUMBER = "4111 1111 1111 1111"
-WITHIN = {"Aegis-Deadline-Ms": "30000"}
+PATIENT: Mapping[str, str] = {"Aegis-Deadline-Ms": "30000"}
 """Long enough on a noisy machine: these tests want decisions, not fallbacks."""
 
 
@@ -34,11 +37,13 @@ class Edge(NamedTuple):
     keys: dict[Scope, str]
     directory: Path
 
-    def ask(self, method: str, path: str, body: Any = None, *, scope: Scope | None = Scope.SCORE, **headers: str) -> httpx.Response:
+    def ask(
+        self, method: str, path: str, body: Any = None, *, scope: Scope | None = Scope.SCORE, headers: Mapping[str, str] = PATIENT
+    ) -> httpx.Response:
         """Bodies that are no bytes go as JSON."""
         content = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
         key = {} if scope is None else {"Authorization": f"Bearer {self.keys[scope]}"}
-        return httpx.request(method, self.gateway.url + path, content=content, headers=WITHIN | key | headers, timeout=60)
+        return httpx.request(method, self.gateway.url + path, content=content, headers=key | dict(headers), timeout=60)
 
     def pay(self, **fields: Any) -> httpx.Response:
         return self.ask("POST", "/v1/transactions", encode_transaction(payment(timestamp=now(), **fields)))
@@ -103,7 +108,7 @@ def test_five_at_once_are_one_payment(edge: Edge) -> None:
 
     async def storm() -> list[dict[str, Any]]:
         async with httpx.AsyncClient(base_url=edge.gateway.url, timeout=60) as client:
-            headers = WITHIN | {"Authorization": f"Bearer {edge.keys[Scope.SCORE]}"}
+            headers = dict(PATIENT) | {"Authorization": f"Bearer {edge.keys[Scope.SCORE]}"}
             bodies = [encode_transaction(txn) for txn in payments for _ in range(5)]
             answers = await asyncio.gather(*(client.post("/v1/transactions", content=body, headers=headers) for body in bodies))
             return [answer.json() for answer in answers]
@@ -146,7 +151,7 @@ def test_a_refusal_is_explained(edge: Edge) -> None:
 def test_past_the_deadline_the_answer_is_the_fallback_and_the_decision_follows(edge: Edge) -> None:
     body = encode_transaction(payment(transaction_id="late", card_id="card-late", timestamp=now()))
 
-    said = edge.ask("POST", "/v1/transactions", body, **{"Aegis-Deadline-Ms": "1"}).json()
+    said = edge.ask("POST", "/v1/transactions", body, headers={"Aegis-Deadline-Ms": "1"}).json()
 
     assert (said["outcome"], said["action"], said["fallback"], said["score"], said["verdict"]) == ("review", "hold", True, None, None)
     assert said["decision"] == "/v1/decisions/late"
@@ -229,7 +234,7 @@ def test_what_goes_wrong_has_one_shape(
 
 @pytest.mark.parametrize("deadline", ["0", "-1", "60001", "soon", "1e3"])
 def test_a_deadline_is_milliseconds(edge: Edge, deadline: str) -> None:
-    answer = edge.ask("POST", "/v1/transactions", b"{}", **{"Aegis-Deadline-Ms": deadline})
+    answer = edge.ask("POST", "/v1/transactions", b"{}", headers={"Aegis-Deadline-Ms": deadline})
 
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "Aegis-Deadline-Ms")
 
@@ -238,17 +243,19 @@ def test_a_key_counts_what_it_may_and_is_refused_once_revoked(edge: Edge) -> Non
     path = edge.directory / "keys.json"
     few = create(path, "few", [Scope.READ], 2)
     headers = {"Authorization": f"Bearer {few.secret}"}
-    wait_until(lambda: edge.ask("GET", "/v1/rules", scope=None, **headers).status_code == 200, 30)
+    wait_until(lambda: edge.ask("GET", "/v1/rules", scope=None, headers=headers).status_code == 200, 30)
 
-    statuses = {edge.ask("GET", "/v1/rules", scope=None, **headers).status_code for _ in range(30)}
-    too_many = [answer for answer in (edge.ask("GET", "/v1/rules", scope=None, **headers) for _ in range(30)) if answer.status_code == 429]
+    statuses = {edge.ask("GET", "/v1/rules", scope=None, headers=headers).status_code for _ in range(30)}
+    too_many = [
+        answer for answer in (edge.ask("GET", "/v1/rules", scope=None, headers=headers) for _ in range(30)) if answer.status_code == 429
+    ]
 
     assert statuses == {200, 429}
     assert too_many[0].headers["retry-after"] == "1"
     assert edge.made.aegis("keys", "revoke", few.key.id).exit_code == 0
-    wait_until(lambda: edge.ask("GET", "/v1/rules", scope=None, **headers).status_code == 401, 30)
+    wait_until(lambda: edge.ask("GET", "/v1/rules", scope=None, headers=headers).status_code == 401, 30)
     wrong = f"{few.secret[:-1]}{'A' if few.secret[-1] != 'A' else 'B'}"
-    assert edge.ask("GET", "/v1/rules", scope=None, Authorization=f"Bearer {wrong}").status_code == 401
+    assert edge.ask("GET", "/v1/rules", scope=None, headers={"Authorization": f"Bearer {wrong}"}).status_code == 401
 
 
 def test_reviews_are_found_and_closed(edge: Edge) -> None:
@@ -358,3 +365,60 @@ def test_card_numbers_go_no_further(edge: Edge) -> None:
     ]
     assert len(everywhere) > 100
     assert [part[:300] for part in everywhere if digits.encode() in part or CARD_NUMBER.encode() in part] == []
+
+
+def test_fuzzed_from_its_own_description_it_neither_fails_nor_strays(edge: Edge) -> None:
+    """Every route, by schemathesis: no 5xx, no status, type or body that openapi.json does not know."""
+    every = create(edge.directory / "keys.json", "fuzz", list(Scope), 100_000)
+    wait_until(lambda: edge.ask("GET", "/v1/rules", scope=None, headers={"Authorization": f"Bearer {every.secret}"}).status_code == 200, 30)
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    command = ["run", f"{edge.gateway.url}/openapi.json", "-H", f"Authorization: Bearer {every.secret}", "--checks", checks]
+    bounds = ["--phases", "examples,fuzzing", "-n", "10", "--seed", "1", "--no-shrink"]
+    quiet = ["--generation-database", "none", "--no-color", "--warnings", "off"]
+
+    fuzzed = subprocess.run(
+        [sys.executable, "-m", "schemathesis.cli", *command, *bounds, *quiet],
+        cwd=edge.directory,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert fuzzed.returncode == 0, fuzzed.stdout[-6000:] + fuzzed.stderr[-2000:]
+    operations = [path for path, methods in httpx.get(f"{edge.gateway.url}/openapi.json").json()["paths"].items() for _ in methods]
+    assert f"Tested: {len(operations)}" in fuzzed.stdout
+
+
+def test_a_killed_worker_leaves_no_request_without_an_answer_and_none_with_two(edge: Edge) -> None:
+    """Requests go on while the one worker dies and another takes over: decisions or fallbacks, and no decision is ever another."""
+    payments = [payment(transaction_id=f"kill-{number}", card_id=f"kill-card-{number % 20}", timestamp=now()) for number in range(400)]
+    headers = {"Aegis-Deadline-Ms": "300", "Authorization": f"Bearer {edge.keys[Scope.SCORE]}"}
+
+    async def pay(client: httpx.AsyncClient, number: int) -> dict[str, Any]:
+        await asyncio.sleep(number / 100)
+        answer = await client.post("/v1/transactions", content=encode_transaction(payments[number]), headers=headers)
+        assert answer.status_code == 200, answer.text
+        said: dict[str, Any] = answer.json()
+        return said
+
+    async def under_load() -> list[dict[str, Any]]:
+        async with httpx.AsyncClient(base_url=edge.gateway.url, timeout=60) as client:
+            asyncio.get_running_loop().call_later(1.5, edge.made.workers[0].kill)
+            return await asyncio.gather(*(pay(client, number) for number in range(len(payments))))
+
+    first = asyncio.run(under_load())
+    edge.made.worker().wait_until_ready()
+    again = [edge.ask("POST", "/v1/transactions", encode_transaction(txn)).json() for txn in payments]
+
+    assert [said["transaction_id"] for said in first] == [txn.transaction_id for txn in payments]
+    decided = [said for said in first if not said["fallback"]]
+    assert 0 < len(decided) < len(payments)
+    repeated = {said["transaction_id"]: said for said in again}
+    assert not any(said["fallback"] for said in again)
+    assert [said for said in decided if _told(said) != _told(repeated[said["transaction_id"]])] == []
+    fresh = Counter(each["transaction_id"] for each in edge.made.decisions() if not each.get("duplicate"))
+    assert {fresh[txn.transaction_id] for txn in payments} == {1}
+
+
+def _told(said: dict[str, Any]) -> tuple[Any, ...]:
+    return said["outcome"], said["verdict"], said["score"], [reason["code"] for reason in said["reasons"]]

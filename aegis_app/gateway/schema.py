@@ -37,6 +37,7 @@ def nullable(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
+NOTHING: Final[Schema] = {}
 OBJECT: Final[Schema] = {"type": "object"}
 TEXT: Final[Schema] = {"type": "string"}
 PAYMENT: Final[Schema] = {"anyOf": [ref("Transaction"), ref("PaymentByCardNumber")]}
@@ -117,10 +118,12 @@ def takes(schema: Schema, example: Any) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {JSON: {"schema": schema, "example": example}}}}
 
 
-def answers(schema: Schema, *problems: int, keyed: bool = True, media: str = JSON, example: Any = None) -> dict[int | str, dict[str, Any]]:
-    """A route's answers: the good one, those of all routes, those of all with a key, and its own `problems`."""
+def answers(
+    schema: Schema, *problems: int, keyed: bool = True, media: str = JSON, example: Any = None, more: Schema = NOTHING
+) -> dict[int | str, dict[str, Any]]:
+    """A route's answers: the good one, `more` of it in other types, the problems of all routes, and its own `problems`."""
     content: dict[str, Any] = {"schema": schema} | ({} if example is None else {"example": example})
-    known: dict[int | str, dict[str, Any]] = {200: {"description": "Done", "content": {media: content}}}
+    known: dict[int | str, dict[str, Any]] = {200: {"description": "Done", "content": {media: content, **more}}}
     usual = (401, 403, 413, 429) if keyed else (413,)
     return known | {status: _problem(status) for status in (*usual, *problems)}
 

@@ -73,7 +73,7 @@ class _Judgement(Struct, frozen=True):
 @router.get(
     "/v1/decisions",
     openapi_extra=_KEY,
-    responses=answers(record(decisions=array(ENTRY), next=nullable(TEXT)), 422, 503),
+    responses=answers(record(decisions=array(ENTRY), next=nullable(TEXT)), 422, 503, more={CSV: {"schema": TEXT}}),
     tags=["ledger"],
 )
 async def decisions(
