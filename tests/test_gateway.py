@@ -13,13 +13,15 @@ import httpx
 import msgspec
 import pytest
 
+from aegis_app.client import AegisError, AsyncClient, Client, Refusal
+from aegis_app.core.answer import Answer
 from aegis_app.core.payment import encode_transaction
 from aegis_app.kafka.ports import free_port
 from aegis_app.keys import Scope, create
 from aegis_app.process import Gateway, Ledger
 from aegis_app.topics import Name
 from tests.deployment import Deployment, wait_until
-from tests.make import payment
+from tests.make import label, payment
 
 pytestmark = pytest.mark.kafka
 
@@ -288,7 +290,7 @@ def test_reviews_are_found_and_closed(edge: Edge) -> None:
 
 
 def test_labels_come_one_or_many(edge: Edge) -> None:
-    label = {
+    said = {
         "transaction_id": "l1",
         "card_id": "card-l",
         "timestamp": (now() - timedelta(days=3)).isoformat(),
@@ -298,9 +300,9 @@ def test_labels_come_one_or_many(edge: Edge) -> None:
     }
     before = len(edge.made.records(Name.LABELS))
 
-    one = edge.ask("POST", "/v1/labels", label, scope=Scope.LABEL)
-    many = edge.ask("POST", "/v1/labels", [label | {"transaction_id": f"l{number}"} for number in range(2, 5)], scope=Scope.LABEL)
-    none = edge.ask("POST", "/v1/labels", [label, label | {"source": "rumour"}], scope=Scope.LABEL)
+    one = edge.ask("POST", "/v1/labels", said, scope=Scope.LABEL)
+    many = edge.ask("POST", "/v1/labels", [said | {"transaction_id": f"l{number}"} for number in range(2, 5)], scope=Scope.LABEL)
+    none = edge.ask("POST", "/v1/labels", [said, said | {"source": "rumour"}], scope=Scope.LABEL)
 
     assert (one.json(), many.json(), none.json()["errors"][0]["field"]) == ({"accepted": 1}, {"accepted": 3}, "[1].source")
     assert len(edge.made.records(Name.LABELS)) == before + 4
@@ -365,6 +367,30 @@ def test_card_numbers_go_no_further(edge: Edge) -> None:
     ]
     assert len(everywhere) > 100
     assert [part[:300] for part in everywhere if digits.encode() in part or CARD_NUMBER.encode() in part] == []
+
+
+def test_the_client_speaks_to_it(edge: Edge) -> None:
+    payments = [payment(transaction_id=f"c{number}", card_id="card-c", timestamp=now()) for number in range(3)]
+
+    async def meanwhile() -> list[Answer | Refusal]:
+        async with AsyncClient(edge.gateway.url, edge.keys[Scope.SCORE]) as aegis:
+            one = await aegis.decide(payments[0], deadline_ms=30_000)
+            return [one, *await aegis.decide_many([*payments[1:], payments[0]], deadline_ms=30_000)]
+
+    answers = asyncio.run(meanwhile())
+
+    assert [(said.transaction_id, said.duplicate) for said in answers if isinstance(said, Answer)] == [
+        ("c0", False),
+        ("c1", False),
+        ("c2", False),
+        ("c0", True),
+    ]
+    with Client(edge.gateway.url, edge.keys[Scope.LABEL]) as aegis:
+        assert aegis.label(label(payments[0], after=timedelta())) == 1
+        wait_until(lambda: edge.ask("GET", "/v1/decisions/c1", scope=Scope.READ).status_code == 200, 60, edge.made)
+        assert aegis.judge("c1", is_fraud=False, by="ana").labelled_by == "ana"
+        with pytest.raises(AegisError, match="403"):
+            aegis.rules()
 
 
 def test_fuzzed_from_its_own_description_it_neither_fails_nor_strays(edge: Edge) -> None:

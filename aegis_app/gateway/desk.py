@@ -17,11 +17,12 @@ from sqlalchemy import Engine
 from aegis_app.broadcast import Broadcast
 from aegis_app.card_numbers import CardNumberError, CardNumbers
 from aegis_app.core.adapter import Unfit, adapt, check_number, read_flat
+from aegis_app.core.answer import Answer
 from aegis_app.core.intake import Refused, check_time, hide, read_label_value, read_value
 from aegis_app.core.label import Label, encode_label
 from aegis_app.core.payment import Millis, Outcome, Transaction, encode_transaction
 from aegis_app.gateway import metrics
-from aegis_app.gateway.answers import Answer, Answers
+from aegis_app.gateway.answers import Answers
 from aegis_app.gateway.exchange import BusyError, Exchange, Ticket
 from aegis_app.gateway.guard import Guard
 from aegis_app.gateway.problems import Problem, refused, unfit

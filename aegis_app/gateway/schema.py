@@ -6,10 +6,11 @@ from typing import Any, Final
 import msgspec
 from fastapi import FastAPI
 
+from aegis_app.core.answer import Answer
 from aegis_app.core.decision import Decision
 from aegis_app.core.label import Label
 from aegis_app.core.payment import Transaction
-from aegis_app.gateway.answers import Answer, Checked, Predicted
+from aegis_app.gateway.answers import Checked, Predicted
 from aegis_app.gateway.problems import MEDIA, TITLES, ProblemDetails
 from aegis_app.ledger.queries import Verdict
 

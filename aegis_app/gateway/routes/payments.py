@@ -8,8 +8,9 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from msgspec import Struct
 
+from aegis_app.core.answer import Answer
 from aegis_app.core.payment import Transaction
-from aegis_app.gateway.answers import Answer, checked, predicted
+from aegis_app.gateway.answers import checked, predicted
 from aegis_app.gateway.desk import Desk
 from aegis_app.gateway.guard import LARGEST_BATCH, LARGEST_BODY, body
 from aegis_app.gateway.problems import Problem, ProblemDetails
