@@ -12,8 +12,6 @@ import stamina
 from aegis_app.client import AegisError, AsyncClient, Client
 
 PROBLEM = b'{"title": "No", "status": 422, "detail": "it is odd", "errors": [{"field": "f", "detail": "odd"}]}'
-    b'{"type": "urn:aegis:problem:x", "title": "No", "status": 422, "detail": "it is odd", "errors": [{"field": "f", "detail": "odd"}]}'
-)
 
 
 @pytest.fixture(autouse=True)
