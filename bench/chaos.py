@@ -29,7 +29,6 @@ from aegis_app.core.label import Label
 from aegis_app.core.merchant import encode_merchant
 from aegis_app.core.merchant_events import Credited
 from aegis_app.core.policy import Policy, parse_policy
-from aegis_app.core.rates import EUROS
 from aegis_app.core.risk import risk
 from aegis_app.core.rules import RULES
 from aegis_app.core.screen import LABELS, TRANSACTIONS, adopt, learn_label, screen
@@ -338,7 +337,7 @@ class Chaos:
     def hear(self, cards: dict[str, Card], said: Said, merchants: Told, devices: Told) -> None:
         """Let cards hear labels, and compare what is sent on."""
         for record, label in said:
-            heard = learn_label(cards.get(label.card_id), label, EUROS, record.offset)
+            heard = learn_label(cards.get(label.card_id), label, record.offset)
             cards[label.card_id] = heard.card
             if heard.changed is not None:
                 news = tidings_of_verdict(heard.changed, label.card_id, record.offset)

@@ -1,10 +1,11 @@
 """How the memory of a merchant or a device is kept: both are the other side of a card's payments."""
 
+from collections.abc import Callable
 from typing import Final
 
 from aegis_app.application import ttl
-from aegis_app.core.merchant import Merchant, decode_merchant, decode_stamp, encode_merchant
-from aegis_app.core.risk import risk
+from aegis_app.core.merchant import MOST_DAYS, Merchant, decode_merchant, decode_stamp, encode_merchant
+from aegis_app.core.payment import DAY_MS
 from aegis_app.stream.memory import Codec
 from aegis_app.stream.owner import IN_HAND
 
@@ -13,6 +14,9 @@ PATIENCE: Final = 0.4
 TOGETHER: Final = IN_HAND
 """Most chunks of events that are gathered: no fewer than can be in hand, or small ones would hold up whoever hands them over."""
 
+IDLE_MS: Final = max(ttl, MOST_DAYS * DAY_MS)
+"""Not before a memory holds nothing any more but its age: so it hardly matters when exactly it goes."""
+
 
 def seen(raw: bytes) -> dict[tuple[int, int], int]:
     """The last offset learnt of each source's partitions."""
@@ -20,11 +24,13 @@ def seen(raw: bytes) -> dict[tuple[int, int], int]:
     return {(source, partition): offset for source, offsets in sources for partition, offset in enumerate(offsets)}
 
 
-codec: Final = Codec[Merchant](
-    encode=encode_merchant,
-    decode=decode_merchant,
-    seen=seen,
-    clock=lambda merchant: merchant.latest,
-    expired=lambda raw, now: now - decode_stamp(raw).latest > ttl,
-    summary=risk,
-)
+def codec(summary: Callable[[Merchant], bytes | None]) -> Codec[Merchant]:
+    """`summary` is what every worker is told."""
+    return Codec(
+        encode=encode_merchant,
+        decode=decode_merchant,
+        seen=seen,
+        clock=lambda merchant: merchant.latest,
+        expired=lambda raw, now: now - decode_stamp(raw).latest > IDLE_MS,
+        summary=summary,
+    )

@@ -1,6 +1,6 @@
 """Builders: `payment(minute=3, amount_minor=90_00)`, what is not said being unremarkable."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -81,8 +81,8 @@ def remember(*payments: Transaction, card: Card = BLANK, settled: Settled = ALLO
     return card
 
 
-def seen(card: Card, txn: Transaction, **elsewhere: Mapping[str, bytes]) -> Features:
-    """`txn` described by what `card` holds; and by risk of merchants and devices."""
+def seen(card: Card, txn: Transaction, **elsewhere: Any) -> Features:
+    """`txn` described by what `card` holds; and by what is known elsewhere, as in `Terms`."""
     return Features(card, cased(txn), **elsewhere)
 
 

@@ -40,7 +40,7 @@ class Keeper:
     def __init__(self, made: Deployment, ledger: str, log: Path) -> None:
         self.port = free_port()
         self._log = log
-        environment = os.environ | made._environment | {"AEGIS_LEDGER": ledger, "AEGIS_SESSION_TIMEOUT_SECONDS": "6"}
+        environment = os.environ | made.environment | {"AEGIS_LEDGER": ledger, "AEGIS_SESSION_TIMEOUT_SECONDS": "6"}
         with log.open("ab") as out:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "aegis_app.cli", "ledger", "run", "--port", str(self.port)],
@@ -200,7 +200,7 @@ def test_what_cannot_be_kept_is_said_in_one_line(kafka: str, tmp_path: Path) -> 
             wait_until(lambda: one.get("/health") != "", 60)
             done = subprocess.run(
                 [sys.executable, "-m", "aegis_app.cli", "ledger", "run", "--port", str(one.port)],
-                env=os.environ | made._environment | {"AEGIS_LEDGER": ledger},
+                env=os.environ | made.environment | {"AEGIS_LEDGER": ledger},
                 capture_output=True,
                 text=True,
                 timeout=60,

@@ -13,7 +13,7 @@ from aegis_app.core.intake import Past, encode_history
 from aegis_app.core.merchant import Merchant, encode_merchant, fold
 from aegis_app.core.merchant_events import Events, Paid, decode_events, encode_events
 from aegis_app.core.payment import Kind, Transaction, encode_transaction
-from aegis_app.core.risk import risk
+from aegis_app.core.risk import risk, shared_risk
 from aegis_app.stream.memory import PRIVATE
 from aegis_app.topics import Name, changelog, home
 from tests.deployment import PARTITIONS, Deployment, wait_until
@@ -101,9 +101,9 @@ def test_merchants_and_devices_learn_each_payment_once_and_both_workers_know_the
     await_learnt(pair)
 
     assert {home(name.encode(), PARTITIONS) for name in NAMES} == {0, 1}
-    for topic, table, field in (
-        (Name.MERCHANT_EVENTS, "merchants", "merchant_id"),
-        (Name.DEVICE_EVENTS, "devices", "device_id"),
+    for topic, table, field, summary in (
+        (Name.MERCHANT_EVENTS, "merchants", "merchant_id", risk),
+        (Name.DEVICE_EVENTS, "devices", "device_id", shared_risk),
     ):
         events = told(pair, topic)
         for name in NAMES:
@@ -112,7 +112,7 @@ def test_merchants_and_devices_learn_each_payment_once_and_both_workers_know_the
         memories = {name: recounted(each) for name, each in events.items()}
         assert latest(pair, changelog(table, pair.settings)) == {name: encode_merchant(each) for name, each in memories.items()}
         risks = Name.MERCHANT_RISK if table == "merchants" else Name.DEVICE_RISK
-        assert latest(pair, pair.topic(risks)) == {name: risk(each) for name, each in memories.items()}
+        assert latest(pair, pair.topic(risks)) == {name: summary(each) for name, each in memories.items()}
         assert set(memories) == set(NAMES)
         wait_until(partial(is_held, pair, table, set(NAMES)), 5, pair)
 
@@ -135,6 +135,14 @@ def test_both_workers_answer_for_each_merchant_and_device(pair: Deployment) -> N
             assert one == other
             assert (one[0], one[1]["id"]) == (200, name)
         assert pair.workers[0].get(f"/{kind}/never")[0] == 404
+
+
+def test_a_memory_is_readable_day_by_day(pair: Deployment) -> None:
+    events = [event for each in told(pair, Name.MERCHANT_EVENTS)[NAMES[0]] for event in each.events if isinstance(event, Paid)]
+    days = pair.workers[0].get(f"/merchants/{quote(NAMES[0], safe='')}")[1]["days"].values()
+
+    assert sum(day["payments"] for day in days) == len(events)
+    assert sum(day["amount_minor"] for day in days) == sum(event.amount or 0 for event in events)
 
 
 def test_the_riskiest_come_first_and_a_wrong_question_is_answered(pair: Deployment) -> None:
@@ -224,7 +232,7 @@ def test_kills_and_handovers_lose_and_double_nothing_of_what_merchants_learn(kaf
 
 def test_merchants_that_idled_too_long_are_forgotten_by_every_worker(kafka: str, tmp_path: Path) -> None:
     new = {next(name for name in map("new-{}".format, count()) if home(name.encode(), PARTITIONS) == place) for place in range(PARTITIONS)}
-    later = count(32 * 24 * 60)
+    later = count(121 * 24 * 60)
     with Deployment(kafka, tmp_path, "merchant-idle", AEGIS_CARD_TTL_DAYS="31") as made:
         made.worker().wait_until_ready()
         pay(made, some(20, "old"))

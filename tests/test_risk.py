@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 from aegis_app.core.merchant import Merchant, fold
 from aegis_app.core.merchant_events import Credited, Event, Events, Labelled, Paid
 from aegis_app.core.payment import DAY_MS, HOUR_MS, MINUTE_MS
-from aegis_app.core.risk import Risk, RiskError, Window, check_risk, has_credits, risk
+from aegis_app.core.risk import SPANS, Risk, RiskError, Window, check_risk, has_credits, risk, shared_risk
 from aegis_app.core.unusual import unusual
 from tests import naive_merchant
 from tests.test_merchant import START, arrive, invent, paid
@@ -45,14 +45,14 @@ def answered(found: Risk) -> dict[str, object]:
         "ten_minutes": astuple(ten),
         "hour": astuple(hour),
     }
-    for days in (1, 7, 30):
+    for place, days in enumerate(SPANS):
         answers |= {
-            f"payments_{days}": found.payments(days),
-            f"cards_{days}": found.cards(days),
-            f"unusual_{days}": found.unusual(days),
-            f"frauds_delayed_{days}": found.frauds_delayed(days),
-            f"fraud_rate_{days}": found.fraud_rate(days),
-            f"frauds_known_{days}": found.frauds_known(days),
+            f"payments_{days}": found.payments[place],
+            f"cards_{days}": found.cards[place],
+            f"unusual_{days}": found.unusual[place],
+            f"frauds_delayed_{days}": found.frauds_delayed[place],
+            f"fraud_rate_{days}": found.fraud_rates[place],
+            f"frauds_known_{days}": found.frauds_known[place],
         }
     return answers
 
@@ -83,16 +83,16 @@ def test_of_what_nothing_is_known_every_answer_is_none() -> None:
     nothing = Risk(None, DAY)
 
     assert (nothing.ten_minutes, nothing.hour, nothing.clock, nothing.seconds_since_last, nothing.age_days) == (None,) * 5
-    ask = (nothing.payments, nothing.cards, nothing.unusual, nothing.frauds_delayed, nothing.fraud_rate, nothing.frauds_known)
-    assert [each(30) for each in (*ask, nothing.credits)] == [None] * 7
+    answers = (nothing.payments, nothing.cards, nothing.unusual, nothing.frauds_delayed, nothing.fraud_rates, nothing.frauds_known)
+    assert [*answers, nothing.credits] == [(None, None, None)] * 7
 
 
 def test_a_merchant_of_which_only_a_label_is_known_has_no_payments_rather_than_unknown_ones() -> None:
     found = known(DAY + HOUR_MS, Labelled(0, DAY - 9 * DAY_MS, DAY, 1))
 
-    assert (found.clock, found.seconds_since_last, found.age_days, found.unusual(30)) == (None,) * 4
-    assert (found.hour, found.payments(30), found.cards(30)) == (Window(), 0, 0)
-    assert (found.frauds_delayed(7), found.frauds_known(1)) == (1, 1)
+    assert (found.clock, found.seconds_since_last, found.age_days, found.unusual[-1]) == (None,) * 4
+    assert (found.hour, found.payments[-1], found.cards[-1]) == (Window(), 0, 0)
+    assert (list(found.frauds_delayed), list(found.frauds_known)) == ([0, 1, 1], [1, 1, 1])
 
 
 @pytest.mark.parametrize(
@@ -115,21 +115,21 @@ def test_delayed_frauds_are_those_of_days_that_end_a_week_before(ago: int, one: 
     at = DAY + 5 * HOUR_MS
     found = known(at, paid(0, at - ago * DAY_MS), Labelled(1, at - ago * DAY_MS, at, 1))
 
-    assert [found.frauds_delayed(days) for days in (1, 7, 30)] == [one, seven, thirty]
-    assert [found.fraud_rate(days) for days in (1, 7, 30)] == [1.1 / 21 if each else 0.1 / 20 for each in (one, seven, thirty)]
+    assert list(found.frauds_delayed) == [one, seven, thirty]
+    assert list(found.fraud_rates) == [1.1 / 21 if each else 0.1 / 20 for each in (one, seven, thirty)]
 
 
 def test_days_move_on_with_the_payment_and_not_with_the_clock() -> None:
     memory = remember(paid(0, DAY - 3 * DAY_MS), paid(1, DAY))
 
-    assert [Risk(risk(memory), DAY + passed * DAY_MS).payments(7) for passed in (0, 3, 4, 6, 7, 400)] == [2, 2, 1, 1, 0, 0]
-    assert [Risk(risk(memory), DAY - passed * DAY_MS).payments(7) for passed in (1, 3, 4)] == [1, 1, 0]
+    assert [Risk(risk(memory), DAY + passed * DAY_MS).payments[1] for passed in (0, 3, 4, 6, 7, 400)] == [2, 2, 1, 1, 0, 0]
+    assert [Risk(risk(memory), DAY - passed * DAY_MS).payments[1] for passed in (1, 3, 4)] == [1, 1, 0]
 
 
 def test_a_fraud_taken_back_counts_no_more() -> None:
     found = known(DAY, Labelled(0, DAY - 9 * DAY_MS, DAY - 3 * DAY_MS, 1), Labelled(1, DAY - 9 * DAY_MS, DAY, -1))
 
-    assert (found.frauds_delayed(30), found.frauds_known(30), found.frauds_known(1)) == (0, 0, 0)
+    assert (list(found.frauds_delayed), list(found.frauds_known)) == ([0, 0, 0], [0, 0, 0])
 
 
 def test_a_card_with_many_frauds_elsewhere_is_one_credit_and_none_once_they_are_taken_back() -> None:
@@ -137,20 +137,26 @@ def test_a_card_with_many_frauds_elsewhere_is_one_credit_and_none_once_they_are_
     other = Credited(3, DAY - 20 * DAY_MS, 1, card=8)
     back = [Credited(each, DAY, -1, card=7) for each in range(4, 7)]
 
-    assert [known(DAY, *frauds, other).credits(days) for days in (1, 3, 4, 7, 20, 21, 30)] == [0, 0, 1, 1, 1, 2, 2]
-    assert [known(DAY, *frauds, other, *back[:2]).credits(days) for days in (1, 4, 30)] == [0, 1, 2]
-    assert known(DAY, *frauds, other, *back).credits(30) == 1
+    assert [list(known(DAY + passed * DAY_MS, *frauds, other).credits) for passed in (0, 3, 4, 9, 10)] == [
+        [0, 1, 2],
+        [0, 1, 2],
+        [0, 0, 2],
+        [0, 0, 2],
+        [0, 0, 1],
+    ]
+    assert list(known(DAY, *frauds, other, *back[:2]).credits) == [0, 1, 2]
+    assert list(known(DAY, *frauds, other, *back).credits) == [0, 0, 1]
 
 
 def test_a_credit_counts_though_one_that_is_forgotten_was_taken_back() -> None:
-    assert known(DAY, Credited(0, DAY - 9 * DAY_MS, -1, card=7), Credited(1, DAY - DAY_MS, 1, card=7)).credits(30) == 1
+    assert known(DAY, Credited(0, DAY - 9 * DAY_MS, -1, card=7), Credited(1, DAY - DAY_MS, 1, card=7)).credits[-1] == 1
 
 
 def test_cards_are_counted_by_day_up_to_the_last_sixty_four() -> None:
     many = [paid(each, DAY - each % 3 * DAY_MS, card=each) for each in range(60)]
 
-    assert [known(DAY, *many).cards(days) for days in (1, 2, 30)] == [20, 40, 60]
-    assert known(DAY, *many, *(paid(each, DAY, card=each) for each in range(30, 90))).cards(30) == 64
+    assert [list(known(DAY + passed * DAY_MS, *many).cards) for passed in (0, 5, 6)] == [[20, 60, 60], [0, 40, 60], [0, 20, 60]]
+    assert known(DAY, *many, *(paid(each, DAY, card=each) for each in range(30, 90))).cards[-1] == 64
 
 
 def test_money_is_not_known_where_a_rate_is_missing() -> None:
@@ -159,6 +165,15 @@ def test_money_is_not_known_where_a_rate_is_missing() -> None:
     assert unpriced.ten_minutes is not None
     assert unpriced.hour is not None
     assert (unpriced.ten_minutes.money, unpriced.hour.money) == (25_00, None)
+
+
+def test_a_device_is_told_of_once_a_second_card_used_it_or_a_fraud_was_confirmed() -> None:
+    alone = remember(paid(0, DAY, card=1), paid(1, DAY + 1, card=1))
+    shared, fraud = fold(alone, Events(0, 7, [paid(2, DAY + 2, card=2)])), fold(alone, Events(1, 0, [Labelled(0, DAY, DAY, 1)]))
+
+    assert shared_risk(alone) is None
+    assert shared_risk(shared) == risk(shared)
+    assert shared_risk(fraud) == risk(fraud)
 
 
 @pytest.mark.parametrize(

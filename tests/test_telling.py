@@ -53,7 +53,14 @@ def owner(log: list[Any], summaries: str | None = None) -> Owner[int]:
     database = SimpleNamespace(write=lambda write: log.append(("database", "", 0, [])))
     data = SimpleNamespace(offset_key=b"\0offset", partition=lambda partition: database)
     changelog = SimpleNamespace(get_topic_name=lambda: "changelog")
-    memory: Any = SimpleNamespace(name="numbers", codec=codec, changelog_topic=changelog, data=data, scan=lambda partition, after: iter(()))
+    stored = [(b"k%d" % value, b"%d" % value) for value in range(5)]
+    memory: Any = SimpleNamespace(
+        name="numbers",
+        codec=codec,
+        changelog_topic=changelog,
+        data=data,
+        scan=lambda partition, after: iter([item for item in stored if item[0] > after]),
+    )
     return Owner(Owners(app, memory, ["source"], summaries=summaries), 0)
 
 
@@ -97,8 +104,22 @@ def test_a_value_that_changed_often_is_summed_up_once_and_one_that_went_is_taken
 
     asyncio.run(go())
 
-    assert log[0] == ("events", "risk", 0, [b"kept", b"gone"])
+    assert log[0] == ("events", "risk", 0, [b"kept", b"k0", b"gone"])
     assert [name for name, *_ in log] == ["events", "changes", "changes", "database"]
+
+
+def test_summaries_of_everything_are_told_once_after_a_partition_was_taken_over(log: list[Any]) -> None:
+    async def go() -> None:
+        one = owner(log, summaries="risk")
+        for offset in range(9):
+            work = chunk(one, offset)
+            work.learn("k3" if offset == 0 else "other", offset)
+            await one._settle([work])
+
+    asyncio.run(go())
+
+    told = [key for _, topic, _, keys in log if topic == "risk" for key in keys]
+    assert [key for key in told if key != b"other"] == [b"k3", b"k0", b"k1", b"k2", b"k3", b"k4"]
 
 
 def test_no_more_is_taken_while_too_much_is_in_hand(log: list[Any]) -> None:

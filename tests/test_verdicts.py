@@ -12,7 +12,8 @@ from aegis_app.core.card import BLANK, RING, Card, decode_card, encode_card, id_
 from aegis_app.core.habit import Habit
 from aegis_app.core.label import Label, Source
 from aegis_app.core.payment import DAY_MS, Channel, Kind, Outcome, Transaction
-from aegis_app.core.rates import EUROS, Rates
+from aegis_app.core.rates import Rates
+from aegis_app.core.reported import MOST_REPORTS
 from aegis_app.core.screen import LABELS, Heard, learn_label
 from aegis_app.core.verdicts import MOST_VERDICTS, VERDICT, Ignored, Verdict, frauds, unpack, verdict_on
 from aegis_app.core.visited import MOST_BYTES, MOST_VISITED, visit, visited_before
@@ -26,7 +27,7 @@ RATES = Rates("EUR", {"EUR": 1.0, "USD": 1.25})
 
 def hear(card: Card | None, *labels: Label) -> Card:
     for each in labels:
-        card = learn_label(card, each, EUROS, 0 if card is None else card.seen[LABELS] + 1).card
+        card = learn_label(card, each, 0 if card is None else card.seen[LABELS] + 1).card
     assert card is not None
     return card
 
@@ -208,7 +209,7 @@ def test_the_largest_is_that_of_the_payments_that_were_not_taken_out_even_after_
 def test_the_stronger_source_wins_then_the_later_word(said: Any, then: Any, expected: bool, ignored: Ignored | None) -> None:
     txn = payment()
     first, second = (label(txn, is_fraud=is_fraud, source=source, after=after) for is_fraud, source, after in (said, then))
-    heard = learn_label(hear(None, first), second, EUROS, 1)
+    heard = learn_label(hear(None, first), second, 1)
 
     assert heard.ignored is ignored
     assert verdict(heard.card, txn).is_fraud is expected
@@ -217,7 +218,7 @@ def test_the_stronger_source_wins_then_the_later_word(said: Any, then: Any, expe
 
 def test_only_a_fraud_that_is_new_or_taken_back_goes_on() -> None:
     def step(heard: Heard | None, **said: Any) -> Heard:
-        return learn_label(None if heard is None else heard.card, label(payment(), **said), EUROS, 0)
+        return learn_label(None if heard is None else heard.card, label(payment(), **said), 0)
 
     def word(heard: Heard) -> bool | None:
         return None if heard.changed is None else heard.changed.is_fraud
@@ -244,16 +245,62 @@ def test_what_goes_on_is_what_the_label_says_and_where_the_card_had_been() -> No
     card = BLANK
     for txn in past:
         card = learn(card, cased(txn), BLOCKED if txn.merchant_id == "refused" else ALLOWED, 0, card.seen[0] + 1)
-    said = label(past[4], after=9 * DAY, amount_minor=100_00, currency="USD", device_id="his")
+    said = label(past[4], after=9 * DAY, device_id="his")
 
-    changed = learn_label(card, said, RATES, 0).changed
+    changed = learn_label(card, said, 0).changed
     assert changed is not None
-    assert (changed.merchant_id, changed.device_id, changed.amount) == ("jeweller", "his", 80_00)
+    assert (changed.merchant_id, changed.device_id) == ("jeweller", "his")
     assert (changed.at, changed.known_at - changed.at) == (past[4].at, 9 * DAY_MS)
     assert changed.visited == ["pump", "regular"]
-    unseen = learn_label(None, said, EUROS, 0).changed
+    unseen = learn_label(None, said, 0).changed
     assert unseen is not None
-    assert (unseen.amount, unseen.visited) == (None, [])
+    assert unseen.visited == []
+
+
+def test_the_merchant_hears_of_a_fraud_when_a_later_label_names_it_even_a_weaker_one() -> None:
+    txn = payment(merchant_id="shop", device_id="his")
+    nameless = learn_label(None, label(txn, merchant_id=None, source=Source.CHARGEBACK), 0)
+    named = learn_label(nameless.card, label(txn, source=Source.ANALYST), 1)
+    device = learn_label(named.card, label(txn, source=Source.ANALYST, device_id="his"), 2)
+    again = learn_label(device.card, label(txn, source=Source.ANALYST, device_id="another"), 3)
+
+    assert [where(heard) for heard in (nameless, named, device, again)] == [
+        (True, None, None),
+        (True, "shop", None),
+        (True, None, "his"),
+        None,
+    ]
+    assert named.ignored is Ignored.WEAKER
+
+
+def test_those_who_heard_of_a_fraud_hear_that_it_is_none_whatever_that_label_says() -> None:
+    txn = payment(merchant_id="shop")
+    fraud = learn_label(None, label(txn, device_id="his"), 0)
+    wrong = replace(label(txn, is_fraud=False, source=Source.CUSTOMER), merchant_id="another", timestamp=txn.timestamp + timedelta(hours=1))
+    taken_back = learn_label(fraud.card, wrong, 1)
+    anew = learn_label(taken_back.card, label(txn, source=Source.CUSTOMER, after=3 * DAY), 2)
+
+    assert where(taken_back) == (False, "shop", "his")
+    assert taken_back.changed is not None
+    assert taken_back.changed.at == txn.at
+    assert where(anew) == (True, "shop", None)
+
+
+def test_reports_are_bounded_and_without_one_a_fraud_is_taken_back_where_the_label_says() -> None:
+    frauds = [payment(minute=number, transaction_id=f"t{number}", merchant_id="ß" * 64) for number in range(30)]
+    card = hear(None, *map(label, frauds))
+
+    kept = [each.payment for each in card.reports]
+    assert kept == [id_hash(txn.transaction_id) for txn in frauds[-1:]]
+    first = learn_label(card, label(frauds[0], is_fraud=False, source=Source.CUSTOMER, merchant_id="said"), 0)
+    assert where(first) == (False, "said", None)
+    assert len(hear(None, *(label(payment(transaction_id=f"t{number}")) for number in range(30))).reports) == MOST_REPORTS
+
+
+def where(heard: Heard) -> tuple[bool, str | None, str | None] | None:
+    """What goes on: whether it is a fraud, and who hears so."""
+    changed = heard.changed
+    return None if changed is None else (changed.is_fraud, changed.merchant_id, changed.device_id)
 
 
 def test_frauds_count_from_the_moment_they_became_known() -> None:
@@ -272,7 +319,7 @@ def test_verdicts_are_bounded_and_those_of_the_oldest_payments_go() -> None:
 
     assert len(card.verdicts) == MOST_VERDICTS * VERDICT.size
     assert [each.at for each in unpack(card.verdicts)] == [txn.at for txn in payments[-MOST_VERDICTS:]]
-    assert learn_label(card, label(payments[0]), EUROS, 0).ignored is Ignored.OLD
+    assert learn_label(card, label(payments[0]), 0).ignored is Ignored.OLD
 
 
 def test_a_verdict_waits_for_its_card_and_outlives_its_idleness_as_long_as_it_is_new() -> None:

@@ -18,7 +18,7 @@ from aegis_app.core.payment import HOUR_MS, Millis, is_small
 from aegis_app.core.uses import fingerprint
 
 REACH_MS: Final = 25 * HOUR_MS
-MOST_EXACT: Final = 160
+MOST_EXACT: Final = 128
 
 SMALL: Final = 1
 """Mark of an attempt that tests a card: a verification, or an amount of at most two whole units."""

@@ -23,6 +23,7 @@ from aegis_app.core.days import Days
 from aegis_app.core.habit import LESSON, Habit
 from aegis_app.core.lesson import NOTHING, amount_of, put_back, take_out
 from aegis_app.core.payment import ALLOW, BLOCK, DAY_MS, GIVES_BACK, MINUTE_MS, Millis, Outcome, Transaction, encode_transaction
+from aegis_app.core.reported import Report
 from aegis_app.core.uses import find
 from aegis_app.core.verdicts import OUT, Verdict, put, unpack, verdict_on
 from aegis_app.core.visited import visit
@@ -72,6 +73,7 @@ class Card(Struct, frozen=True, array_like=True, gc=False):
     ring: Ring = Ring()
     verdicts: bytes = b""
     visited: bytes = b""
+    reports: tuple[Report, ...] = ()
 
 
 BLANK: Final = Card()
@@ -121,7 +123,7 @@ def recall(card: Card, at: Millis, written: Millis, ttl: Millis) -> Card:
     """
     if min(at, written + AHEAD_MS) - card.clock <= ttl or card is BLANK:
         return card
-    return Card(seen=card.seen, clock=card.clock, verdicts=card.verdicts)
+    return Card(seen=card.seen, clock=card.clock, verdicts=card.verdicts, reports=card.reports)
 
 
 def is_idle(raw: bytes, now: Millis, ttl: Millis) -> bool:
@@ -173,7 +175,7 @@ def learn(card: Card, case: Case, settled: Settled, source: int, offset: int) ->
     known = _passing(card)
     if txn.kind in GIVES_BACK:
         ring = _turned(card.ring, payment, ruling, NOTHING)
-        return Card(LAYOUT, seen, clock, first, card.attempts, card.days, known, ring, card.verdicts, card.visited)
+        return Card(LAYOUT, seen, clock, first, card.attempts, card.days, known, ring, card.verdicts, card.visited, card.reports)
     taught, visited = NOTHING, card.visited
     if settled.verdict is ALLOW:
         when = min(at, clock)  # one ahead of the card's clock counts as of now
@@ -191,6 +193,7 @@ def learn(card: Card, case: Case, settled: Settled, source: int, offset: int) ->
         _turned(card.ring, payment, ruling, taught),
         card.verdicts,
         visited,
+        card.reports,
     )
     verdict = verdict_on(card.verdicts, payment) if card.verdicts and taught is not NOTHING else None
     return learnt if verdict is None else believe(learnt, verdict._replace(marks=verdict.marks & ~OUT))

@@ -12,6 +12,7 @@ from aegis_app.core.decision import Receipt
 from aegis_app.core.intake import Refused, read_label_value, read_line
 from aegis_app.core.label import Label
 from aegis_app.core.payment import Millis, Transaction
+from aegis_app.core.risk import risk, shared_risk
 from aegis_app.core.screen import LABELS, TRANSACTIONS, Screened, learn_label, screen
 from aegis_app.core.terms import Terms
 from aegis_app.core.tidings import Tidings, tidings_of_verdict
@@ -36,9 +37,9 @@ def replay(
     never, which takes a third less time. What was seen of a payment is to be asked for before the next payment is.
     """
     cards: dict[str, Card] = {}
-    merchants, devices = Told(period), Told(period)
+    merchants, devices = Told(risk, period), Told(shared_risk, period)
     if elsewhere:
-        terms = replace(terms, merchants=merchants, devices=devices)
+        terms = replace(terms, merchants=merchants, credited=merchants.credited, devices=devices)
 
     def tell(source: int, tidings: Tidings) -> None:
         for told, events in ((merchants, tidings.merchants), (devices, tidings.devices)):
@@ -51,7 +52,7 @@ def replay(
         while waiting and _heard_at(waiting[0]) <= txn.at:
             label = waiting.popleft()
             merchants.clock = devices.clock = max(merchants.clock, label.known_at)
-            found = learn_label(cards.get(label.card_id), label, terms.rates, heard)
+            found = learn_label(cards.get(label.card_id), label, heard)
             cards[label.card_id] = found.card
             if elsewhere and found.changed is not None:
                 tell(LABELS, tidings_of_verdict(found.changed, label.card_id, heard))

@@ -21,6 +21,8 @@ from aegis_app.core.rows import column
 LAYOUT: Final = 1
 MATURES_DAYS: Final = 7
 """Of younger payments most verdicts are not known yet."""
+SPANS: Final = (1, 7, 30)
+"""UTC days back from a payment, its own so far among them: 1 is today."""
 PRIOR_FRAUDS: Final = 0.1
 PRIOR_PAYMENTS: Final = 20
 """A fraud rate begins as if there had been so many payments with so many frauds: 0.5 %."""
@@ -136,6 +138,16 @@ def risk(merchant: Merchant) -> bytes:
     )
 
 
+def shared_risk(device: Merchant) -> bytes | None:
+    """What workers are told of a device; `None` as long as one card alone uses it, of which that card knows.
+
+    Where every payment comes with an id of its own, workers would hold all of those in vain.
+    """
+    if len(device.recent) > RECENT.size or device.verdicts or device.credits:
+        return risk(device)
+    return None
+
+
 def _window(merchant: Merchant, start: int) -> Window:
     """Of the rows of minutes from `start` on."""
     rows = merchant.minutes[start:]
@@ -194,10 +206,6 @@ def _column(numbers: list[int]) -> bytes:
     raise OverflowError("a sum beyond 64 bits")
 
 
-def _numbers(packed: bytes) -> Sequence[int]:
-    return array(chr(packed[0]), packed[1:])
-
-
 def has_credits(raw: bytes) -> bool:
     """Whether a risk counts credits, without reading it: they stand last, and mostly there are none."""
     return raw[-2:] != _NO_BYTES
@@ -207,10 +215,7 @@ _NO_BYTES: Final = msgspec.msgpack.encode(b"")
 
 
 class Risk:
-    """What is known of a merchant or device for a payment at `at`; where nothing is, every answer is `None`.
-
-    `days` are UTC days, the payment's own so far among them: 1 is today.
-    """
+    """What is known of a merchant or device for a payment at `at`; where nothing is, every answer is `None`, or consists of that."""
 
     __slots__ = ("_at", "_snapshot")
 
@@ -261,57 +266,83 @@ class Risk:
         known = self._snapshot
         return None if known is None or known.first == 0 else max(0, self._at - known.first) / DAY_MS
 
-    def payments(self, days: int) -> int | None:
-        """Up to 38 days."""
-        known = self._snapshot
-        return None if known is None else self._sum(known.back, known.payments, 0, days)
+    # For each of `SPANS`, all at once: a column is unpacked for all of them together.
 
-    def cards(self, days: int) -> int | None:
-        """Different ones that paid, up to 38 days; of more than the last 64 (at least so many, then) no more is known."""
+    @property
+    def payments(self) -> Sequence[int | None]:
+        """Within each of `SPANS`."""
         known = self._snapshot
-        return None if known is None else self._sum(known.back, known.cards, 0, days)
+        return _UNKNOWN if known is None else self._sums(known.back, known.payments)
 
-    def unusual(self, days: int) -> float | None:
-        """How unusual payments were for their cards, up to 38 days: mean, per mille. `None` where it is known of no payment."""
+    @property
+    def cards(self) -> Sequence[int | None]:
+        """Different ones that paid within each of `SPANS`; of more than the last 64 (at least so many, then) no more is known."""
+        known = self._snapshot
+        return _UNKNOWN if known is None else self._sums(known.back, known.cards)
+
+    @property
+    def unusual(self) -> Sequence[float | None]:
+        """How unusual payments were for their cards: mean, per mille. `None` where it is known of no payment."""
         known = self._snapshot
         if known is None:
-            return None
-        described = self._sum(known.back, known.payments if known.described is None else known.described, 0, days)
-        return self._sum(known.back, known.unusual, 0, days) / described if described else None
+            return _UNKNOWN
+        described = self._sums(known.back, known.payments if known.described is None else known.described)
+        return [unusual / of if of else None for unusual, of in zip(self._sums(known.back, known.unusual), described, strict=True)]
 
-    def frauds_delayed(self, days: int) -> int | None:
-        """Confirmed frauds among the payments of the `days`, 1 to 30, that end seven days before."""
+    @property
+    def frauds_delayed(self) -> Sequence[int | None]:
+        """Confirmed frauds among the payments of as many days that end seven days before."""
         known = self._snapshot
-        return None if known is None else max(0, self._sum(known.told_back, known.frauds, MATURES_DAYS, days))
+        return _UNKNOWN if known is None else self._floored(known.frauds, MATURES_DAYS)
 
-    def fraud_rate(self, days: int) -> float | None:
+    @property
+    def fraud_rates(self) -> Sequence[float | None]:
         """Their share of all payments of the same days, 0 to 1, smoothed: 0.005 while there are none."""
         known = self._snapshot
         if known is None:
-            return None
-        frauds = max(0, self._sum(known.told_back, known.frauds, MATURES_DAYS, days))
-        payments = self._sum(known.back, known.payments, MATURES_DAYS, days)
-        return min(1.0, (frauds + PRIOR_FRAUDS) / (payments + PRIOR_PAYMENTS))
+            return _UNKNOWN
+        payments, frauds = self._sums(known.back, known.payments, MATURES_DAYS), self._floored(known.frauds, MATURES_DAYS)
+        return [min(1.0, (bad + PRIOR_FRAUDS) / (every + PRIOR_PAYMENTS)) for bad, every in zip(frauds, payments, strict=True)]
 
-    def frauds_known(self, days: int) -> int | None:
-        """Frauds that became known within `days`, up to 38, whenever they were; less those taken back."""
+    @property
+    def frauds_known(self) -> Sequence[int | None]:
+        """Frauds that became known within each of `SPANS`, whenever they were; less those taken back."""
         known = self._snapshot
-        return None if known is None else max(0, self._sum(known.told_back, known.known, 0, days))
+        return _UNKNOWN if known is None else self._floored(known.known)
 
-    def credits(self, days: int) -> int | None:
-        """Different cards that were used here in the 30 days before a fraud elsewhere, one that became known within `days`, up to 38.
+    @property
+    def credits(self) -> Sequence[int | None]:
+        """Different cards that were used here in the 30 days before a fraud elsewhere, one that became known within each of `SPANS`.
 
         At least so many, where it is 256.
         """
         known = self._snapshot
-        return None if known is None else self._sum(known.credits_back, known.credits, 0, days)
+        return _UNKNOWN if known is None else self._sums(known.credits_back, known.credits)
 
-    def _sum(self, back: bytes, packed: bytes, youngest: int, days: int) -> int:
-        """Over the `days` of which the last is `youngest` days before the payment's."""
-        if not packed:
-            return 0
+    def _floored(self, packed: bytes, youngest: int = 0) -> Sequence[int]:
+        """Of what was told, which may have been taken back."""
         known = self._snapshot
         assert known is not None
-        passed = self._at // DAY_MS - known.today
-        start, end = bisect_left(back, youngest - passed), bisect_left(back, youngest + days - passed)
-        return sum(_numbers(packed)[start:end])
+        return [max(0, each) for each in self._sums(known.told_back, packed, youngest)] if packed else _NONE
+
+    def _sums(self, back: bytes, packed: bytes, youngest: int = 0) -> Sequence[int]:
+        """Over the last days of each of `SPANS`, the last of them `youngest` days before the payment's."""
+        if not packed:
+            return _NONE
+        known = self._snapshot
+        assert known is not None
+        first = youngest - self._at // DAY_MS + known.today
+        numbers = packed[1:] if packed[0] == _UNSIGNED else array(chr(packed[0]), packed[1:])
+        start, total, sums = bisect_left(back, first), 0, []
+        for days in SPANS:
+            end = bisect_left(back, first + days, start)
+            total += sum(numbers[start:end])
+            sums.append(total)
+            start = end
+        return sums
+
+
+_UNKNOWN: Final = (None,) * len(SPANS)
+_NONE: Final = (0,) * len(SPANS)
+_UNSIGNED: Final = ord("B")
+"""Letter of a column of bytes."""

@@ -1,17 +1,20 @@
 """The way of one payment, and of one label, the same live and offline: recall, describe, check, decide, learn."""
 
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from aegis_app.core.card import BLANK, Card, Settled, believe, content_hash, id_hash, learn, recall, settled, skip
 from aegis_app.core.case import Case, case
-from aegis_app.core.decision import Receipt, Ruling, decide, repeat
+from aegis_app.core.decision import Receipt, Ruling, decide, explained, repeat
 from aegis_app.core.features import Features
 from aegis_app.core.intake import Past
 from aegis_app.core.label import Label
-from aegis_app.core.payment import Millis, Transaction
-from aegis_app.core.rates import Rates
+from aegis_app.core.payment import ALLOW, GIVES_BACK, Millis, Transaction
+from aegis_app.core.reported import Report, keep, report_on, supplement, without
+from aegis_app.core.scores import Scored
 from aegis_app.core.terms import Terms
 from aegis_app.core.tidings import NONE, Changed, Tidings, tidings
 from aegis_app.core.verdicts import Ignored, verdict_on, weigh
@@ -30,6 +33,20 @@ class Screened(Struct, frozen=True, gc=False):
     """For its merchant and its device."""
     conflict: bool = False
     """A repeat came with other content."""
+    scored: Scored | None = None
+    """What models said; `None` where they were not asked."""
+    unexplained: bool = False
+    """The models could not say why, though somebody will ask."""
+
+
+class Described(Struct, frozen=True, gc=False):
+    """A payment, described by what was known before it."""
+
+    card: Card
+    case: Case
+    seen: Features
+    receipt: Receipt
+    offset: int
 
 
 class Learnt(NamedTuple):
@@ -49,7 +66,7 @@ class Heard(Struct, frozen=True, gc=False):
     ignored: Ignored | None = None
     """Why it changed no verdict."""
     changed: Changed | None = None
-    """`None` too where a verdict changed, but not whether it was fraud."""
+    """What others are to hear: of a fraud that is new, or none any more, or of which it is only now known where it was."""
 
 
 TRANSACTIONS: Final = 0
@@ -60,16 +77,44 @@ HISTORY: Final = 2
 
 def screen(card: Card | None, txn: Transaction, terms: Terms, receipt: Receipt, offset: int) -> Screened:
     """Judge `txn` by what `card` remembers, and learn it. A repeated transaction_id is answered as before."""
+    found = describe(card, txn, terms, receipt, offset)
+    return found if isinstance(found, Screened) else next(judge([found], terms))
+
+
+def describe(card: Card | None, txn: Transaction, terms: Terms, receipt: Receipt, offset: int) -> Described | Screened:
+    """`txn` as `card` knows it, to be judged; a repeat is answered at once."""
     payment = case(txn, receipt.written, terms.rates)
     card = _recall(card, payment, terms)
     known = settled(card, txn.transaction_id)
     if known is not None:
         before, content = known
         return Screened(repeat(before, terms, receipt), skip(card, TRANSACTIONS, offset), None, conflict=content != content_hash(txn))
-    seen = Features(card, payment, terms.merchants, terms.devices)
-    ruling = decide(payment, seen, terms, receipt)
-    news = tidings(payment, seen, ruling.verdict, offset)
-    return Screened(ruling, learn(card, payment, ruling.settled(), TRANSACTIONS, offset), seen, news)
+    return Described(card, payment, Features(card, payment, terms.merchants, terms.credited, terms.devices), receipt, offset)
+
+
+def judge(described: Sequence[Described], terms: Terms) -> Iterator[Screened]:
+    """Decide and learn payments of different cards, in their order; models are asked once for all of them."""
+    models = terms.models
+    asked = () if models is None else [place for place, each in enumerate(described) if each.case.txn.kind not in GIVES_BACK]
+    if models is None or not asked:
+        for each in described:
+            yield _learnt(each, decide(each.case, each.seen, terms, each.receipt))
+        return
+    said = models.ask([(described[place].case, described[place].seen) for place in asked])
+    scored = dict(zip(asked, said.scored, strict=True))
+    rulings = [decide(each.case, each.seen, terms, each.receipt, scored.get(place)) for place, each in enumerate(described)]
+    suspicious = [number for number, place in enumerate(asked) if rulings[place].verdict is not ALLOW]
+    causes = said.causes(suspicious) if suspicious else ()
+    why = {} if causes is None else {asked[number]: found for number, found in zip(suspicious, causes, strict=True)}
+    for place, (each, ruling) in enumerate(zip(described, rulings, strict=True)):
+        told = explained(ruling, why[place]) if place in why else ruling
+        yield _learnt(each, told, scored.get(place), causes is None and ruling.verdict is not ALLOW)
+
+
+def _learnt(each: Described, ruling: Ruling, scored: Scored | None = None, unexplained: bool = False) -> Screened:
+    news = tidings(each.case, each.seen, ruling.verdict, each.offset)
+    card = learn(each.card, each.case, ruling.settled(), TRANSACTIONS, each.offset)
+    return Screened(ruling, card, each.seen, news, scored=scored, unexplained=unexplained)
 
 
 def adopt(card: Card | None, txn: Transaction, terms: Terms, ruling: Ruling, written: Millis, offset: int) -> Learnt:
@@ -92,30 +137,32 @@ def learn_past(card: Card | None, past: Past, terms: Terms, written: Millis, off
     return Learnt(learn(card, payment, Settled(past.outcome, past.outcome, None, 0), HISTORY, offset), news)
 
 
-def learn_label(card: Card | None, label: Label, rates: Rates, offset: int) -> Heard:
+def learn_label(card: Card | None, label: Label, offset: int) -> Heard:
     """Weigh what is said about a payment, whether or not it or its card was ever seen."""
     card = skip(BLANK if card is None else card, LABELS, offset)
     payment = id_hash(label.transaction_id)
-    found = weigh(card.verdicts, payment, label)
-    if isinstance(found, Ignored):
-        return Heard(card, ignored=found)
-    before = verdict_on(card.verdicts, payment)
-    believed = believe(card, found)
-    if label.is_fraud is (before is not None and before.is_fraud):
-        return Heard(believed)
-    return Heard(
-        believed,
-        changed=Changed(
-            label.transaction_id,
-            label.merchant_id,
-            label.device_id,
-            label.at,
-            None if label.amount_minor is None or label.currency is None else rates.to_base(label.amount_minor, label.currency),
-            label.is_fraud,
-            label.known_at,
-            [name for name in visited_before(card.visited, label.at) if name != label.merchant_id],
-        ),
-    )
+    before, found = verdict_on(card.verdicts, payment), weigh(card.verdicts, payment, label)
+    ignored = found if isinstance(found, Ignored) else None
+    if not isinstance(found, Ignored):
+        card = believe(card, found)
+    was_fraud = before is not None and before.is_fraud
+    is_fraud = was_fraud if ignored is not None else label.is_fraud
+    report = report_on(card.reports, payment)
+    if is_fraud and not was_fraud:
+        report = Report(payment, label.at, label.merchant_id, label.device_id)
+        visited = [name for name in visited_before(card.visited, label.at) if name != label.merchant_id]
+        changed = Changed(report.merchant_id, report.device_id, report.at, True, label.known_at, visited)
+    elif was_fraud and not is_fraud:
+        said = report or Report(payment, label.at, label.merchant_id, label.device_id)
+        visited = [name for name in visited_before(card.visited, said.at) if name != said.merchant_id]
+        card = replace(card, reports=without(card.reports, payment))
+        return Heard(card, changed=Changed(said.merchant_id, said.device_id, said.at, False, label.known_at, visited))
+    elif report is not None and (more := supplement(report, label)) != report:  # it is fraud as before; now it is known where
+        merchant, device = more.merchant_id if report.merchant_id is None else None, more.device_id if report.device_id is None else None
+        report, changed = more, Changed(merchant, device, report.at, True, label.known_at, [])
+    else:
+        return Heard(card, ignored)
+    return Heard(replace(card, reports=keep(card.reports, report)), ignored, changed)
 
 
 def _recall(card: Card | None, payment: Case, terms: Terms) -> Card:

@@ -49,16 +49,14 @@ def tidings(case: Case, seen: Features, verdict: Outcome, offset: int) -> Tiding
 class Changed(Struct, frozen=True, gc=False):
     """A payment became a confirmed fraud, or is none any more: what its merchant and device, and others, are to hear of it.
 
-    It says what the label says, so that it is the same whether or not the payment is remembered.
+    It says what labels say, so that it is the same whether or not the payment is remembered.
     """
 
-    transaction_id: str
     merchant_id: str | None
+    """`None` where it is not known, or has heard of the fraud already; likewise the device."""
     device_id: str | None
     at: Millis
     """The payment's time."""
-    amount: int | None
-    """In minor units of the base currency; `None` where the label has none, or there is no rate."""
     is_fraud: bool
     """`False`: it was a confirmed fraud until now."""
     known_at: Millis

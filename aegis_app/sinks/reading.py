@@ -92,6 +92,11 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """Full names."""
         return list(self._topics)
 
+    @property
+    def partitions(self) -> set[int]:
+        """Those that are ours now, of any topic."""
+        return {tp.partition for tp in self._consumer.assignment()}
+
     def stop(self) -> None:
         """Make `run` return, with the batch in hand taken if that can be done in time."""
         self._stopping.set()

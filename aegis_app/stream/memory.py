@@ -42,8 +42,8 @@ class Codec(Struct, Generic[V], frozen=True):
     """Whether an encoded value idled for too long at such a time."""
     late: Callable[[bytes, Mapping[str, int]], bool] = lambda raw, learnt: False
     """Whether an encoded value was learnt from nothing beyond such offsets, by topic: once forgotten, it must not come back."""
-    summary: Callable[[V], bytes] | None = None
-    """What every worker holds of a value, where they do."""
+    summary: Callable[[V], bytes | None] | None = None
+    """What every worker holds of a value, where they do; `None`: it need not be known elsewhere."""
 
 
 class Store(rocksdb.Store):

@@ -129,6 +129,7 @@ class Owner(Generic[V]):
         self._jumps: dict[str, int] = {}
         self._next_change: int = 0
         self._swept = PRIVATE
+        self._is_told = False
         self._in_hand = 0
         self._progress = asyncio.Event()
         self._computed: asyncio.Queue[Work[V]] = asyncio.Queue(owners.together)
@@ -280,10 +281,11 @@ class Owner(Generic[V]):
         gone = [name for name in changed if name not in kept]
         latest = max(map(self.memory.codec.clock, kept.values()), default=0)
         self.newest = max(self.newest, min(latest, int(time() * 1000)))  # a producer's wrong clock must not make others look idle
-        idle = self._sweep(sum(len(work.records) for work in works))
+        idle, unchanged = self._sweep(sum(len(work.records) for work in works))
         values, summaries = await self._encode(kept)
         if self.owners.summaries is not None:
-            told[self.owners.summaries, self.partition] = [*summaries, *(Outgoing(name.encode(), None) for name in (*idle, *gone))]
+            forgotten = [Outgoing(name.encode(), None) for name in (*idle, *gone)]
+            told[self.owners.summaries, self.partition] = [*summaries, *unchanged, *forgotten]
         self.app.holdings.check_lease()
         begun = perf_counter()
         await asyncio.gather(*(self.app.events.publish(*place, records) for place, records in told.items()))
@@ -350,18 +352,26 @@ class Owner(Generic[V]):
         metrics.READS.labels(self.memory.name).inc(self.read)
         self.read = 0
 
-    def _sweep(self, records: int) -> list[str]:
-        """Keys of some of the values that idled for too long, to be forgotten; every value's turn comes."""
-        found = []
+    def _sweep(self, records: int) -> tuple[list[str], list[Outgoing]]:
+        """Look at some of the values; every value's turn comes. Keys of those that idled for too long, to be forgotten.
+
+        And in the first round, summaries of the others: so their topic is whole again after it was lost, once this partition changed hands.
+        """
+        found, summaries = [], []
         items = self.memory.scan(self.partition, self._swept)
         self._swept = PRIVATE
         for key, raw in islice(items, 1 + records // SWEEP):
             self._swept = key
             name = key.decode()
-            if self.memory.codec.expired(raw, self.newest) and name not in self.overlay:
+            if name in self.overlay:
+                continue
+            if self.memory.codec.expired(raw, self.newest):
                 self.cached.pop(name, None)
                 found.append(name)
-        return found
+            elif not self._is_told and self.memory.codec.summary is not None:
+                summaries.append(Outgoing(key, self.memory.codec.summary(self.memory.codec.decode(raw))))
+        self._is_told = self._is_told or self._swept == PRIVATE
+        return found, summaries
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -493,6 +503,11 @@ class Holdings:
     def settled(self) -> dict[TP, int]:
         """What may be committed."""
         return {tp: offset for owners in self for tp, offset in owners.settled().items()}
+
+    @property
+    def are_assigned(self) -> bool:
+        """Whether the group has said which partitions are held here, if any."""
+        return not any(owners.closed for owners in self)
 
     @property
     def latched(self) -> str | None:

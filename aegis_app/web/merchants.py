@@ -1,20 +1,22 @@
 """What is remembered about merchants and devices, from whichever worker holds one; and those with most risk, which every worker knows."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from heapq import nlargest
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aegis_app.application import device_risk, merchant_risk, settings
 from aegis_app.core.merchant import TALLY, VERDICT, Merchant
 from aegis_app.core.payment import DAY_MS, Millis
-from aegis_app.core.risk import Risk, risk
+from aegis_app.core.risk import SPANS, Risk, risk
 from aegis_app.topics import SOURCES
 from aegis_app.web.owned import remembered
 from aegis_app.web.pages import Answer, page
 from tables.devices import devices
 from tables.merchants import merchants
+
+T = TypeVar("T")
 
 MOST: Final = 1000
 SLICE: Final = 500
@@ -71,24 +73,28 @@ async def _clocks(packed: Mapping[str, bytes]) -> AsyncIterator[tuple[str, Milli
 
 
 def _rank(known: Risk) -> tuple[int, float]:
-    return (known.frauds_known(30) or 0) + (known.credits(30) or 0), known.unusual(7) or 0.0
+    _, unusual, _ = known.unusual
+    return (known.frauds_known[-1] or 0) + (known.credits[-1] or 0), unusual or 0.0
 
 
 def told(known: Risk) -> dict[str, Any]:
     """What workers know of a merchant or device; money in minor units of the base currency."""
-    spans = (1, 7, 30)
     return {
         "last_payment": _time(known.clock or 0),
         "ten_minutes": known.ten_minutes,
         "hour": known.hour,
-        "payments": {f"{days}d": known.payments(days) for days in spans},
-        "cards": {f"{days}d": known.cards(days) for days in spans},
-        "unusual_per_mille": {f"{days}d": known.unusual(days) for days in spans},
-        "frauds_delayed": {f"{days}d": known.frauds_delayed(days) for days in spans},
-        "fraud_rate": {f"{days}d": known.fraud_rate(days) for days in spans},
-        "frauds_known": {f"{days}d": known.frauds_known(days) for days in spans},
-        "credits": {f"{days}d": known.credits(days) for days in spans},
+        "payments": _spans(known.payments),
+        "cards": _spans(known.cards),
+        "unusual_per_mille": _spans(known.unusual),
+        "frauds_delayed": _spans(known.frauds_delayed),
+        "fraud_rate": _spans(known.fraud_rates),
+        "frauds_known": _spans(known.frauds_known),
+        "credits": _spans(known.credits),
     }
+
+
+def _spans(answers: Sequence[T]) -> dict[str, T]:
+    return {f"{days}d": answer for days, answer in zip(SPANS, answers, strict=True)}
 
 
 def readable(name: str, party: Merchant) -> dict[str, Any]:
@@ -105,7 +111,7 @@ def readable(name: str, party: Merchant) -> dict[str, Any]:
 
 
 def _counted(
-    payments: int, unpriced: int, described: int, small: int, verifications: int, refused: int, first: int, money: int, unusual: int
+    payments: int, unpriced: int, described: int, small: int, verifications: int, refused: int, first: int, unusual: int, money: int
 ) -> dict[str, int | None]:
     return {
         "payments": payments,

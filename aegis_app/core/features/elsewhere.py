@@ -1,17 +1,17 @@
 """What became known from elsewhere: of the merchant and the device by all cards (see `core.risk`), and of the card by labels."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Annotated, Final
 
 from msgspec import Struct
 
 from aegis_app.core.features.catalogue import of
 from aegis_app.core.payment import DAY_MS, Millis
-from aegis_app.core.risk import Risk, has_credits
+from aegis_app.core.risk import Risk
 from aegis_app.core.verdicts import frauds
 
 _NOBODY: Final = "no merchant given, or nothing known of it"
-_NO_DEVICE: Final = "no device given, or nothing known of it"
+_NO_DEVICE: Final = "no device given, or no other card known to use it, nor a fraud with it"
 _RATE: Final = f"{_NOBODY}, or a rate was missing"
 _UNUSUAL: Final = f"{_NOBODY}, or of none of these payments"
 _AT: Final = "at the merchant"
@@ -111,35 +111,24 @@ _NO_MERCHANT: Final = Merchant(*[None] * 10)
 
 
 def merchant_days(known: Risk) -> MerchantDays:
-    return MerchantDays(known.payments(1), known.payments(7), known.payments(30), known.unusual(1), known.unusual(7), known.unusual(30))
+    return MerchantDays(*known.payments, *known.unusual)
 
 
 def merchant_frauds(known: Risk) -> MerchantFrauds:
-    if known.is_clean:
-        return _NO_FRAUDS
-    return MerchantFrauds(
-        known.frauds_delayed(1),
-        known.frauds_delayed(7),
-        known.frauds_delayed(30),
-        known.frauds_known(1),
-        known.frauds_known(7),
-        known.frauds_known(30),
-        known.credits(30),
-    )
+    return _NO_FRAUDS if known.is_clean else MerchantFrauds(*known.frauds_delayed, *known.frauds_known, *known.credits[-1:])
 
 
 _NO_FRAUDS: Final = MerchantFrauds(*[0] * 7)
 
 
 def merchant_rates(known: Risk) -> MerchantRates:
-    return MerchantRates(known.fraud_rate(1), known.fraud_rate(7), known.fraud_rate(30))
+    return MerchantRates(*known.fraud_rates)
 
 
-def compromise(visited: Iterable[str], risks: Mapping[str, bytes], at: Millis) -> Compromise:
-    known = [raw for name in visited if (raw := risks.get(name)) is not None]
-    if not known:
+def compromise(visited: Sequence[str], risks: Mapping[str, bytes], credited: Container[str], at: Millis) -> Compromise:
+    if not any(name in risks for name in visited):
         return _NOTHING
-    return Compromise(max((Risk(raw, at).credits(30) or 0 for raw in known if has_credits(raw)), default=0))
+    return Compromise(max((Risk(risks.get(name), at).credits[-1] or 0 for name in visited if name in credited), default=0))
 
 
 _NOTHING: Final = Compromise(None)
@@ -149,7 +138,8 @@ def device(known: Risk) -> Device:
     hour = known.hour
     if hour is None:
         return _NO_DEVICE_KNOWN
-    return Device(hour.payments, hour.cards, hour.refused, known.cards(7), known.frauds_known(30), known.age_days)
+    _, cards, _ = known.cards
+    return Device(hour.payments, hour.cards, hour.refused, cards, known.frauds_known[-1], known.age_days)
 
 
 _NO_DEVICE_KNOWN: Final = Device(*[None] * 6)
