@@ -367,7 +367,7 @@ async def started(made: Deployment, file: Path) -> AsyncIterator[asyncio.subproc
     """`aegis alerts run` as a process, ready."""
     port = free_port()
     command = [sys.executable, "-m", "aegis_app.cli", "alerts", "run", "--port", str(port)]
-    process = await asyncio.create_subprocess_exec(*command, env=os.environ | made._environment | {"AEGIS_ALERTS": str(file)})
+    process = await asyncio.create_subprocess_exec(*command, env=os.environ | made.environment | {"AEGIS_ALERTS": str(file)})
     try:
         await healthy(port, asyncio.ensure_future(process.wait()))
         yield process

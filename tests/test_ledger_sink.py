@@ -40,7 +40,7 @@ class Keeper:
     def __init__(self, made: Deployment, ledger: str, log: Path) -> None:
         self.port = free_port()
         self._log = log
-        environment = os.environ | made._environment | {"AEGIS_LEDGER": ledger, "AEGIS_SESSION_TIMEOUT_SECONDS": "6"}
+        environment = os.environ | made.environment | {"AEGIS_LEDGER": ledger, "AEGIS_SESSION_TIMEOUT_SECONDS": "6"}
         with log.open("ab") as out:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "aegis_app.cli", "ledger", "run", "--port", str(self.port)],
@@ -161,7 +161,7 @@ def kept(engine: Engine) -> int:
         return len(connection.execute(select(decisions.c.transaction_id)).all())
 
 
-def test_what_is_no_decision_or_label_is_passed_over_and_no_card_number_is_kept(kafka: str, tmp_path: Path) -> None:
+def test_a_new_ledger_has_all_that_kafka_has_but_what_is_no_decision_or_label_and_no_card_number(kafka: str, tmp_path: Path) -> None:
     file = tmp_path / "ledger.sqlite"
     with Deployment(kafka, tmp_path, "odd") as made:
         engine = migrated(made, f"sqlite:///{file}")
@@ -179,6 +179,10 @@ def test_what_is_no_decision_or_label_is_passed_over_and_no_card_number_is_kept(
             assert keeper.stop() == 0
             assert CARD_NUMBER not in keeper.said()
         engine.dispose()
+        other = migrated(made, f"sqlite:///{tmp_path}/other.sqlite")
+        with Keeper(made, f"sqlite:///{tmp_path}/other.sqlite", tmp_path / "log"):
+            wait_until(lambda: kept(other) == 1, 60)
+        other.dispose()
         with closing(sqlite3.connect(file)) as database:
             assert CARD_NUMBER not in "".join(database.iterdump())
             assert database.execute("SELECT merchant_id FROM decisions").fetchall() == [("a\ufffdb",)]
@@ -196,7 +200,7 @@ def test_what_cannot_be_kept_is_said_in_one_line(kafka: str, tmp_path: Path) -> 
             wait_until(lambda: one.get("/health") != "", 60)
             done = subprocess.run(
                 [sys.executable, "-m", "aegis_app.cli", "ledger", "run", "--port", str(one.port)],
-                env=os.environ | made._environment | {"AEGIS_LEDGER": ledger},
+                env=os.environ | made.environment | {"AEGIS_LEDGER": ledger},
                 capture_output=True,
                 text=True,
                 timeout=60,
