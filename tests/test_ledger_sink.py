@@ -161,7 +161,7 @@ def kept(engine: Engine) -> int:
         return len(connection.execute(select(decisions.c.transaction_id)).all())
 
 
-def test_what_is_no_decision_or_label_is_passed_over_and_no_card_number_is_kept(kafka: str, tmp_path: Path) -> None:
+def test_a_new_ledger_has_all_that_kafka_has_but_what_is_no_decision_or_label_and_no_card_number(kafka: str, tmp_path: Path) -> None:
     file = tmp_path / "ledger.sqlite"
     with Deployment(kafka, tmp_path, "odd") as made:
         engine = migrated(made, f"sqlite:///{file}")
@@ -179,6 +179,10 @@ def test_what_is_no_decision_or_label_is_passed_over_and_no_card_number_is_kept(
             assert keeper.stop() == 0
             assert CARD_NUMBER not in keeper.said()
         engine.dispose()
+        other = migrated(made, f"sqlite:///{tmp_path}/other.sqlite")
+        with Keeper(made, f"sqlite:///{tmp_path}/other.sqlite", tmp_path / "log"):
+            wait_until(lambda: kept(other) == 1, 60)
+        other.dispose()
         with closing(sqlite3.connect(file)) as database:
             assert CARD_NUMBER not in "".join(database.iterdump())
             assert database.execute("SELECT merchant_id FROM decisions").fetchall() == [("a\ufffdb",)]
