@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from fastapi import Request
 from limits import RateLimitItemPerSecond
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
@@ -46,7 +46,7 @@ class Guard:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._keys = Keyring(settings.keys)
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())  # the one without asyncio starts a thread every 10 ms
         self._limits: dict[int, RateLimitItemPerSecond] = {}
 
     def admit(self, request: Request, scope: Scope) -> Key:
@@ -59,7 +59,7 @@ class Guard:
             raise Problem(403, f"this key lacks the scope {scope}; it has {', '.join(key.scopes)}")
         return key
 
-    def charge(self, key: Key, number: int) -> None:
+    async def charge(self, key: Key, number: int) -> None:
         """Count payments, or requests of another kind, against what `key` may within a second. Raises `Problem` (429)."""
         limit = self._limits.setdefault(key.per_second, RateLimitItemPerSecond(key.per_second))
         if number < 1:
@@ -68,7 +68,7 @@ class Guard:
             raise Problem(
                 429, f"this key may {key.per_second} a second, and this is {number} at once: send smaller batches", Retry_After="1"
             )
-        if not self._limiter.hit(limit, key.id, cost=number):
+        if not await self._limiter.hit(limit, key.id, cost=number):
             raise Problem(429, f"this key may {key.per_second} a second; try again in a second", Retry_After="1")
 
     def may_scrape(self, request: Request) -> None:
@@ -87,7 +87,7 @@ def admitted(scope: Scope) -> Callable[[Request], Awaitable[Key]]:
     async def admit(request: Request) -> Key:
         guard: Guard = request.app.state.desk.guard
         key = guard.admit(request, scope)
-        guard.charge(key, 1)
+        await guard.charge(key, 1)
         return key
 
     return admit

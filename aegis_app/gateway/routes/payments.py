@@ -66,7 +66,7 @@ async def decide(request: Request) -> Response:
     begun, at = asyncio.get_running_loop().time(), desk(request)
     key = at.guard.admit(request, Scope.SCORE)
     deadline, explain = _deadline(request, at), _explain(request)
-    at.guard.charge(key, 1)
+    await at.guard.charge(key, 1)
     txn = at.payment(await body(request, LARGEST_BODY))
     (answer,) = await at.decide([txn], begun, deadline, explain=explain)
     return json(answer)
@@ -84,7 +84,7 @@ async def decide_batch(request: Request) -> Response:
     key = at.guard.admit(request, Scope.SCORE)
     deadline, explain = _deadline(request, at), _explain(request)
     found = _elements(await body(request, LARGEST_BATCH))
-    at.guard.charge(key, len(found))
+    await at.guard.charge(key, len(found))
     read = [_payment(at, raw, f"transactions[{place}]") for place, raw in enumerate(found)]
     decided = iter(await at.decide([each for each in read if isinstance(each, Transaction)], begun, deadline, explain=explain))
     return json({"answers": [next(decided) if isinstance(each, Transaction) else each for each in read]})
@@ -138,7 +138,7 @@ async def _flat(request: Request) -> tuple[Answer, float]:
     begun, clock, at = asyncio.get_running_loop().time(), perf_counter(), desk(request)
     key: Key = at.guard.admit(request, Scope.SCORE)
     deadline = _deadline(request, at)
-    at.guard.charge(key, 1)
+    await at.guard.charge(key, 1)
     (answer,) = await at.decide([at.flat(await body(request, LARGEST_BODY))], begun, deadline)
     return answer, clock
 

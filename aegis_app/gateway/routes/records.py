@@ -172,7 +172,7 @@ async def labels(request: Request, key: Judge) -> Response:
     if found is None:
         read = [at.labelled(value)]
     else:
-        at.guard.charge(key, len(found) - 1)
+        await at.guard.charge(key, len(found) - 1)
         read = [_labelled(at, raw, place) for place, raw in enumerate(found)]
     await at.label(read)
     return json({"accepted": len(read)})
