@@ -5,7 +5,7 @@ from typing import Final
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from grafana.ledger import listing
-from grafana.panels import PER_SECOND, Board, Query, Sql, figure, growth, lines, quantile, rate, rows, share
+from grafana.panels import PER_SECOND, Board, Query, Sql, bars, figure, growth, lines, quantile, rate, rows, share
 
 DAY: Final = 24 * 3600.0
 KINDS: Final = " or ".join(
@@ -15,6 +15,9 @@ KINDS: Final = " or ".join(
         ("aegis_bundle_info", "version"),
         ("aegis_worker_info", "version, rates"),
     )
+)
+MISSING: Final = share(
+    'sum by (feature) (aegis:drift:payments24h{job="$job", bin="null"})', 'sum by (feature) (aegis:drift:payments24h{job="$job"})'
 )
 CALIBRATION: Final = """
 SELECT to_char(width_bucket(probability::numeric, 0, 1, 10) / 10.0, 'FM0.0') AS "up to", count(*) AS payments,
@@ -94,6 +97,32 @@ def models() -> Board:
                 "Payments by calibrated probability. The last two columns should be alike; far apart: train anew, or calibrate.",
                 Sql(CALIBRATION),
                 {"said": "percentunit", "turned out": "percentunit"},
+            ),
+        )
+        .row(
+            "Drift, against the payments of the training",
+            10,
+            bars(
+                "Features that moved most",
+                "Population stability index of a day's payments, 10,000 at least: above 0.1 look, above 0.25 an alert fires. While memory "
+                "is young, all move.",
+                Query('sort_desc(topk(12, aegis:drift:psi{job="$job"}))', "{{feature}}", now=True),
+                "short",
+                colour="orange",
+            ),
+            lines(
+                "Features that moved most, over time",
+                "The same. A step is a producer, a bundle or a policy; a slope is the world.",
+                [Query('topk(5, aegis:drift:psi{job="$job"})', "{{feature}}")],
+                "short",
+                {0.1: "orange", 0.25: "red"},
+            ),
+            bars(
+                "Inputs that are missing most",
+                "Share of a day's payments for which a feature is not known. Worry where it was known before.",
+                Query(f"sort_desc(topk(12, {MISSING}))", "{{feature}}", now=True),
+                "percentunit",
+                colour="purple",
             ),
         )
         .row(
