@@ -242,7 +242,7 @@ def workers() -> Board:
             ),
             lines(
                 "Dead letters",
-                "Records a second that could not be taken, by reason. 0 is well; above 1% of what comes an alert fires.",
+                "Records a second that could not be taken, by reason. 0 is well: each is a ticket, above 1% of the payments a page.",
                 [Query(rate("aegis_dead_letters_total{@}", "topic, reason") + " > 0", "{{topic}}: {{reason}}")],
                 PER_SECOND,
             ),

@@ -129,4 +129,8 @@ def started(command: list[str], environment: Mapping[str, str], log: Path) -> It
         yield
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+            process.wait()

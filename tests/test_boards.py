@@ -67,7 +67,15 @@ most = 1
 LATER = {"aegis:block_share:usual"}
 """What is known after an hour."""
 ZERO_WHEN_WELL = {
-    *("Down, or not deciding", "Waiting", "Waiting, by partition", "Seconds behind", "Events waiting", "Events behind"),
+    *(
+        "Down, or not deciding",
+        "Waiting",
+        "Waiting, by partition",
+        "Waiting for the ledger and for alerts",
+        "Seconds behind",
+        "Events waiting",
+        "Events behind",
+    ),
     *("Degraded, share of payments", "Layers that fail", "Records passed over"),
     *("Partitions given", "Memory to read back", "Read again"),
 }
@@ -178,8 +186,8 @@ def watched(kafka: str, trained: Trained, tmp_path_factory: pytest.TempPathFacto
     ):
         made.worker(ports[0]).wait_until_ready()
         wait_until(lambda: monitoring.figure("sum(aegis_ready)") == 1, 90, made)
-        ask(f"http://{targets['gateway:6066']}", made)
         decide(made)
+        ask(f"http://{targets['gateway:6066']}", made)
         made.worker(ports[1]).wait_until_ready()
         wait_until(lambda: monitoring.figure("sum(aegis_partitions_owned == 1)") == 2, 90, made)
         wait_until(lambda: monitoring.figure("sum(aegis_payments_total)") == made.decided(), 90, made)
