@@ -31,7 +31,13 @@ def begin(form: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(Json() if form == "json" else Text())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for name in (*NOISE, "stamina", "alembic"):  # of each attempt that failed, stamina has its own line; we have one for all
+    for name in (
+        *NOISE,
+        "stamina",
+        "alembic",
+        "httpx",
+        "apprise",
+    ):  # of each attempt that failed, stamina has its own line; we have one for all
         logging.getLogger(name).setLevel(logging.ERROR if name == "stamina" else logging.WARNING)
 
 

@@ -16,7 +16,7 @@ import click
 
 from aegis_app.kafka import Kafka, jars
 from aegis_app.settings import Settings
-from bench import gateway, risk
+from bench import gateway, ledger, risk
 from bench.latency import measure
 from bench.metrics import counting, scraping
 from bench.rig import Rig, cpu_model, payments
@@ -27,7 +27,9 @@ POLICY = Path(__file__).parent.parent / "aegis_app" / "default_policy.toml"
 @click.command()
 @click.option("--payments", "number", default=300_000, show_default=True, help="payments on the prefilled topic")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("docs/benchmarks.json"), show_default=True)
-@click.option("--only", multiple=True, help="throughput, workers, latency, cards, recovery, risk, metrics, gateway; all if none is named")
+@click.option(
+    "--only", multiple=True, help="throughput, workers, latency, cards, recovery, risk, ledger, metrics, gateway; all if none is named"
+)
 def main(number: int, out: Path, only: tuple[str, ...]) -> None:
     """Example: python -m bench --only throughput --payments 100000 --out -"""
     results: dict[str, Any] = {
@@ -41,6 +43,7 @@ def main(number: int, out: Path, only: tuple[str, ...]) -> None:
         "cards": many_cards,
         "recovery": recovery,
         "risk": hold_risk,
+        "ledger": keep_ledger,
         "metrics": counted,
         "gateway": gateway.measure,
     }
@@ -140,6 +143,11 @@ def hold_risk(rig: Rig, number: int) -> dict[str, Any]:
     settings = rig.settings("risk")
     rig.prefill_risk(settings, 1_000_000)
     return risk.measure(rig.environment(settings))
+
+
+def keep_ledger(rig: Rig, number: int) -> dict[str, Any]:
+    """Decisions and labels a second into SQL."""
+    return ledger.measure(rig, number // 3)
 
 
 def start_alone(rig: Rig) -> float:

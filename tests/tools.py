@@ -10,10 +10,12 @@ import pytest
 from bench.postgres import programs
 
 
-def tool(name: str) -> str:
-    """Path of a program. Skips the test where it is missing; fails it in CI."""
-    found = shutil.which(name)
-    return found if found is not None else _missing(name, "prometheus prometheus-alertmanager")
+def tool(*names: str) -> str:
+    """Path of a program that has one of these names. Skips the test where it is missing; fails it in CI."""
+    for name in names:
+        if (found := shutil.which(name)) is not None:
+            return found
+    return _missing(names[0], "prometheus prometheus-alertmanager")
 
 
 def postgres_programs() -> Path:

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from aegis_app.cli import (
+    alerts,
     backtest,
     bundles,
     cards,
@@ -61,6 +62,7 @@ for command in (
     policies.policies,
     lists.lists,
     dead_letters.dead_letters,
+    alerts.alerts,
     cards.cards,
     simulating.simulate,
     sending.send,

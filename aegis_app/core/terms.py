@@ -6,8 +6,9 @@ from msgspec import Struct
 
 from aegis_app.core.lists import Lists
 from aegis_app.core.payment import DAY_MS, Millis
-from aegis_app.core.policy import Policy
+from aegis_app.core.policy import Policy, State
 from aegis_app.core.rates import EUROS, Rates
+from aegis_app.core.scores import Models
 
 
 class Terms(Struct, frozen=True):
@@ -28,3 +29,16 @@ class Terms(Struct, frozen=True):
     """The same by device_id."""
     risk: str | None = None
     """Version of both: how far they were read."""
+    bundle: Models | None = None
+    """The models in force, if there are any."""
+
+    @property
+    def models(self) -> Models | None:
+        """Those that are asked: none where policy says so."""
+        return None if self.policy.models.state is State.OFF else self.bundle
+
+    @property
+    def asks_of_others(self) -> bool:
+        """Whether payments of other cards may flow into a decision."""
+        models = self.models
+        return self.policy.asks_of_others or (models is not None and models.of_others)

@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
-from prometheus_client import generate_latest
 
+from aegis_app import metrics
 from aegis_app.settings import Settings
 from aegis_app.sinks.reading import Reader
 
@@ -56,7 +56,7 @@ async def _views(settings: Settings, reader: Reader, port: int) -> AsyncIterator
         given = request.headers.get("Authorization", "")
         if settings.web_token is not None and not hmac.compare_digest(given.encode(), f"Bearer {settings.web_token}".encode()):
             return web.json_response({"error": "this view wants `Authorization: Bearer` with AEGIS_WEB_TOKEN"}, status=401)
-        return web.Response(body=generate_latest(), content_type="text/plain")
+        return web.Response(body=metrics.exported(beside=True), content_type="text/plain")
 
     views = web.Application()
     views.router.add_get("/health", health)
