@@ -71,7 +71,7 @@ def edge(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]
     with Deployment(kafka, directory, "edge", **environment) as made:
         worker = made.worker()
         assert made.aegis("ledger", "migrate").exit_code == 0
-        made_environment = made._environment | {"AEGIS_WORKERS": f"http://127.0.0.1:9,{worker.url}"}
+        made_environment = made.environment | {"AEGIS_WORKERS": f"http://127.0.0.1:9,{worker.url}"}
         gateway = Gateway(directory / "gateway", ports["gateway"], made_environment)
         ledger = Ledger(directory / "ledger", ports["ledger"], made_environment)
         try:
