@@ -13,6 +13,7 @@ from aegis_app.core.features import GROUPS, OF_OTHERS, Features
 from aegis_app.core.payment import ALLOW, BLOCK, Outcome
 from aegis_app.core.scores import Cause, Scored
 from models.bundle import Bundle, BundleError, Manifest, load
+from models.drift import SCORE, Drift
 from models.explaining import Explainer
 from models.inputs import ATTRIBUTES, Rows, Vector
 from models.scoring import Scorer, Scores
@@ -33,6 +34,9 @@ class Serving:
         self._scorer = Scorer(bundle)
         self._explainer = Explainer(bundle, self._scorer)
         self._rows = _Columns(bundle.manifest.features)
+        layers = [layer.name for layer in bundle.manifest.layers]
+        self.drift = Drift(bundle.manifest.histograms, (*bundle.manifest.features, *layers, SCORE))
+        """Of what it was asked about."""
 
     def __reduce__(self) -> Any:
         """Other processes load it anew: what serves cannot travel."""
@@ -79,7 +83,9 @@ class Told:
         self._serving = serving
         self._rows = rows
         self._scores = scores = serving.score(rows)
-        layers = np.array(list(scores.layers.values())).T.tolist()
+        table = np.array(list(scores.layers.values())).T
+        serving.drift.add(np.column_stack([rows, table, scores.score]))
+        layers = table.tolist()
         amounts = [case.amount for case, _ in payments]
         read = _Reading(serving, scores).of
         self.scored = list(map(read, layers, scores.score.tolist(), scores.probability.tolist(), amounts))

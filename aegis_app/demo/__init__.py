@@ -53,11 +53,13 @@ def _run(given: Settings, seconds: float | None, keep: Path | None, steps: Steps
     with (
         _directory(keep) as directory,
         stack.broker(given, directory, steps, interrupts, children) as (settings, kafka),
-        stack.worker(settings, directory, interrupts, children) as worker,
+        stack.worker(settings, directory, interrupts, children) as (worker, training),
         edge(settings, worker, directory, interrupts, children) as beside,
     ):
         try:
-            running = Stack(settings, worker, kafka, [] if beside is None else beside.processes)
+            running = Stack(settings, worker, kafka, training, [] if beside is None else beside.processes)
+            with interrupts.held():
+                children.add("training", training.start())
             stream = _settle_in(running, steps, interrupts)
             if beside is None:
                 steps.say("No gateway and no ledger: they need the extra `gateway`")
