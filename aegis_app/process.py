@@ -30,7 +30,8 @@ class Process:
         self.port = port
         self.log = directory / f"{name}.log"
         self._command = [sys.executable, "-m", *command]
-        self._environment = os.environ | environment
+        self.environment: dict[str, str] = os.environ | environment
+        """All that it is started with."""
         self._ready = ready
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -52,7 +53,7 @@ class Process:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._command, *arguments],
-                env=self._environment | environment,
+                env=self.environment | environment,
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

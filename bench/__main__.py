@@ -27,7 +27,9 @@ POLICY = Path(__file__).parent.parent / "aegis_app" / "default_policy.toml"
 @click.command()
 @click.option("--payments", "number", default=300_000, show_default=True, help="payments on the prefilled topic")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("docs/benchmarks.json"), show_default=True)
-@click.option("--only", multiple=True, help="throughput, workers, latency, cards, recovery, risk, ledger, metrics, gateway; else all")
+@click.option(
+    "--only", multiple=True, help="throughput, workers, latency, cards, recovery, risk, ledger, metrics, gateway; all if none is named"
+)
 def main(number: int, out: Path, only: tuple[str, ...]) -> None:
     """Example: python -m bench --only throughput --payments 100000 --out -"""
     results: dict[str, Any] = {

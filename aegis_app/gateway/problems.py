@@ -101,6 +101,10 @@ def install(app: FastAPI) -> None:
         field = ".".join(map(str, found["loc"][1:]))
         return Problem(422, hide(str(found["msg"]).encode()).decode(), field or None).response()
 
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        return Problem(500, "nobody expected this; the gateway's log says what happened").response()
+
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
         headers: dict[str, Any] = dict(error.headers or {})

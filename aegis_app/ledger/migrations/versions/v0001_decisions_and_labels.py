@@ -140,9 +140,7 @@ def make_decisions() -> None:
     op.create_index("decisions_by_card", "decisions", ["card_id", "timestamp"])
     op.create_index("decisions_by_merchant", "decisions", ["merchant_id", "timestamp"])
     op.create_index("decisions_by_day", "decisions", ["day"])
-    op.create_index(
-        "decisions_flagged", "decisions", ["timestamp", "transaction_id", "card_id"], postgresql_where=FLAGGED, sqlite_where=FLAGGED
-    )
+    op.create_index("decisions_flagged", "decisions", ["decided_at"], postgresql_where=FLAGGED, sqlite_where=FLAGGED)
 
 
 def make_hits() -> None:
