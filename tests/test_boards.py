@@ -38,6 +38,7 @@ from tests.make import label, payment
 from tests.monitoring import ROOT, Monitoring, get, services, started
 from tests.tools import postgres_programs
 
+pytestmark = pytest.mark.timeout(600)  # the first of these tests starts all there is, and may have to train a bundle
 TOKEN = "a token for this test only"
 ALERTS = """
 [destinations.desk]
