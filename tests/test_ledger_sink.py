@@ -62,7 +62,7 @@ class Keeper:
 
     def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(60)
+        return self._process.wait(240)
 
     def get(self, path: str) -> str:
         """Empty while it does not answer."""
@@ -193,7 +193,7 @@ def test_what_cannot_be_kept_is_said_in_one_line(kafka: str, tmp_path: Path) -> 
     ledger = f"sqlite:///{tmp_path}/ledger.sqlite"
     with Deployment(kafka, tmp_path, "refused") as made:
         with Keeper(made, ledger, tmp_path / "empty.log") as keeper:
-            assert keeper._process.wait(60) == 1
+            assert keeper._process.wait(240) == 1
             assert keeper.said() == f"aegis: the ledger at {ledger} is empty: run `aegis ledger migrate`\n"
         migrated(made, ledger).dispose()
         with Keeper(made, ledger, tmp_path / "one.log") as one:
@@ -203,7 +203,7 @@ def test_what_cannot_be_kept_is_said_in_one_line(kafka: str, tmp_path: Path) -> 
                 env=os.environ | made.environment | {"AEGIS_LEDGER": ledger},
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=240,
                 check=False,
             )
             assert (done.returncode, done.stderr.splitlines()[-1].split(" (")[0]) == (

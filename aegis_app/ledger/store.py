@@ -129,3 +129,11 @@ def prune(engine: Engine, before: datetime) -> Iterator[int]:
             if gone == 0:
                 break
             yield gone
+
+
+def erase(engine: Engine, card_id: str) -> int:
+    """Delete all about a card; returns the number of rows. Raises `LedgerAwayError`."""
+    with speaking(engine), engine.begin() as connection:
+        return sum(
+            connection.execute(delete(table).where(table.c.card_id == card_id)).rowcount for table in (hits, decisions, labels, verdicts)
+        )
