@@ -74,9 +74,10 @@ def metrics_page() -> str:
         [
             "# Metrics",
             "",
-            "What a worker exports at `/metrics`, for Prometheus. Labels come from closed sets, and nothing about a card, a merchant or a",
-            "payment is among them. Series of several workers add up; `max` over them is right for ages and for `_info`. Beside these are",
-            "the usual `process_` and `python_` ones. What they show is in `grafana/`, when to worry in `prometheus/alerts.yml`.",
+            "What a worker exports at `/metrics`, and a sink (ledger, alerts), for Prometheus. Labels come from closed sets, and nothing",
+            "about a card, a merchant or a payment is among them. Series of several workers add up; `max` over them is right for ages",
+            "and for `_info`. Beside these are the usual `process_` and `python_` ones. What they show is in `grafana/`, when to worry in",
+            "`prometheus/alerts.yml`.",
             "",
             "| series | kind | labels | meaning |",
             "|---|---|---|---|",

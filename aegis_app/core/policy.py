@@ -1,6 +1,5 @@
 """What the house wants: which rules count, their limits, what they ask for, and whether outcomes are enforced."""
 
-import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
@@ -11,6 +10,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from aegis_app.core.entries import line as _line
+from aegis_app.core.entries import located
 from aegis_app.core.payment import Money, Outcome
 from aegis_app.core.rules import RULES, Limits, Rule
 from aegis_app.core.rules.rule import Rulelike
@@ -160,23 +161,4 @@ def _clause(rule: Rule, entries: dict[str, Any], text: str, name: str) -> Clause
 
 
 def _located(text: str, name: str, error: msgspec.ValidationError, above: list[str] | None = None) -> PolicyError:
-    reason, _, place = str(error).partition(" - at `")
-    path = (above or []) + [part for part in place.rstrip("`").split(".") if part not in {"$", ""}]
-    unknown = re.search(r"unknown field `(\w+)`", reason)
-    if unknown:
-        path = [*path, unknown[1]]
-    return PolicyError(f"{name}, line {_line(text, path)}: {'.'.join(path) or 'file'}: {reason}")
-
-
-def _line(text: str, path: list[str]) -> int:
-    """The line where the entry at `path` stands; that of its table where it is not written out."""
-    table: list[str] = []
-    best = 1
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
-            table = [part.strip(" \"'") for part in header[1].split(".")]
-            if table == path[: len(table)]:
-                best = number
-        elif (entry := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*=", line)) and [*table, entry[1]] == path[: len(table) + 1]:
-            best = number
-    return best
+    return PolicyError(located(text, name, error, above))

@@ -5,6 +5,7 @@ import fcntl
 import gc
 import logging
 import os
+import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -135,6 +136,7 @@ class StreamApp(faust.App):
         return ChunkTransport(self.conf.broker_consumer, self)
 
     async def on_first_start(self) -> None:
+        self._claim_port()
         self._claim_datadir(Path(self.conf.datadir))
         await super().on_first_start()
         log.info("Aegis %s starts, as %s at %s, views on port %d", VERSION, self.conf.id, self.settings.broker, self.settings.web_port)
@@ -192,6 +194,16 @@ class StreamApp(faust.App):
             await asyncio.sleep(LOOK_SECONDS)
             if not (self.rebalancing or self.in_recovery):
                 await self.holdings.retrieve()
+
+    def _claim_port(self) -> None:
+        host, port = self.settings.web_host, self.settings.web_port
+        try:
+            with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+                pass
+        except OSError as error:
+            self._refuse(
+                f"the views cannot listen on {host}, port {port} ({os.strerror(error.errno or 0)}): set AEGIS_WEB_PORT to a free one"
+            )
 
     def _claim_datadir(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
