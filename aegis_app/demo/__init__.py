@@ -52,10 +52,12 @@ def _run(given: Settings, seconds: float | None, keep: Path | None, steps: Steps
     with (
         _directory(keep) as directory,
         stack.broker(given, directory, steps, interrupts, children) as (settings, kafka),
-        stack.worker(settings, directory, interrupts, children) as worker,
+        stack.worker(settings, directory, interrupts, children) as (worker, training),
     ):
         try:
-            running = Stack(settings, worker, kafka)
+            running = Stack(settings, worker, kafka, training)
+            with interrupts.held():
+                children.add("training", training.start())
             stream = _settle_in(running, steps, interrupts)
             steps.say(f"Up after {perf_counter() - begun:.0f} s; views on {worker.url}")
             show = Show(running, seconds)

@@ -20,6 +20,7 @@ from aegis_app import admin
 from aegis_app.access import AccessError, connect
 from aegis_app.core.policy import Mode
 from aegis_app.demo.interrupts import Interrupts
+from aegis_app.demo.training import Training
 from aegis_app.kafka import Kafka, jars
 from aegis_app.kafka.broker import USUAL_PORT
 from aegis_app.kafka.ports import free_port
@@ -66,6 +67,7 @@ class Stack(Struct):
     worker: Worker
     kafka: Kafka | None
     """`None` where AEGIS_BROKER names another."""
+    training: Training
 
     def check(self) -> None:
         """Raise `KafkaError` or `WorkerError` where something ended by itself."""
@@ -121,8 +123,8 @@ def broker(
 
 
 @contextmanager
-def worker(settings: Settings, directory: Path, interrupts: Interrupts, children: Children) -> Iterator[Worker]:
-    """A worker as a user would start it, under a policy that enforces; it may not be ready yet."""
+def worker(settings: Settings, directory: Path, interrupts: Interrupts, children: Children) -> Iterator[tuple[Worker, Training]]:
+    """A worker as a user would start it, under a policy that enforces; it may not be ready yet. And a training, not begun."""
     directory.mkdir(parents=True, exist_ok=True)
     policy = directory / "policy.toml"
     policy.write_text(enforcing(settings))
@@ -137,12 +139,14 @@ def worker(settings: Settings, directory: Path, interrupts: Interrupts, children
         "AEGIS_RATES": str(rates.absolute()),
     }
     process = Worker(directory / "worker", free_port(prefer=settings.web_port), environment)
+    training = Training(settings, directory / "training", environment)
     try:
         with interrupts.held():
             process.start()
             children.add("worker", process.pid)
-        yield process
+        yield process, training
     finally:
+        training.stop()
         process.stop(STOP_SECONDS)
 
 
