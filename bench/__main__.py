@@ -20,7 +20,7 @@ from aegis_app.core.decision import decode_ruling
 from aegis_app.kafka import Kafka, jars
 from aegis_app.settings import Settings
 from aegis_app.topics import Name, full_name
-from bench import ledger, risk
+from bench import gateway, ledger, risk
 from bench.latency import measure
 from bench.logs import Logs
 from bench.metrics import counting, scraping
@@ -33,7 +33,9 @@ POLICY = Path(__file__).parent.parent / "aegis_app" / "default_policy.toml"
 @click.option("--payments", "number", default=300_000, show_default=True, help="payments on the prefilled topic")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("docs/benchmarks.json"), show_default=True)
 @click.option(
-    "--only", multiple=True, help="throughput, bundle, workers, latency, cards, recovery, risk, ledger, metrics; all if none is named"
+    "--only",
+    multiple=True,
+    help="throughput, bundle, workers, latency, cards, recovery, risk, ledger, metrics, gateway; all if none is named",
 )
 def main(number: int, out: Path, only: tuple[str, ...]) -> None:
     """Example: python -m bench --only throughput --payments 100000 --out -"""
@@ -51,6 +53,7 @@ def main(number: int, out: Path, only: tuple[str, ...]) -> None:
         "risk": hold_risk,
         "ledger": keep_ledger,
         "metrics": counted,
+        "gateway": gateway.measure,
     }
     with TemporaryDirectory(prefix="aegis-bench-") as name:
         directory = Path(name)
