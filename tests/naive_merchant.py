@@ -79,6 +79,12 @@ def answers(events: list[Event], at: int) -> dict[str, Any]:
         "seconds_since_last": (at - clock) / 1000 if paid else None,
         "age_days": (at - min(event.at for event in paid)) / DAY_MS if paid else None,
     }
+    net: Counter[int] = Counter()
+    for label in labelled:
+        net[today - label.at // DAY_MS] += label.change
+    bad = [passed for passed, frauds in net.items() if frauds > 0 and 0 <= passed < 38]
+    since = [event for event in paid if bad and 7 <= today - event.at // DAY_MS < min(bad)]
+    found["fraud_days"] = (max(bad), min(bad), len(since)) if bad else (None, None, None)
     for name, minutes in ("ten_minutes", 10), ("hour", 60):
         late = at - clock >= minutes * MINUTE_MS
         found[name] = window([event for event in paid if not late and event.at // MINUTE_MS >= clock // MINUTE_MS - minutes])

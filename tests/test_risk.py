@@ -42,6 +42,7 @@ def answered(found: Risk) -> dict[str, object]:
     answers: dict[str, object] = {
         "seconds_since_last": found.seconds_since_last,
         "age_days": found.age_days,
+        "fraud_days": found.fraud_days,
         "ten_minutes": astuple(ten),
         "hour": astuple(hour),
     }
@@ -117,6 +118,20 @@ def test_delayed_frauds_are_those_of_days_that_end_a_week_before(ago: int, one: 
 
     assert list(found.frauds_delayed) == [one, seven, thirty]
     assert list(found.fraud_rates) == [1.1 / 21 if each else 0.1 / 20 for each in (one, seven, thirty)]
+
+
+def test_days_since_frauds_are_those_since_the_first_and_the_last_and_what_came_after_it_counts_once_it_is_old() -> None:
+    events = [Labelled(0, DAY - 20 * DAY_MS, DAY, 1), Labelled(1, DAY - 12 * DAY_MS, DAY, 1)]
+    payments = [paid(offset, DAY - ago * DAY_MS) for offset, ago in enumerate((20, 12, 12, 11, 8, 7, 6), start=2)]
+
+    assert [known(DAY + passed * DAY_MS, *events, *payments).fraud_days for passed in (0, 1, 17, 18, 25, 26)] == [
+        (20, 12, 3),
+        (21, 13, 4),
+        (37, 29, 4),
+        (30, 30, 4),
+        (37, 37, 4),
+        (None, None, None),
+    ]
 
 
 def test_days_move_on_with_the_payment_and_not_with_the_clock() -> None:

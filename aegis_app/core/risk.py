@@ -206,6 +206,17 @@ def _column(numbers: list[int]) -> bytes:
     raise OverflowError("a sum beyond 64 bits")
 
 
+def _numbers(packed: bytes) -> Sequence[int]:
+    """What `_column` packed; none where that were only zeros."""
+    if not packed or packed[0] == _UNSIGNED:
+        return packed[1:]
+    return array(chr(packed[0]), packed[1:])
+
+
+_UNSIGNED: Final = ord("B")
+"""Letter of a column of bytes."""
+
+
 def has_credits(raw: bytes) -> bool:
     """Whether a risk counts credits, without reading it: they stand last, and mostly there are none."""
     return raw[-2:] != _NO_BYTES
@@ -305,6 +316,24 @@ class Risk:
         return [min(1.0, (bad + PRIOR_FRAUDS) / (every + PRIOR_PAYMENTS)) for bad, every in zip(frauds, payments, strict=True)]
 
     @property
+    def fraud_days(self) -> Sequence[int | None]:
+        """Days since the first and since the last payment of 38 days that is confirmed as fraud, and how many came after that one.
+
+        Those came at least seven days ago: most of them would be known as fraud by now. All are `None` where there is no fraud.
+        """
+        known = self._snapshot
+        if known is None or not known.frauds:
+            return _UNKNOWN
+        passed = self._at // DAY_MS - known.today
+        days = [back + passed for back, frauds in zip(known.told_back, _numbers(known.frauds), strict=True) if frauds > 0]
+        days = [day for day in days if 0 <= day < RISK_DAYS]
+        if not days:
+            return _UNKNOWN
+        last, back = days[0], known.back
+        since = _numbers(known.payments)[bisect_left(back, MATURES_DAYS - passed) : bisect_left(back, last - passed)]
+        return days[-1], last, sum(since)
+
+    @property
     def frauds_known(self) -> Sequence[int | None]:
         """Frauds that became known within each of `SPANS`, whenever they were; less those taken back."""
         known = self._snapshot
@@ -332,7 +361,7 @@ class Risk:
         known = self._snapshot
         assert known is not None
         first = youngest - self._at // DAY_MS + known.today
-        numbers = packed[1:] if packed[0] == _UNSIGNED else array(chr(packed[0]), packed[1:])
+        numbers = _numbers(packed)
         start, total, sums = bisect_left(back, first), 0, []
         for days in SPANS:
             end = bisect_left(back, first + days, start)
@@ -344,5 +373,3 @@ class Risk:
 
 _UNKNOWN: Final = (None,) * len(SPANS)
 _NONE: Final = (0,) * len(SPANS)
-_UNSIGNED: Final = ord("B")
-"""Letter of a column of bytes."""

@@ -16,6 +16,7 @@ _RATE: Final = f"{_NOBODY}, or a rate was missing"
 _UNUSUAL: Final = f"{_NOBODY}, or of none of these payments"
 _AT: Final = "at the merchant"
 _MATURE: Final = "of younger ones most verdicts are not known yet"
+_NO_FRAUD: Final = f"{_NOBODY}, or no payment is confirmed as fraud"
 _CREDITED: Final = "in the 30 days before a fraud of theirs elsewhere, one that became known within 30 days"
 
 
@@ -53,6 +54,16 @@ class MerchantFrauds(Struct, frozen=True, gc=False):
     merchant_frauds_known_7d: Annotated[int | None, of("payments", "the same within 7 days", _NOBODY, labels=True)]
     merchant_frauds_known_30d: Annotated[int | None, of("payments", "the same within 30 days", _NOBODY, labels=True)]
     merchant_credits_30d: Annotated[int | None, of("cards", f"used {_AT} {_CREDITED}", _NOBODY, labels=True)]
+
+
+class MerchantFraudDays(Struct, frozen=True, gc=False):
+    merchant_days_since_first_fraud: Annotated[
+        int | None, of("days", f"since the first payment {_AT} in 38 days that is confirmed as fraud", _NO_FRAUD, labels=True)
+    ]
+    merchant_days_since_fraud: Annotated[int | None, of("days", "since the last of them", _NO_FRAUD, labels=True)]
+    merchant_payments_since_fraud: Annotated[
+        int | None, of("payments", f"{_AT} on days after that, up to the day a week ago ({_MATURE})", _NO_FRAUD, labels=True)
+    ]
 
 
 class MerchantRates(Struct, frozen=True, gc=False):
@@ -119,6 +130,13 @@ def merchant_frauds(known: Risk) -> MerchantFrauds:
 
 
 _NO_FRAUDS: Final = MerchantFrauds(*[0] * 7)
+
+
+def merchant_fraud_days(known: Risk) -> MerchantFraudDays:
+    return _NO_FRAUD_DAYS if known.is_clean else MerchantFraudDays(*known.fraud_days)
+
+
+_NO_FRAUD_DAYS: Final = MerchantFraudDays(None, None, None)
 
 
 def merchant_rates(known: Risk) -> MerchantRates:
