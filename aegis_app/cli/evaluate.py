@@ -1,9 +1,11 @@
 """`aegis evaluate`: how good the layers are, on weeks that they have not seen."""
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -12,6 +14,7 @@ from aegis_app.cli.errors import Failure
 from aegis_app.progress import counted
 
 _day = click.DateTime(["%Y-%m-%d"])
+_LAYERS = ("rules", "isolation_forest", "autoencoder", "supervised", "unsupervised", "unsupervised_label_free", "ensemble")
 
 
 @click.group()
@@ -31,6 +34,14 @@ def evaluate() -> None:
 @click.option("--resamples", type=click.IntRange(1), default=1000, show_default=True, help="Draws of the cards, for the intervals.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draws.")
 @click.option("--policy", type=options.existing, help="Policy file; AEGIS_POLICY where not given.")
+@click.option(
+    "--layer", "layers", type=click.Choice(_LAYERS), multiple=True, help="Measure this one; may be given again. All if not given."
+)
+@click.option(
+    "--matrix",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep the described payments in this parquet file, and take them from there if it is there: it saves most of the time.",
+)
 @click.option("--scores", type=click.Path(dir_okay=False, path_type=Path), help="Also write the scores of the payments tested: parquet.")
 @click.option("--json", "out", type=options.output, help="Also write the figures as JSON; - is stdout, and then they are not shown.")
 def handbook(
@@ -42,6 +53,8 @@ def handbook(
     resamples: int,
     seed: int,
     policy: Path | None,
+    layers: tuple[str, ...],
+    matrix: Path | None,
     scores: Path | None,
     out: Path | None,
 ) -> None:
@@ -50,32 +63,43 @@ def handbook(
     The days between training and test are the delay with which each fraud becomes known, to cards and merchants too.
 
     With --weeks more weeks follow, and training moves along. Figures are of each layer there is, with 95 % intervals from draws of the
-    cards; docs/evaluation.md says what they mean. It takes minutes: the handbook has 1.4 million payments.
+    cards; docs/evaluation.md says what they mean. It takes minutes: the handbook has 1.4 million payments. A file of --matrix serves any
+    weeks of the same payments, under the same policy and the same delay of labels.
 
     Example: aegis evaluate handbook --data handbook.parquet --train-start 2018-07-25 --train-days 7 --test-start 2018-08-08 --json out.json
     """
     settings = options.settings_with(policy=policy)
     import msgspec
 
-    if not (find_spec("numpy") and find_spec("xgboost")):
+    if not (find_spec("keras") and find_spec("xgboost")):
         raise Failure(f"an evaluation trains models: {options.TRAIN}")
     from aegis_app.policies import local_terms
     from models.datasets import read_payments
     from models.evaluation import consecutive, resample
-    from models.evaluation.handbook import describe, frauds, judge, write_scores
+    from models.evaluation.handbook import describe, frauds, judge, read_described, write_scores
     from models.evaluation.report import as_json, lines
 
     first, last = (day.replace(tzinfo=UTC).toordinal() - datetime(1970, 1, 1, tzinfo=UTC).toordinal() for day in (train_start, test_start))
     windows = list(consecutive(first, train_days, last, weeks))
     read = partial(read_payments, source, format="handbook", currency=settings.base_currency)
     with options.counting("reading labels") as count:
-        labels = list(frauds(counted(read(), count), windows[0].delay))
-    with options.counting("describing") as count:
-        described = describe(counted(read(), count), labels, local_terms(settings), windows)
+        labels = list(frauds(counted(read(), count), windows[0].delay, windows))
+    with ExitStack() as files:
+        if matrix is None:
+            described_in, wanted = Path(files.enter_context(TemporaryDirectory())) / "matrix.parquet", windows
+        else:
+            described_in, wanted = matrix, None
+        if not described_in.exists():
+            unfinished = described_in.with_name(f"{described_in.name}.part")
+            with options.counting("describing") as count:
+                describe(unfinished, counted(read(), count), labels, local_terms(settings), wanted)
+            unfinished.rename(described_in)
+        described = read_described(described_in, labels, windows)
+    chosen = [layer for layer in _LAYERS if layer in layers or not layers]
     with options.counting("training", len(windows)) as count:
         judged = []
         for window in windows:
-            judged.append(judge(described, window))
+            judged.append(judge(described, window, chosen))
             count(1)
     if scores is not None:
         write_scores(scores, described, judged)
