@@ -1,11 +1,11 @@
-# A worker, and every command of `aegis`: docker build -t aegis .
+# A worker, and what runs beside it (ledger, gateway, alerts): docker build -t aegis .
 FROM python:3.13.14-slim AS build
 WORKDIR /source
-COPY requirements/build.txt requirements/base.txt requirements/
+COPY requirements/build.txt requirements/gateway.txt requirements/
 RUN python -m venv /opt/build \
  && /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/build.txt \
  && python -m venv /opt/aegis \
- && /opt/aegis/bin/pip install --no-cache-dir --require-hashes -r requirements/base.txt
+ && /opt/aegis/bin/pip install --no-cache-dir --require-hashes -r requirements/gateway.txt
 COPY . .
 RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
  && /opt/aegis/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl

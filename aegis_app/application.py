@@ -4,6 +4,7 @@ from functools import partial
 from typing import Final
 
 from aegis_app.broadcast import Broadcast
+from aegis_app.bundles import Releases, Shelf, local_bundle
 from aegis_app.core.payment import DAY_MS
 from aegis_app.core.policy import PolicyError
 from aegis_app.core.rates import RatesError
@@ -16,12 +17,14 @@ from aegis_app.settings import SettingsError
 from aegis_app.settings import settings as read_settings
 from aegis_app.stream.app import StreamApp
 from aegis_app.topics import SOURCES, Name, full_name
+from models.bundle import BundleError
 
 try:
     settings = read_settings()
     otherwise = local_policy(settings)
     rates = load_rates(settings)
-except (SettingsError, PolicyError, RatesError) as error:
+    local = local_bundle(settings)
+except (SettingsError, PolicyError, RatesError, BundleError) as error:
     raise SystemExit(f"aegis: {error}") from None
 
 ttl = settings.card_ttl_days * DAY_MS
@@ -30,9 +33,11 @@ LATER_SECONDS: Final = 0.1
 
 lists = Broadcast(settings, Name.LISTS, lambda: Listed(token=settings.card_id_is_token))
 policies = Broadcast(settings, Name.POLICIES, Policies)
+releases = Broadcast(settings, Name.BUNDLES, Releases)
 merchant_risk = Broadcast(settings, Name.MERCHANT_RISK, partial(Risks, Name.MERCHANT_RISK), pause=LATER_SECONDS)
 device_risk = Broadcast(settings, Name.DEVICE_RISK, partial(Risks, Name.DEVICE_RISK), pause=LATER_SECONDS)
-broadcasts = (lists, policies, merchant_risk, device_risk)
+broadcasts = (lists, policies, releases, merchant_risk, device_risk)
+shelf = Shelf(settings, lambda: releases.held, local)
 sources = tuple(full_name(name, settings) for name in SOURCES)
 transactions, labels, history = sources
 decisions = full_name(Name.DECISIONS, settings)
@@ -40,7 +45,7 @@ dead_letters = full_name(Name.DEAD_LETTERS, settings)
 merchant_events = full_name(Name.MERCHANT_EVENTS, settings)
 device_events = full_name(Name.DEVICE_EVENTS, settings)
 
-app = StreamApp(settings, broadcasts)
+app = StreamApp(settings, broadcasts, [shelf])
 payments = app.topic(*sources, key_type=bytes, value_type=bytes)
 of_merchants = app.topic(merchant_events, key_type=bytes, value_type=bytes)
 of_devices = app.topic(device_events, key_type=bytes, value_type=bytes)
@@ -62,6 +67,8 @@ def terms() -> Terms:
         ttl,
         settings.feature_share,
         merchants.packed,
+        merchants.credited,
         devices.packed,
         f"{merchants.read}.{devices.read}",
+        shelf.serving,
     )

@@ -26,6 +26,21 @@ def config(form: str) -> dict[str, Any]:
     }
 
 
+def begin(form: str) -> None:
+    """Log of a process without Faust."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Json() if form == "json" else Text())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for name in (
+        *NOISE,
+        "stamina",
+        "alembic",
+        "httpx",
+        "apprise",
+    ):  # of each attempt that failed, stamina has its own line; we have one for all
+        logging.getLogger(name).setLevel(logging.ERROR if name == "stamina" else logging.WARNING)
+
+
 class Text(logging.Formatter):
     """As people read it."""
 

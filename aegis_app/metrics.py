@@ -1,26 +1,52 @@
-"""Every series that a worker exports. Labels come from closed sets only; time is in seconds, money in whole units of the base currency.
+"""Every series that a worker or a sink exports. Labels come from closed sets only; time is in seconds, money in whole units of the base
+currency.
 
 Updated once a chunk: a counter's lock for each payment would cost more than the rules. docs/metrics.md is written from here.
 """
 
 from bisect import bisect_right
 from collections import Counter as Tallied
+from collections import defaultdict
 from collections.abc import Iterable
 from itertools import accumulate
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from aegis_app.core.intake import Reason
 from aegis_app.core.label import Label, Source
+from aegis_app.core.lists import ListName
 from aegis_app.core.payment import GIVES_BACK, Outcome, Transaction, exponent
 from aegis_app.core.rules import RULES
+from aegis_app.core.scores import Scored
 from aegis_app.core.screen import Heard, Screened
 from aegis_app.core.verdicts import Ignored
+
+if TYPE_CHECKING:
+    from models.bundle import Manifest
+
+BESIDE: Final = ("aegis_sink_", "aegis_alerts_")
+"""How the names of series begin that processes beside the workers export."""
+
+
+class _Part(CollectorRegistry):
+    def __init__(self, *, beside: bool) -> None:
+        super().__init__()
+        self._beside = beside
+
+    def collect(self) -> Iterable[Metric]:
+        for family in REGISTRY.collect():
+            if not family.name.startswith("aegis_") or family.name.startswith(BESIDE) is self._beside:
+                yield family
+
+
+def exported(*, beside: bool = False) -> bytes:
+    """What a worker exports, or a process `beside` them: each its own, or one would look like the other, and never ready."""
+    return generate_latest(_Part(beside=beside))
 
 
 class Distribution(Collector):
@@ -34,6 +60,8 @@ class Distribution(Collector):
         self._names = [*map(floatToGoString, buckets), "+Inf"]
         self._counts: dict[tuple[str, ...], list[int]] = {}
         self._sums: dict[tuple[str, ...], float] = {}
+        if not self.labelnames:
+            self.observe(())
         REGISTRY.register(self)
 
     def observe(self, values: Iterable[float], *labels: str) -> None:
@@ -61,7 +89,10 @@ class Distribution(Collector):
 
 
 RULES_LAYER: Final = "rules"
-"""The layers that may fail, and that give a score."""
+ENSEMBLE: Final = "ensemble"
+EXPLANATION: Final = "explanation"
+LAYERS: Final = ("isolation_forest", "autoencoder", "supervised")
+"""Of models: they give a score, and may fail. So do rules; explanations only fail, and the score of all is that of the ensemble."""
 SECONDS: Final = (0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 PAYMENTS: Final = Counter("aegis_payments_total", "Payments decided, repeats included.", ["outcome", "verdict"])
@@ -72,13 +103,25 @@ AMOUNT: Final = Counter(
 )
 SCORE: Final = Distribution(
     "aegis_score",
-    "Scores of payments, 0 to 1, 1 being fraud; without repeats, and without those of which a layer could not tell.",
+    "Scores of payments, 0 to 1, 1 being fraud, by layer: rules where no models were asked; else each layer of the bundle, and ensemble, "
+    "which is all of them and the rules. Without repeats, and without those of which a layer could not tell.",
     ["layer"],
     buckets=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
 )
 RULE_HITS: Final = Counter("aegis_rule_hits_total", "Payments that hit a rule; repeats left out.", ["rule", "mode"])
-DEGRADED: Final = Counter("aegis_degraded_total", "Decisions for which a layer failed.", ["layer"])
-_RULE_FAILED: Final = DEGRADED.labels(RULES_LAYER)
+LIST_HITS: Final = Counter(
+    "aegis_list_hits_total", "Payments whose card, merchant, device, country or payee is on a list; repeats left out.", ["list"]
+)
+CONTROLS: Final = Counter(
+    "aegis_controls_total",
+    "Payments whose outcome chance made, so that verdicts can be measured (control_share of the policy).",
+    ["outcome"],
+)
+DEGRADED: Final = Counter(
+    "aegis_degraded_total",
+    "Decisions for which a layer failed; or, as layer explanation, that could not be explained by the models, which changes no outcome.",
+    ["layer"],
+)
 DUPLICATES: Final = Counter("aegis_duplicates_total", "Payments whose transaction_id was decided before.")
 CONFLICTS: Final = Counter("aegis_conflicts_total", "Repeated transaction_ids that came with other content.")
 LATE: Final = Counter("aegis_late_total", "Payments older, by their own time, than another of their card that came before.")
@@ -111,7 +154,7 @@ CHUNK: Final = Histogram("aegis_chunk_payments", "Records in a chunk.", buckets=
 LAG: Final = Gauge("aegis_lag_payments", "Records not settled yet; absent while Kafka does not answer.", ["topic", "partition"])
 BEHIND: Final = Gauge(
     "aegis_behind_seconds",
-    "Age of the record settled last where others wait, 0 where none does; absent before the first.",
+    "Most that the oldest record can have waited, where any waits, else 0; absent while that cannot be told.",
     ["topic", "partition"],
 )
 IDLE: Final = Gauge("aegis_stuck_seconds", "Since there was last nothing to do, or something got done.")
@@ -120,9 +163,10 @@ SKIPPED: Final = Counter("aegis_skipped_total", "Records read again that were le
 JUMPS: Final = Counter("aegis_jumps_total", "Chunks that did not follow on the one before, and were read again.")
 LATCHED: Final = Gauge("aegis_latched", "1 while too many dead letters keep this worker from consuming.")
 
-READY: Final = Gauge("aegis_ready", "1 while payments are decided here, as /ready says.")
+READY: Final = Gauge("aegis_ready", "1 while payments are decided here, or this worker stands by, as /ready says.")
 KAFKA: Final = Gauge("aegis_kafka_answers", "1 while Kafka answers this worker's questions about its logs.")
-OWNED: Final = Gauge("aegis_partitions_owned", "Partitions whose cards this worker holds, once a record of theirs has come.")
+OWNED: Final = Gauge("aegis_partitions_owned", "Partitions of payments that this worker was given; 0 for one that stands by.")
+PARTITIONS: Final = Gauge("aegis_partitions", "Partitions of payments that there are, for all workers together.")
 REBALANCES: Final = Counter("aegis_rebalances_total", "Times that this worker was given partitions.")
 RECOVERY: Final = Gauge("aegis_recovery_records", "Records of changelogs still to be read back before payments are decided here.")
 
@@ -135,12 +179,61 @@ DISK: Final = Gauge("aegis_disk_bytes", "Size of the disk where the data directo
 
 WORKER: Final = Gauge("aegis_worker_info", "The software and what it was started with: always 1.", ["version", "base_currency", "rates"])
 POLICY: Final = Gauge("aegis_policy_info", "The policy in force: always 1.", ["version", "mode"])
+BUNDLE: Final = Gauge("aegis_bundle_info", "The bundle that serves: always 1; absent while rules decide alone.", ["version"])
+BUNDLE_UNTIL: Final = Gauge(
+    "aegis_bundle_until_seconds",
+    "End of the payments it was trained and measured on, seconds since 1970; absent likewise.",
+    ["version"],
+)
+BUNDLE_REFUSED: Final = Gauge("aegis_bundle_refused", "1 while the bundle that was published last cannot serve here.")
 LISTED: Final = Gauge("aegis_list_entries", "Entries held of each list, those that expired included.", ["list"])
+RISKS: Final = Gauge("aegis_risk_entries", "Merchants, or devices, whose risk this worker holds.", ["topic"])
 BROADCAST_AGE: Final = Gauge("aegis_broadcast_age_seconds", "Since this worker last knew that it held all of a topic.", ["topic"])
 BROADCAST_REFUSED: Final = Counter("aegis_broadcast_refused_total", "Records of such a topic that were passed over.", ["topic"])
 
+SINK_LAG: Final = Gauge(
+    "aegis_sink_lag_records", "Records that a sink has not taken yet; absent while Kafka does not answer.", ["sink", "topic", "partition"]
+)
+SINK_BEHIND: Final = Gauge(
+    "aegis_sink_behind_seconds",
+    "Age of the record that a sink took last where others wait, 0 where none does; absent before the first.",
+    ["sink", "topic", "partition"],
+)
+SINK_RECORDS: Final = Counter("aegis_sink_records_total", "Records that a sink has taken.", ["sink", "topic"])
+SINK_BATCH: Final = Histogram(
+    "aegis_sink_batch_seconds", "Until a sink has taken a batch, with all attempts.", ["sink"], buckets=SECONDS[2:]
+)
+SINK_AWAY: Final = Gauge("aegis_sink_away", "1 while that to which a sink hands records does not answer.", ["sink"])
+SINK_RETRIES: Final = Counter("aegis_sink_retries_total", "Attempts of a sink that failed and are made again.", ["sink"])
+SINK_UNREADABLE: Final = Counter("aegis_sink_unreadable_total", "Records that a sink cannot read and passes over.", ["sink", "topic"])
 
-def begin(topics: Iterable[str], broadcasts: Iterable[str]) -> None:
+NOT_RAISED: Final = ("duplicate", "redriven", "stale", "replayed", "snoozed")
+ALERTS_RAISED: Final = Counter("aegis_alerts_raised_total", "Decisions that a destination is to be told of.", ["destination"])
+ALERTS_NOT_RAISED: Final = Counter(
+    "aegis_alerts_not_raised_total", "Decisions other than `allow` of which nobody is told, whatever the routes say.", ["reason"]
+)
+ALERTS_DELIVERED: Final = Counter("aegis_alerts_delivered_total", "Messages that a destination has taken.", ["destination"])
+ALERTS_TOLD: Final = Counter("aegis_alerts_told_total", "Decisions in these messages.", ["destination"])
+ALERTS_SECONDS: Final = Histogram(
+    "aegis_alerts_seconds",
+    "From the first decision in a message until its destination has taken it, the time in which decisions are grouped included.",
+    ["destination"],
+    buckets=(0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 90.0, 120.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0),
+)
+ALERTS_ATTEMPTS_FAILED: Final = Counter(
+    "aegis_alerts_attempts_failed_total",
+    "Attempts to deliver that failed: no (good) answer in time, or the message refused.",
+    ["destination", "reason"],
+)
+ALERTS_FAILED: Final = Counter("aegis_alerts_failed_total", "Decisions put onto `alerts-failed`: nobody was told of them.", ["destination"])
+ALERTS_WAITING: Final = Gauge("aegis_alerts_waiting", "Decisions that a destination is still to be told of.", ["destination"])
+ALERTS_OLDEST: Final = Gauge("aegis_alerts_oldest_seconds", "For how long the oldest of them has waited; 0 for none.", ["destination"])
+ALERTS_SHUT: Final = Gauge(
+    "aegis_alerts_shut", "1 while a destination is given a rest, because attempt after attempt failed.", ["destination"]
+)
+
+
+def begin(topics: Iterable[str], broadcasts: Iterable[str], tables: Iterable[str]) -> None:
     """Export 0 of what has not happened yet, or Prometheus would miss the first time that it does.
 
     `topics` are those whose records can become dead letters, `broadcasts` those that every worker holds.
@@ -153,6 +246,17 @@ def begin(topics: Iterable[str], broadcasts: Iterable[str]) -> None:
     for rule in RULES:
         RULE_HITS.labels(rule.name, "on")
         RULE_HITS.labels(rule.name, "shadow")
+    for name in ListName:
+        LIST_HITS.labels(name)
+    for outcome in (Outcome.ALLOW, Outcome.REVIEW):
+        CONTROLS.labels(outcome)
+    for layer in (RULES_LAYER, *LAYERS, ENSEMBLE):
+        SCORE.observe((), layer)
+    for table in tables:
+        READS.labels(table)
+        WRITES.labels(table)
+    for layer in (RULES_LAYER, *LAYERS, EXPLANATION):
+        DEGRADED.labels(layer)
     for topic in topics:
         for reason in Reason:
             DEAD_LETTERS.labels(topic, reason)
@@ -165,10 +269,24 @@ def begin(topics: Iterable[str], broadcasts: Iterable[str]) -> None:
         LABELS_IGNORED.labels(why)
 
 
+def show_bundle(manifest: "Manifest | None", *, is_refused: bool) -> None:
+    """Export which bundle serves."""
+    BUNDLE.clear()
+    BUNDLE_UNTIL.clear()
+    BUNDLE_REFUSED.set(is_refused)
+    if manifest is not None:
+        BUNDLE.labels(manifest.version).set(1)
+        BUNDLE_UNTIL.labels(manifest.version).set(manifest.windows[-1].end.timestamp())
+
+
 def published(written: Iterable[int], sent: float, acknowledged: float) -> None:
     """Time a chunk whose outputs Kafka holds. `written`: its records' times, in milliseconds; the others are in seconds, since 1970."""
     PUBLISH.observe(max(0.0, acknowledged - sent))
     LATENCY.observe(max(0.0, acknowledged - at / 1000) for at in written)
+
+
+_OF_LIST: Final = {f"{name}_list": name for name in ListName}
+"""The list behind a reason code."""
 
 
 class Tally:
@@ -180,9 +298,12 @@ class Tally:
         self._minor = 10 ** exponent(currency)
         self._outcomes: Tallied[tuple[str, str]] = Tallied()
         self._amounts: Tallied[tuple[str, str]] = Tallied()
-        self._scores: list[float] = []
+        self._scores: dict[str, list[float]] = defaultdict(list)
         self._rules: Tallied[tuple[str, str]] = Tallied()
+        self._listed: Tallied[str] = Tallied()
+        self._controls: Tallied[str] = Tallied()
         self._flags: Tallied[Counter] = Tallied()
+        self._failed: Tallied[str] = Tallied()
 
     def add(self, screened: Screened, txn: Transaction) -> None:
         ruling = screened.ruling
@@ -201,15 +322,29 @@ class Tally:
         elif txn.kind not in GIVES_BACK:
             self._amounts[decided] += amount
         if ruling.score is not None:
-            self._scores.append(ruling.score)
+            self._scores[RULES_LAYER if screened.scored is None else ENSEMBLE].append(ruling.score)
+        if screened.scored is not None:
+            self._add_layers(screened.scored)
         if ruling.rules:
             self._rules.update((rule, "on") for rule in ruling.rules)
         if ruling.shadow_rules:
             self._rules.update((rule, "shadow") for rule in ruling.shadow_rules)
+        if ruling.reasons:
+            self._listed.update({_OF_LIST[reason.code] for reason in ruling.reasons if reason.code in _OF_LIST})
+        if ruling.control_probability is not None:
+            self._controls[ruling.outcome] += 1
         if screened.seen.late:
             self._flags[LATE] += 1
-        if ruling.degraded:
-            self._flags[_RULE_FAILED] += 1
+        if ruling.degraded and any(reason.code == "rule_failed" for reason in ruling.reasons):
+            self._failed[RULES_LAYER] += 1
+        if screened.unexplained:
+            self._failed[EXPLANATION] += 1
+
+    def _add_layers(self, scored: Scored) -> None:
+        for layer, score in scored.layers.items():
+            if score is not None:
+                self._scores[layer].append(score)
+        self._failed.update(layer for layer, _ in scored.failures)
 
     def count(self) -> None:
         """Add the chunk to the series."""
@@ -221,9 +356,16 @@ class Tally:
             AMOUNT.labels(*decided).inc(minor / self._minor)
         for hit, number in self._rules.items():
             RULE_HITS.labels(*hit).inc(number)
+        for name, number in self._listed.items():
+            LIST_HITS.labels(name).inc(number)
+        for outcome, number in self._controls.items():
+            CONTROLS.labels(outcome).inc(number)
         for counter, number in self._flags.items():
             counter.inc(number)
-        SCORE.observe(self._scores, RULES_LAYER)
+        for layer, number in self._failed.items():
+            DEGRADED.labels(layer).inc(number)
+        for layer, scores in self._scores.items():
+            SCORE.observe(scores, layer)
 
 
 class LabelTally:

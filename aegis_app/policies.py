@@ -16,6 +16,7 @@ from aegis_app.broadcast import UnreadableError, read_once, readable
 from aegis_app.core.intake import hide
 from aegis_app.core.payment import DAY_MS
 from aegis_app.core.policy import Mode, Policy, PolicyError, parse_policy
+from aegis_app.core.scores import Models
 from aegis_app.core.terms import Terms
 from aegis_app.rates import load_rates
 from aegis_app.settings import Settings
@@ -113,10 +114,14 @@ def local_policy(settings: Settings) -> InForce:
     return InForce(parse_policy(text, str(settings.policy)), text, "AEGIS_POLICY")
 
 
-def local_terms(settings: Settings) -> Terms:
-    """What payments are judged by without a broker: local policy and rates, no lists. Raises `PolicyError`, `RatesError`."""
+def local_terms(settings: Settings, bundle: Models | None = None) -> Terms:
+    """What payments are judged by without a broker: local policy and rates, no lists; and a bundle. Raises `PolicyError`, `RatesError`."""
     return Terms(
-        local_policy(settings).policy, rates=load_rates(settings), ttl=settings.card_ttl_days * DAY_MS, feature_share=settings.feature_share
+        local_policy(settings).policy,
+        rates=load_rates(settings),
+        ttl=settings.card_ttl_days * DAY_MS,
+        feature_share=settings.feature_share,
+        bundle=bundle,
     )
 
 

@@ -3,7 +3,7 @@
 from aiokafka.structs import ConsumerRecord
 
 from aegis_app.broadcast import UnreadableError, readable
-from aegis_app.core.risk import RiskError, check_risk
+from aegis_app.core.risk import RiskError, check_risk, has_credits
 from aegis_app.topics import Name
 
 
@@ -12,6 +12,8 @@ class Risks:
 
     def __init__(self, name: Name) -> None:
         self.packed: dict[str, bytes] = {}
+        self.credited: set[str] = set()
+        """Those that have credits."""
         self._name = name
         self._next: dict[int, int] = {}
 
@@ -21,12 +23,16 @@ class Risks:
         return sum(self._next.values())
 
     def apply(self, records: list[ConsumerRecord]) -> None:
-        packed = self.packed
+        packed, credited = self.packed, self.credited
         for name, value in readable(self._name, records, _read):
             if value is None:
                 packed.pop(name, None)
             else:
                 packed[name] = value
+            if value is not None and has_credits(value):
+                credited.add(name)
+            else:
+                credited.discard(name)
         self._next[records[-1].partition] = records[-1].offset + 1
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 from prometheus_client.metrics import MetricWrapperBase
 
-from aegis_app import metrics
+from aegis_app import bundles, metrics, policies
 from aegis_app.core import encoding
 from aegis_app.core.decision import Decision
 from aegis_app.core.features import GROUPS
@@ -15,7 +15,6 @@ from aegis_app.core.label import Label
 from aegis_app.core.lists import Entry
 from aegis_app.core.payment import Transaction
 from aegis_app.metrics import Distribution
-from aegis_app.policies import Published
 from aegis_app.settings import PREFIX, Settings
 from aegis_app.topics import Name
 
@@ -25,7 +24,8 @@ RECORDS: Final[Mapping[Name, Any]] = {
     Name.DECISIONS: Decision,
     Name.HISTORY: Past | Erase,
     Name.LISTS: Entry,
-    Name.POLICIES: Published,
+    Name.POLICIES: policies.Published,
+    Name.BUNDLES: bundles.Published,
 }
 """What is on each topic that holds JSON of ours."""
 
@@ -74,9 +74,10 @@ def metrics_page() -> str:
         [
             "# Metrics",
             "",
-            "What a worker exports at `/metrics`, for Prometheus. Labels come from closed sets, and nothing about a card, a merchant or a",
-            "payment is among them. Series of several workers add up; `max` over them is right for ages and for `_info`. Beside these are",
-            "the usual `process_` and `python_` ones. What they show is in `grafana/`, when to worry in `prometheus/alerts.yml`.",
+            "What a worker exports at `/metrics`, and a sink (ledger, alerts), for Prometheus. Labels come from closed sets, and nothing",
+            "about a card, a merchant or a payment is among them. Series of several workers add up; `max` over them is right for ages",
+            "and for `_info`. Beside these are the usual `process_` and `python_` ones. What they show is in `grafana/`, when to worry in",
+            "`prometheus/alerts.yml`.",
             "",
             "| series | kind | labels | meaning |",
             "|---|---|---|---|",

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 PREFIX: Final = "AEGIS_"
-SECRETS: Final = frozenset({"sasl_password", "web_token"})
+SECRETS: Final = frozenset({"sasl_password", "web_token", "ledger"})
 
 
 class SettingsError(ValueError):
@@ -54,6 +54,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "EUR"
     rates: Annotated[Path | None, Meta(description="rates file; where unset, only amounts in the base currency are compared")] = None
     policy: Annotated[Path | None, Meta(description="policy file while none is published; the packaged default where unset")] = None
+    alerts: Annotated[Path | None, Meta(description="who is told of which decisions: the file of `aegis alerts`")] = None
+    bundle: Annotated[Path | None, Meta(description="directory of a bundle while none is published; rules alone where unset")] = None
     card_id_is_token: Annotated[bool, Meta(description="accept card_ids of 12 to 19 digits: they are tokens")] = False
     card_ttl_days: Annotated[int, Meta(ge=31, description="cards idle for longer are forgotten")] = 400
     feature_share: Annotated[float, Meta(ge=0, le=1, description="share of allowed payments whose decision carries its features")] = 0.01
@@ -65,6 +67,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     session_timeout_seconds: Annotated[float, Meta(ge=6, le=300, description="silence after which a worker is given up")] = 20.0
     drain_seconds: Annotated[float, Meta(ge=1, le=60, description="longest wait for work in hand at a handover")] = 10.0
     cache_mebibytes: Annotated[int, Meta(ge=1, description="RocksDB block cache, all partitions together")] = 256
+
+    ledger: Annotated[
+        str | None, Meta(description="`sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/DATABASE`; a file in AEGIS_DATADIR where unset")
+    ] = None
 
     cache_dir: Annotated[Path | None, Meta(description="downloads of `aegis kafka`; the user's cache where unset")] = None
     kafka_jars: Annotated[Path | None, Meta(description="directory with Kafka's jars, for closed networks")] = None
@@ -146,6 +152,11 @@ def _decode(kind: type, value: Any) -> Any:
     if kind is Path:
         return Path(value)
     raise NotImplementedError(kind)
+
+
+def secret(name: str) -> str | None:
+    """What the environment holds under a name that a file of ours gives for a secret; `None` where nothing. Not one of `AEGIS_*`."""
+    return os.environ.get(name) or None
 
 
 @cache

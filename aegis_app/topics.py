@@ -28,6 +28,10 @@ class Name(StrEnum):
     DEAD_LETTERS = "dead-letters"
     LISTS = "lists"
     POLICIES = "policies"
+    ALERTS = "alerts"
+    ALERTS_FAILED = "alerts-failed"
+    ALERTS_SNOOZED = "alerts-snoozed"
+    BUNDLES = "bundles"
 
 
 class Topic(Struct, frozen=True):
@@ -40,6 +44,8 @@ class Topic(Struct, frozen=True):
     compacted: bool = False
     keep_changes_ms: int | None = None
     """Of a compacted topic: how long every change stays, before the latest of its key alone does; `None` for no time."""
+    roll_ms: int | None = None
+    """After how long Kafka closes a file of the log at the latest, so that it can be compacted; `None`: its own default, a week."""
     partitions: int | None = None
     """`None`: as many as `transactions`."""
 
@@ -54,6 +60,8 @@ class Topic(Struct, frozen=True):
             config["retention.ms"] = str(self.retention_ms)
         if self.keep_changes_ms is not None:
             config["min.compaction.lag.ms"] = str(self.keep_changes_ms)
+        if self.roll_ms is not None:
+            config["segment.ms"] = str(self.roll_ms)
         return config
 
 
@@ -69,6 +77,12 @@ TOPICS: Final = (
     Topic(Name.DEAD_LETTERS, "as it came", "what could not be read, as it came", retention_ms=30 * DAY_MS),
     Topic(Name.LISTS, "list:of:value", "entries of allow, deny and watch lists", compacted=True, partitions=1),
     Topic(Name.POLICIES, "the policy's version", "policies", compacted=True, keep_changes_ms=5 * 365 * DAY_MS, partitions=1),
+    Topic(
+        Name.ALERTS, "destination:partition:offset", "decisions that people are still to be told of", compacted=True, roll_ms=DAY_MS // 24
+    ),
+    Topic(Name.ALERTS_FAILED, "destination:partition:offset", "those that nobody could be told of", retention_ms=30 * DAY_MS, partitions=1),
+    Topic(Name.ALERTS_SNOOZED, "of:value", "what people are not to be told of, until when", compacted=True, partitions=1),
+    Topic(Name.BUNDLES, "the bundle's version", "where trained models lie", compacted=True, keep_changes_ms=5 * 365 * DAY_MS, partitions=1),
 )
 SOURCES: Final = (Name.TRANSACTIONS, Name.LABELS, Name.HISTORY)
 """What the owner of a card reads; the order is that of `Card.seen`, and permanent."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import aegis_app
+import aegis_app.web.bundle
 import aegis_app.web.cards
 import aegis_app.web.health
 import aegis_app.web.merchants
@@ -25,4 +26,8 @@ if len(_parents) > 1:
         + "; use an environment of its own"
     )
 
-metrics.begin((topic for owners in app.holdings for topic in owners.sources), (broadcast.name for broadcast in app.broadcasts))
+metrics.begin(
+    (topic for owners in app.holdings for topic in owners.sources),
+    (broadcast.name for broadcast in app.broadcasts),
+    (owners.memory.name for owners in app.holdings),
+)

@@ -1,7 +1,8 @@
-"""The way of a payment: recall, describe, check, decide, publish, tell, learn. And of labels and a card's history, learnt alone."""
+"""The way of a payment: recall, describe, check, score, decide, publish, tell, learn. And of labels and a card's history, learnt alone."""
 
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka.structs import ConsumerRecord
 
@@ -11,8 +12,19 @@ from aegis_app.core.card import Card
 from aegis_app.core.decision import STALE_MS, Receipt, Ruling, encode_decision, standing
 from aegis_app.core.intake import Erase, Refused, read_history, read_label, read_payment
 from aegis_app.core.payment import Transaction
-from aegis_app.core.screen import HISTORY, LABELS, TRANSACTIONS, adopt, learn_label, learn_past, screen
-from aegis_app.core.tidings import tidings_of_verdict
+from aegis_app.core.screen import (
+    HISTORY,
+    LABELS,
+    TRANSACTIONS,
+    Described,
+    Screened,
+    adopt,
+    describe,
+    judge,
+    learn_label,
+    learn_past,
+)
+from aegis_app.core.tidings import Tidings, tidings_of_verdict
 from aegis_app.stream.letters import Letter, dead_letter
 from aegis_app.stream.owner import SOURCE, Work
 from agents.refusing import bury, check_partition
@@ -37,42 +49,109 @@ async def screening(stream: Any) -> None:
 
 def screen_payments(work: Work[Card]) -> None:
     """Decide and learn a chunk of payments; what was learnt before is skipped, what was decided before is adopted."""
-    terms = application.terms()
-    now = datetime.now(UTC)
-    now_ms = now.timestamp() * 1000
-    tally = metrics.Tally(terms.rates.base)
-    told = Told(TRANSACTIONS)
-    letters: list[Letter] = []
-    for record in work.records:
+    chunk = Chunk(work)
+    for each in rounds(chunk.read()):
+        chunk.screen(each)
+    if work.owner.latch.trips(len(work.records), len(chunk.letters)):
+        owners.latch(work, work.owner.latch.sentence)
+        return
+    chunk.hand_over()
+
+
+class Payment(NamedTuple):
+    """A payment, and how it came."""
+
+    record: ConsumerRecord
+    txn: Transaction
+
+
+def rounds(chunk: Iterable[Payment]) -> list[list[Payment]]:
+    """The first payment of each card, then the second of each, and so on: what is known of a card depends on the verdict before."""
+    found: list[list[Payment]] = []
+    before: dict[str, int] = {}
+    for payment in chunk:
+        number = before.get(payment.txn.card_id, 0)
+        before[payment.txn.card_id] = number + 1
+        if number == len(found):
+            found.append([])
+        found[number].append(payment)
+    return found
+
+
+class Chunk:
+    """Payments on their way, and what came of each: handed over in the order of offsets, in whatever order they were decided."""
+
+    def __init__(self, work: Work[Card]) -> None:
+        self.letters: dict[int, Letter] = {}
+        """Dead letters by the offsets of their records; likewise what follows."""
+        self._decided: dict[int, tuple[Payment, Screened]] = {}
+        self._tidings: dict[int, Tidings] = {}
+        self._work = work
+        self._terms = application.terms()
+        self._now = datetime.now(UTC)
+        self._now_ms = self._now.timestamp() * 1000
+        self._tally = metrics.Tally(self._terms.rates.base)
+
+    def read(self) -> Iterator[Payment]:
+        """What can be read of the chunk."""
+        for record in self._work.records:
+            try:
+                yield Payment(record, read_payment(record.value, record.key, record.timestamp, token=settings.card_id_is_token))
+            except Refused as refused:
+                self.letters[record.offset] = dead_letter(record, refused)
+
+    def screen(self, together: Iterable[Payment]) -> None:
+        """Decide and learn payments of different cards."""
+        waiting: list[tuple[Payment, Described]] = []
+        for payment in together:
+            found = self._begin(payment)
+            if isinstance(found, Described):
+                waiting.append((payment, found))
+            elif found is not None:
+                self._learn(payment, found)
+        for (payment, _), screened in zip(waiting, judge([each for _, each in waiting], self._terms), strict=True):
+            self._learn(payment, screened)
+
+    def _begin(self, payment: Payment) -> Described | Screened | None:
+        """The payment described; the answer to a repeat; `None` for what is not to be decided."""
+        record, txn = payment
+        work, terms = self._work, self._terms
         try:
-            txn = read_payment(record.value, record.key, record.timestamp, token=settings.card_id_is_token)
             card = recall(work, record, txn.card_id)
         except Refused as refused:
-            letters.append(dead_letter(record, refused))
-            continue
+            self.letters[record.offset] = dead_letter(record, refused)
+            return None
         if is_learnt(work, record, card, TRANSACTIONS):
-            tally.skipped += 1
-            continue
+            self._tally.skipped += 1
+            return None
         ruling = standing(work.owner.recorded.pop(record.offset, ()), txn)
         if ruling is not None:
             adopted = adopt(card, txn, terms, ruling, record.timestamp, record.offset)
             work.learn(txn.card_id, adopted.card)
-            told.add(adopted.tidings)
-            tally.adopted += 1
-            continue
+            self._tidings[record.offset] = adopted.tidings
+            self._tally.adopted += 1
+            return None
         redriven = bool(record.headers) and any(name == REDRIVEN for name, _ in record.headers)
-        receipt = Receipt(record.timestamp, now, now_ms - record.timestamp > STALE_MS, redriven)
-        screened = screen(card, txn, terms, receipt, record.offset)
-        work.learn(txn.card_id, screened.card)
-        publish(work, record, txn, screened.ruling)
-        told.add(screened.tidings)
-        tally.add(screened, txn)
-    if work.owner.latch.trips(len(work.records), len(letters)):
-        owners.latch(work, work.owner.latch.sentence)
-        return
-    bury(work, letters)
-    told.send(work)
-    tally.count()
+        receipt = Receipt(record.timestamp, self._now, self._now_ms - record.timestamp > STALE_MS, redriven)
+        return describe(card, txn, terms, receipt, record.offset)
+
+    def _learn(self, payment: Payment, screened: Screened) -> None:
+        offset = payment.record.offset
+        self._work.learn(payment.txn.card_id, screened.card)
+        self._decided[offset] = payment, screened
+        self._tidings[offset] = screened.tidings
+
+    def hand_over(self) -> None:
+        """Publish all of it, and count it."""
+        for _, ((record, txn), screened) in sorted(self._decided.items()):
+            publish(self._work, record, txn, screened.ruling)
+            self._tally.add(screened, txn)
+        bury(self._work, [letter for _, letter in sorted(self.letters.items())])
+        told = Told(TRANSACTIONS)
+        for _, tidings in sorted(self._tidings.items()):
+            told.add(tidings)
+        told.send(self._work)
+        self._tally.count()
 
 
 def learn_labels(work: Work[Card]) -> None:

@@ -4,11 +4,27 @@ from typing import Final
 
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from grafana.panels import ANY_IS_BAD, PER_SECOND, WAITS, Board, Query, bars, figure, growth, heat, lines, quantile, rate, rows
+from grafana.ledger import listing, places, scatter
+from grafana.panels import ANY_IS_BAD, PER_SECOND, WAITS, Board, Query, Sql, bars, figure, growth, heat, lines, quantile, rate, rows, share
 
+LATEST: Final = """
+SELECT decided_at AS decided, verdict, outcome, amount, currency, merchant_id AS merchant, country, score, why,
+    card_id AS card, transaction_id AS transaction
+FROM flagged ORDER BY decided_at DESC LIMIT 50
+"""
+AMOUNTS: Final = """
+SELECT decided_at AS time, CASE WHEN verdict = 'review' THEN amount END AS review, CASE WHEN verdict = 'block' THEN amount END AS block
+FROM flagged WHERE $__timeFilter(decided_at) AND amount > 0 ORDER BY decided_at LIMIT 5000
+"""
+PLACES: Final = """
+SELECT latitude, longitude, amount, verdict, merchant_id AS merchant, decided_at AS decided
+FROM flagged WHERE $__timeFilter(decided_at) AND latitude IS NOT NULL ORDER BY decided_at DESC LIMIT 5000
+"""
 LATENCY: Final = "aegis_decision_seconds"
 FLAGGED: Final = 'aegis_payments_total{@, verdict!="allow"}'
 FLAGGED_MONEY: Final = 'aegis_amount_total{@, verdict!="allow"}'
+PAYMENTS: Final = "aegis_payments_total{@}"
+LISTED: Final = "aegis_list_hits_total{@}"
 HITS: Final = 'aegis_rule_hits_total{@, mode="on"}'
 
 
@@ -35,7 +51,7 @@ def command_centre() -> Board:
             figure(
                 "Payments a second",
                 "Decided, repeats included. Worry when it is far from what the hour of day usually brings.",
-                Query(rate("aegis_payments_total{@}")),
+                Query(rate(PAYMENTS)),
                 PER_SECOND,
                 decimals=1,
             ),
@@ -67,7 +83,7 @@ def command_centre() -> Board:
             figure(
                 "Payments",
                 "Decided in the time selected, repeats included.",
-                Query(growth("aegis_payments_total{@}")),
+                Query(growth(PAYMENTS)),
                 "short",
             ),
             figure(
@@ -79,9 +95,7 @@ def command_centre() -> Board:
             figure(
                 "Share flagged",
                 "Of the payments decided. Under 1% is usual; far more keeps reviewers and customers busy.",
-                Query(
-                    f"{growth(FLAGGED)} / {growth('aegis_payments_total{@}')}",
-                ),
+                Query(share(growth(FLAGGED), growth(PAYMENTS))),
                 "percentunit",
                 {0.02: "orange", 0.05: "red"},
                 decimals=2,
@@ -111,19 +125,14 @@ def command_centre() -> Board:
             lines(
                 "Payments a second by verdict",
                 "What policy asks. A change of shape without a change of traffic is a policy, a producer, or an attack.",
-                [Query(rate("aegis_payments_total{@}", "verdict"), "{{verdict}}")],
+                [Query(rate(PAYMENTS, "verdict"), "{{verdict}}")],
                 PER_SECOND,
                 stacked=True,
             ),
             lines(
                 "Share flagged",
                 "Of the payments decided, by what policy asks. Worry at a step that no policy explains.",
-                [
-                    Query(
-                        f"{rate(FLAGGED, 'verdict')} / on () group_left {rate('aegis_payments_total{@}')}",
-                        "{{verdict}}",
-                    )
-                ],
+                [Query(share(rate(FLAGGED, "verdict"), rate(PAYMENTS), of_each=True), "{{verdict}}")],
                 "percentunit",
             ),
             lines(
@@ -137,9 +146,9 @@ def command_centre() -> Board:
             "Why, and how fast",
             9,
             bars(
-                "Rules hit",
-                "Payments in the time selected that hit a rule which has effect. Detection quality shows those in shadow beside them.",
-                Query(f"sort_desc(topk(10, {growth(HITS, 'rule')}))", "{{rule}}", now=True),
+                "Rules and lists hit",
+                "Payments in the time selected that hit a rule which has effect, or are on a list: deny, watch, allow.",
+                Query(f"sort_desc(topk(10, {growth(HITS, 'rule')} or {growth(LISTED, 'list')}))", "{{rule}}{{list}}", now=True),
                 "short",
                 colour="orange",
             ),
@@ -149,9 +158,34 @@ def command_centre() -> Board:
             lines(
                 "Time to a decision",
                 "From record to acknowledged decision: of half, 95 and 99 in 100 payments. Lines: the objective, 50 ms, and a second.",
-                [Query(quantile(share, LATENCY), name) for share, name in ((0.5, "half"), (0.95, "95 in 100"), (0.99, "99 in 100"))],
+                [Query(quantile(part, LATENCY), name) for part, name in ((0.5, "half"), (0.95, "95 in 100"), (0.99, "99 in 100"))],
                 "s",
                 WAITS,
+            ),
+        )
+        .row(
+            "The latest, from the ledger",
+            11,
+            listing(
+                "Latest flagged payments, and why",
+                "The 50 decided last of those that policy did not simply allow. Empty while nobody runs `aegis ledger run`.",
+                Sql(LATEST),
+                {"amount": "short", "score": "percentunit"},
+            ),
+        )
+        .row(
+            "What was flagged in the time selected, from the ledger",
+            11,
+            scatter(
+                "Amounts flagged, $currency",
+                "Each point is a payment that was flagged, at the time of its decision. A level line of equal amounts is somebody testing.",
+                Sql(AMOUNTS, over_time=True),
+                "short",
+            ),
+            places(
+                "Where flagged payments took place",
+                "Those whose position is known, the larger the dearer. Worry at a new cluster: one shop, one machine, one town.",
+                Sql(PLACES),
             ),
         )
         .row(

@@ -1,8 +1,32 @@
 """Does it stop the right payments, and what would another rule have done?"""
 
+from typing import Final
+
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from grafana.panels import PER_SECOND, Board, Query, bars, growth, heat, lines, rate
+from grafana.ledger import COUNTS, SO_FAR, listing, weeks
+from grafana.panels import PER_SECOND, Board, Query, Sql, bars, figure, growth, heat, lines, rate, share
+
+QUARTER: Final = "day > (SELECT max(day) FROM decisions) - 91"
+MATURE: Final = f"is_mature AND {QUARTER}"
+RULES: Final = f"""
+SELECT rule, mode, sum(hits) AS hits, sum(frauds) AS frauds, sum(false_alarms) AS "false alarms", sum(unknown) AS unknown,
+    sum(frauds)::float / nullif(sum(frauds + false_alarms), 0) AS precision, sum(fraud_money)::float AS "fraud money"
+FROM rule_days WHERE {QUARTER} GROUP BY rule, mode ORDER BY sum(hits) DESC
+"""
+
+
+def by_week(*columns: str) -> str:
+    """Sums of columns of cohorts, by week; those of a week with a day that is too young are `so far`."""
+    names = dict(zip(columns, COUNTS, strict=True))
+    kinds = {"": "bool_and(is_mature)", SO_FAR: "NOT bool_and(is_mature)"}
+    sums = [
+        f'CASE WHEN {when} THEN sum({column})::float END AS "{name}{kind}"'
+        for column, name in names.items()
+        for kind, when in kinds.items()
+    ]
+    week = "date_trunc('week', day)"
+    return f"SELECT to_char({week}, 'YYYY-MM-DD') AS week, {', '.join(sums)} FROM cohorts WHERE {QUARTER} GROUP BY {week} ORDER BY {week}"
 
 
 def hits(mode: str) -> str:
@@ -13,16 +37,81 @@ def hits(mode: str) -> str:
 
 def hits_per_1000(mode: str) -> str:
     found = rate(f'aegis_rule_hits_total{{@, mode="{mode}"}}', "rule")
-    return f"1000 * {found} / on () group_left {rate('aegis_payments_total{@}')} > 0"
+    return f"1000 * {share(found, rate('aegis_payments_total{@}'), of_each=True)} > 0"
 
 
 def share_of_payments(series: str) -> str:
-    return f"{rate(series)} / {rate('aegis_payments_total{@}')}"
+    return share(rate(series), rate("aegis_payments_total{@}"))
 
 
 def detection() -> Board:
     return (
         Board("detection", "Aegis: detection quality", "Does it stop the right payments, and what would another rule have done?")
+        .row(
+            "How well, over the last quarter's payments of which the end is known (from the ledger)",
+            4,
+            figure(
+                "Fraud caught",
+                "Of frauds, those that were flagged. Of days old enough for chargebacks alone; none while none is.",
+                Sql(f"SELECT sum(caught)::float / nullif(sum(frauds), 0) FROM cohorts WHERE {MATURE}"),
+                "percentunit",
+                decimals=1,
+            ),
+            figure(
+                "Fraud money caught",
+                "The same, by money: what the fraudsters did not get, if flags are acted on.",
+                Sql(f"SELECT sum(caught_money)::float / nullif(sum(fraud_money), 0) FROM cohorts WHERE {MATURE}"),
+                "percentunit",
+                decimals=1,
+            ),
+            figure(
+                "Flags that were right",
+                "Of flagged payments whose end is known, those that were fraud. Low: reviewers and customers pay for it.",
+                Sql(f"SELECT sum(caught)::float / nullif(sum(caught + false_alarms), 0) FROM cohorts WHERE {MATURE}"),
+                "percentunit",
+                decimals=1,
+            ),
+            figure(
+                "False alarms for each fraud caught",
+                "Genuine payments that were flagged. What is bearable depends on the cost of a review; above 10 is much.",
+                Sql(f"SELECT sum(false_alarms)::float / nullif(sum(caught), 0) FROM cohorts WHERE {MATURE}"),
+                "short",
+                {10.0: "orange", 30.0: "red"},
+                decimals=1,
+            ),
+            figure(
+                "Fraud missed, $currency",
+                "Money of frauds that were allowed without a flag.",
+                Sql(f"SELECT sum(missed_money)::float FROM cohorts WHERE {MATURE}"),
+                "short",
+            ),
+        )
+        .row(
+            "By week of payment, the last quarter (from the ledger)",
+            10,
+            weeks(
+                "Flags and frauds",
+                "Payments caught, missed and flagged in vain. Light: weeks too young for chargebacks, where missed ones are still to come.",
+                Sql(by_week("caught", "missed", "false_alarms")),
+                "short",
+            ),
+            weeks(
+                "Money of flags and frauds, $currency",
+                "The same by money. Worry when missed money grows faster than the money caught.",
+                Sql(by_week("caught_money", "missed_money", "false_alarm_money")),
+                "short",
+            ),
+        )
+        .row(
+            "Rule by rule, the last quarter (from the ledger)",
+            10,
+            listing(
+                "Rules by what their hits turned out to be",
+                "Precision is of hits whose end is known. Shadow rules stand beside live ones: one that is precise is worth switching on.",
+                Sql(RULES),
+                {"precision": "percentunit", "fraud money": "short"},
+            ),
+        )
         .row(
             "Rules, in the time selected",
             11,
@@ -58,6 +147,32 @@ def detection() -> Board:
             ),
         )
         .row(
+            "Lists, and what passed by chance",
+            8,
+            lines(
+                "Payments on a list, per 1,000",
+                "Denied ones are blocked, watched ones reviewed, allowed ones spared models and review rules. A step is somebody's entry.",
+                [
+                    Query(
+                        f"1000 * {share(rate('aegis_list_hits_total{@}', 'list'), rate('aegis_payments_total{@}'), of_each=True)}",
+                        "{{list}}",
+                    )
+                ],
+                "short",
+            ),
+            lines(
+                "Decided by chance, per 1,000",
+                "Let through or sent to review by control_share of the policy, so that verdicts can be measured. 0 while that is 0.",
+                [
+                    Query(
+                        f"1000 * {share(rate('aegis_controls_total{@}', 'outcome'), rate('aegis_payments_total{@}'), of_each=True)}",
+                        "{{outcome}}",
+                    )
+                ],
+                "short",
+            ),
+        )
+        .row(
             "Scores and verdicts",
             9,
             bars(
@@ -73,7 +188,7 @@ def detection() -> Board:
                 "Of an hour's payments, those that policy asks to block; and the mean of 7 days. Worry at three times or a third of it.",
                 [
                     Query('aegis:block_share:rate1h{job="$job"}', "of the hour"),
-                    Query('avg_over_time(aegis:block_share:rate1h{job="$job"}[7d])', "usual"),
+                    Query('aegis:block_share:usual{job="$job"}', "usual"),
                 ],
                 "percentunit",
             ),

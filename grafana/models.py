@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from grafana.panels import PER_SECOND, Board, Query, figure, growth, lines, rate, rows
+from grafana.panels import PER_SECOND, Board, Query, figure, growth, lines, rate, rows, share
 
 
 def models() -> Board:
@@ -35,7 +35,7 @@ def models() -> Board:
             figure(
                 "Degraded, share of payments",
                 "Decided while a layer failed, in the time selected. Anything above 0 is a defect in a rule or a model.",
-                Query(f"{growth('aegis_degraded_total{@}')} / {growth('aegis_payments_total{@}')}"),
+                Query(share(growth("aegis_degraded_total{@}"), growth("aegis_payments_total{@}"))),
                 "percentunit",
                 {0.000001: "orange", 0.001: "red"},
                 decimals=3,

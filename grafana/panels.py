@@ -1,9 +1,12 @@
 """The few kinds of panel that the boards are made of, each with a title, what it means and when to worry, and a unit."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
-from grafana_foundation_sdk.builders import bargauge, common, dashboard, heatmap, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.builders import barchart, bargauge, common, dashboard, geomap, heatmap, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.runtime import UnknownDataquery
+from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common as models
 from grafana_foundation_sdk.models import heatmap as heat_models
 from grafana_foundation_sdk.models.dashboard import (
@@ -21,13 +24,14 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-Panel = bargauge.Panel | heatmap.Panel | stat.Panel | table.Panel | timeseries.Panel
-P = TypeVar("P", bargauge.Panel, heatmap.Panel, stat.Panel, table.Panel, timeseries.Panel)
+Panel = barchart.Panel | bargauge.Panel | geomap.Panel | heatmap.Panel | stat.Panel | table.Panel | timeseries.Panel
+P = TypeVar("P", barchart.Panel, bargauge.Panel, geomap.Panel, heatmap.Panel, stat.Panel, table.Panel, timeseries.Panel)
 Steps = Mapping[float, str]
 """From which value on which colour holds; green below the first."""
 
 WIDTH: Final = 24
 SOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${source}")
+LEDGER: Final = models.DataSourceRef(type_val="grafana-postgresql-datasource", uid="${ledger}")
 SELECTED: Final = 'job="$job", instance=~"$instance"'
 COLOURS: Final = {"allow": "green", "review": "orange", "block": "red"}
 TAG: Final = "aegis"
@@ -41,18 +45,49 @@ ANY_IS_BAD: Final[Steps] = {1.0: "red"}
 
 
 class Query(prometheus.Dataquery):
-    """A query; `@` stands for the workers selected. `now` asks for the latest value alone."""
+    """A query to Prometheus; `@` stands for the workers selected. `now` asks for the latest value alone."""
 
     def __init__(
         self, expression: str, legend: str = "", *, now: bool = False, form: PromQueryFormat = PromQueryFormat.TIME_SERIES
     ) -> None:
         super().__init__()
         self.legend = legend
+        self.source = SOURCE
         self.expr(expression.replace("@", SELECTED)).legend_format(legend).format(form).datasource(SOURCE)
         if now:
             self.instant()
         else:
             self.range()
+
+
+class Sql(Builder[Dataquery]):
+    """A query to the ledger: rows for a table; `over_time`: values at times, of which the first column is one."""
+
+    legend = ""
+    source = LEDGER
+
+    def __init__(self, text: str, *, over_time: bool = False) -> None:
+        self._said: dict[str, Any] = {
+            "datasource": LEDGER,
+            "editorMode": "code",
+            "format": "time_series" if over_time else "table",
+            "rawQuery": True,
+            "rawSql": " ".join(text.split()),
+        }
+
+    def ref_id(self, letter: str) -> Self:
+        self._said["refId"] = letter
+        return self
+
+    def instant(self) -> Self:
+        """What it answers is of now anyway."""
+        return self
+
+    def build(self) -> UnknownDataquery:
+        return UnknownDataquery(self._said)
+
+
+Asked = Query | Sql
 
 
 def rate(series: str, by: str = "") -> str:
@@ -66,14 +101,19 @@ def growth(series: str, by: str = "") -> str:
 
 
 def quantile(share: float, histogram: str, by: str = "le") -> str:
-    """What so many of the values observed stay below; `by` has `le` in it."""
-    return f"histogram_quantile({share}, {rate(histogram + '_bucket{@}', by)})"
+    """What so many of the values observed stay below; `by` has `le` in it. Nothing, and not "not a number", where none was observed."""
+    return f"histogram_quantile({share}, {rate(histogram + '_bucket{@}', by)}) >= 0"
+
+
+def share(part: str, whole: str, *, of_each: bool = False) -> str:
+    """One in the other; nothing where the whole is 0. `of_each`: of several parts, in the one whole."""
+    return f"{part} / {'on () group_left () ' if of_each else ''}({whole} > 0)"
 
 
 def figure(
     title: str,
     meaning: str,
-    query: Query,
+    query: Asked,
     unit: str,
     worry: Steps | None = None,
     *,
@@ -85,7 +125,7 @@ def figure(
 
     `by_name`: its series' name instead. `none`: what stands there without data.
     """
-    panel = _described(stat.Panel(), title, meaning, unit, [query.instant()], worry)
+    panel = described(stat.Panel(), title, meaning, unit, [query.instant()], worry)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
     panel.graph_mode(models.BigValueGraphMode.NONE).color_mode(
         models.BigValueColorMode.BACKGROUND if worry else models.BigValueColorMode.NONE
@@ -98,14 +138,8 @@ def lines(
     title: str, meaning: str, queries: Sequence[Query], unit: str, worry: Steps | None = None, *, stacked: bool = False
 ) -> timeseries.Panel:
     """Values over time."""
-    panel = _described(timeseries.Panel(), title, meaning, unit, queries, worry)
-    panel.legend(
-        common.VizLegendOptions()
-        .display_mode(models.LegendDisplayMode.LIST)
-        .placement(models.LegendPlacement.BOTTOM)
-        .show_legend(True)
-        .calcs([])
-    )
+    panel = described(timeseries.Panel(), title, meaning, unit, queries, worry)
+    panel.legend(legend())
     panel.tooltip(common.VizTooltipOptions().mode(models.TooltipDisplayMode.MULTI).sort(models.SortOrder.DESCENDING))
     panel.line_width(1).fill_opacity(30 if stacked else 8).span_nulls(False).show_points(models.VisibilityMode.NEVER).axis_soft_min(0)
     panel.stacking(common.StackingConfig().mode(models.StackingMode.NORMAL if stacked else models.StackingMode.NONE).group("A"))
@@ -119,30 +153,24 @@ def lines(
 
 def bars(title: str, meaning: str, query: Query, unit: str, *, colour: str = "blue") -> bargauge.Panel:
     """A bar for each series, as of now."""
-    panel = _described(bargauge.Panel(), title, meaning, unit, [query], None)
+    panel = described(bargauge.Panel(), title, meaning, unit, [query], None)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
     panel.orientation(models.VizOrientation.HORIZONTAL).display_mode(models.BarGaugeDisplayMode.BASIC).show_unfilled(False).min(0)
-    panel.legend(
-        common.VizLegendOptions()
-        .display_mode(models.LegendDisplayMode.LIST)
-        .placement(models.LegendPlacement.BOTTOM)
-        .show_legend(False)
-        .calcs([])
-    )
+    panel.legend(legend(show=False))
     return panel.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.FIXED).fixed_color(colour))
 
 
 def heat(title: str, meaning: str, histogram: str, unit: str) -> heatmap.Panel:
     """A histogram over time: how many fell where."""
     buckets = Query(f"sum by (le) (increase({histogram}_bucket{{@}}[$__rate_interval]))", "{{le}}", form=PromQueryFormat.HEATMAP)
-    panel = _described(heatmap.Panel(), title, meaning, "short", [buckets], None)
+    panel = described(heatmap.Panel(), title, meaning, "short", [buckets], None)
     panel.calculate(False).y_axis(heatmap.YAxisConfig().unit(unit)).hide_legend().cell_gap(1)
     return panel.color(heatmap.HeatmapColorOptions().mode(heat_models.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64))
 
 
 def rows(title: str, meaning: str, queries: Sequence[Query], hidden: Sequence[str] = ()) -> table.Panel:
     """Labels of series as a table; `hidden`: columns left out."""
-    panel = _described(table.Panel(), title, meaning, "short", queries, None)
+    panel = described(table.Panel(), title, meaning, "short", queries, None)
     panel.show_header(True).footer(common.TableFooterOptions().show(False).reducer(["sum"]))
     if len(queries) > 1:
         panel.with_transformation(DataTransformerConfig(id_val="merge", options={}))
@@ -150,8 +178,15 @@ def rows(title: str, meaning: str, queries: Sequence[Query], hidden: Sequence[st
     return panel.with_transformation(DataTransformerConfig(id_val="organize", options={"excludeByName": left_out}))
 
 
-def _described(panel: P, title: str, meaning: str, unit: str, queries: Sequence[Query], worry: Steps | None) -> P:
-    panel.title(title).description(meaning).unit(unit).datasource(SOURCE)
+def legend(*, show: bool = True) -> common.VizLegendOptions:
+    """The names of the series, below; everything said, because Grafana's schema wants it so."""
+    options = common.VizLegendOptions().display_mode(models.LegendDisplayMode.LIST).placement(models.LegendPlacement.BOTTOM)
+    return options.show_legend(show).calcs([])
+
+
+def described(panel: P, title: str, meaning: str, unit: str, queries: Sequence[Asked], worry: Steps | None) -> P:
+    """What every panel has. `worry`: thresholds, and colours from there on."""
+    panel.title(title).description(meaning).unit(unit).datasource(queries[0].source)
     for letter, query in zip("ABCDEF", queries, strict=False):
         panel.with_target(query.ref_id(letter))
     steps = [Threshold(None, "green"), *(Threshold(value, colour) for value, colour in (worry or {}).items())]
@@ -194,6 +229,7 @@ def _variables() -> list[Any]:
     everything = VariableOption(text="All", value="$__all")
     return [
         dashboard.DatasourceVariable("source").label("Source").type("prometheus"),
+        dashboard.DatasourceVariable("ledger").label("Ledger").type("grafana-postgresql-datasource"),
         dashboard.QueryVariable("job")
         .label("Deployment")
         .datasource(SOURCE)

@@ -1,6 +1,6 @@
 """Which worker, partition or stage holds payments up?"""
 
-from grafana.panels import OBJECTIVE, PER_SECOND, Board, Query, lines, quantile, rate
+from grafana.panels import OBJECTIVE, PER_SECOND, Board, Query, lines, quantile, rate, share
 
 
 def workers() -> Board:
@@ -17,7 +17,7 @@ def workers() -> Board:
             ),
             lines(
                 "Seconds behind",
-                "Age of what is being decided, where something waits. Seconds are usual at full load; minutes are a backlog.",
+                "Most that the oldest record can have waited. Seconds are usual at full load; minutes are a backlog.",
                 [Query("max by (topic) (aegis_behind_seconds{@})", "{{topic}}")],
                 "s",
                 {120.0: "red"},
@@ -51,10 +51,7 @@ def workers() -> Board:
                 "Records in a chunk",
                 "Mean, and what 95 in 100 stay below; 512 at most. Small when quiet, large when busy or catching up.",
                 [
-                    Query(
-                        f"{rate('aegis_chunk_payments_sum{@}')} / {rate('aegis_chunk_payments_count{@}')}",
-                        "mean",
-                    ),
+                    Query(share(rate("aegis_chunk_payments_sum{@}"), rate("aegis_chunk_payments_count{@}")), "mean"),
                     Query(quantile(0.95, "aegis_chunk_payments"), "95 in 100"),
                 ],
                 "short",
@@ -71,7 +68,7 @@ def workers() -> Board:
             ),
             lines(
                 "Partitions",
-                "Whose cards it holds. Should be about even, and come to rest after a start or a stop.",
+                "Whose payments it decides; 0 stands by. Should be about even, and come to rest after a start or a stop.",
                 [Query("aegis_partitions_owned{@}", "{{instance}}")],
                 "short",
                 stacked=True,
@@ -119,6 +116,36 @@ def workers() -> Board:
                 "Share of the disk with the data directory. Below 10% an alert fires.",
                 [Query("aegis_disk_free_bytes{@} / aegis_disk_bytes{@}", "{{instance}}")],
                 "percentunit",
+            ),
+        )
+        .row(
+            "Merchants and devices",
+            8,
+            lines(
+                "Events waiting",
+                "What payments tell of merchants and devices and nobody has learnt yet. Should fall to 0 within seconds when it is quiet.",
+                [Query('sum by (topic) (aegis_lag_payments{@, topic=~".*-events"})', "{{topic}}")],
+                "short",
+            ),
+            lines(
+                "Events behind",
+                "Most that the oldest can have waited. Above some seconds, rules judge by what was known that long ago.",
+                [Query('max by (topic) (aegis_behind_seconds{@, topic=~".*-events"})', "{{topic}}")],
+                "s",
+                {10.0: "orange", 600.0: "red"},
+            ),
+            lines(
+                "Age of risk held",
+                "Since each worker last knew that it holds all that is told of merchants and devices. A line that climbs has lost Kafka.",
+                [Query('max by (instance, topic) (aegis_broadcast_age_seconds{@, topic=~".*-risk"})', "{{instance}} {{topic}}")],
+                "s",
+                {60.0: "red"},
+            ),
+            lines(
+                "Risk held",
+                "Merchants and devices of which each worker knows. All workers should hold the same.",
+                [Query("aegis_risk_entries{@}", "{{instance}} {{topic}}")],
+                "short",
             ),
         )
         .row(

@@ -1,6 +1,7 @@
 """A bundle: the models of one training and all that serving them takes, in one directory that is never changed."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from models.inputs import ATTRIBUTES, Inputs
 MANIFEST: Final = "manifest.json"
 FORMAT: Final = 1
 """Raised when an older reader would misread a manifest."""
+_FILE: Final = re.compile(r"\w[\w.-]*", re.ASCII)
 CONTRIBUTIONS: Final = "supervised.ubj"
 """The XGBoost original, which says what made a score: its own contributions."""
 
@@ -125,13 +127,23 @@ def read_manifest(path: Path) -> Manifest:
         text = (path / MANIFEST).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise BundleError(f"{path}: no bundle here, since there is no {MANIFEST}; `aegis train` makes one") from None
+    return decode_manifest(text, str(path / MANIFEST))
+
+
+def decode_manifest(text: bytes, name: str) -> Manifest:
+    """A manifest as `write` wrote it; `name` says where it comes from. Raises `BundleError`, too where a file of it lies elsewhere."""
     try:
         found = msgspec.json.decode(text, type=_Format).format
         if found != FORMAT:
-            raise BundleError(f"{path}: format {found}, and this Aegis reads format {FORMAT}; train it anew, or upgrade")
-        return msgspec.json.decode(text, type=Manifest)
+            raise BundleError(f"{name}: format {found}, and this Aegis reads format {FORMAT}; train it anew, or upgrade")
+        manifest = msgspec.json.decode(text, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path / MANIFEST}: {error}") from None
+        raise BundleError(f"{name}: {error}") from None
+    if strange := [file for file in manifest.checksums if not _FILE.fullmatch(file) or file == MANIFEST]:
+        raise BundleError(f"{name}: {strange[0]!r} is no name of a file beside it")
+    if missing := [layer.file for layer in manifest.layers if layer.file not in manifest.checksums]:
+        raise BundleError(f"{name}: it has no checksum of {missing[0]}")
+    return manifest
 
 
 class _Format(Struct):
@@ -144,18 +156,22 @@ def write(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Manifes
     checksums = {name: sha256(content).hexdigest() for name, content in sorted(files.items())}
     manifest = msgspec.structs.replace(manifest, checksums=checksums)
     manifest = msgspec.structs.replace(manifest, version=_version(manifest))
-    text = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1)
+    put(path, {**files, MANIFEST: msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1)})
+    return manifest
+
+
+def put(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a new directory, which is there whole or not at all."""
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.absolute().parent))
     try:
-        for name, content in {**files, MANIFEST: text}.items():
+        for name, content in files.items():
             _write(unfinished / name, content)
         unfinished.chmod(0o755)
         unfinished.rename(path)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    return manifest
 
 
 def check_is_new(path: Path) -> None:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from aegis_app.core.encoding import CHANNELS, KINDS, UNKNOWN
 from aegis_app.core.features import CATALOGUE
 from aegis_app.core.payment import money
-from models.bundle import CONTRIBUTIONS, Bundle, Layer
+from models.bundle import CONTRIBUTIONS, Bundle, BundleError, Layer
 from models.ensemble import SUPERVISED
 from models.inputs import ATTRIBUTES, Rows, Vector
 from models.scoring import Scorer
@@ -150,7 +150,10 @@ class _Contributions:
         import xgboost
 
         self._matrix: Any = xgboost.DMatrix
-        self._booster = xgboost.Booster({"nthread": 1}, model_file=bytearray(bundle.read(CONTRIBUTIONS)))
+        try:
+            self._booster = xgboost.Booster({"nthread": 1}, model_file=bytearray(bundle.read(CONTRIBUTIONS)))
+        except xgboost.core.XGBoostError as error:
+            raise BundleError(f"{bundle.path / CONTRIBUTIONS}: XGBoost refuses it: {error}") from None
         self._booster.feature_names = None
         self._read = layer.inputs.of(bundle.manifest.features)
         sources = layer.inputs.sources

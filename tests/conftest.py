@@ -1,15 +1,17 @@
 """What tests share: one real Kafka for the whole session, and one trained bundle."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from aegis_app import settings
 from aegis_app.kafka import Kafka, jars
-from models.bundle import Manifest
+from models.bundle import Manifest, Thresholds, load, write
 from models.training import AlertsPerDay, Plan, Sample, train
 from tests.samples import sample
 
@@ -34,6 +36,17 @@ class Trained(NamedTuple):
     path: Path
     manifest: Manifest
     sample: Sample
+
+    def changed(self, path: Path, files: Mapping[str, bytes] = MappingProxyType({}), **fields: Any) -> Path:
+        """Written anew to `path`, with other files and other fields of its manifest."""
+        whole = load(self.path)
+        manifest = msgspec.structs.replace(whole.manifest, **fields)
+        write(path, manifest, {name: whole.read(name) for name in manifest.checksums} | dict(files))
+        return path
+
+    def asking(self, path: Path, review: float, block: float | None = None) -> Path:
+        """Written anew to `path`, asking for review and block from these scores on."""
+        return self.changed(path, thresholds=Thresholds(by="test", review=review, block=block, alerts_per_day=1.0))
 
 
 @pytest.fixture(scope="session")

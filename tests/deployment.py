@@ -29,14 +29,14 @@ class Deployment:
     """Topics of its own on a shared broker, and workers that read them."""
 
     def __init__(self, broker: str, directory: Path, prefix: str, **environment: str) -> None:
-        self._environment = {
+        self.environment = {
             "AEGIS_BROKER": broker,
             "AEGIS_TOPIC_PREFIX": f"{prefix}-",
             "AEGIS_APP_ID": prefix,
             "AEGIS_PARTITIONS": str(PARTITIONS),
             "AEGIS_SESSION_TIMEOUT_SECONDS": "8",
         } | environment
-        self.settings = read(self._environment)
+        self.settings = read(self.environment)
         self.logs = Logs(self.settings)
         self.workers: list[Worker] = []
         self._directory = directory
@@ -50,10 +50,10 @@ class Deployment:
         for worker in self.workers:
             worker.kill()
 
-    def worker(self, **environment: str) -> Worker:
-        """One more worker, started; not ready yet."""
+    def worker(self, port: int | None = None, /, **environment: str) -> Worker:
+        """One more worker, started; not ready yet. `port`: of its views; a free one if none is given."""
         self._started += 1
-        worker = Worker(self._directory / f"worker{self._started}", free_port(), self._environment)
+        worker = Worker(self._directory / f"worker{self._started}", port or free_port(), self.environment)
         self.workers.append(worker)
         return worker.start("-l", "info", **environment)
 
@@ -61,7 +61,7 @@ class Deployment:
         """Run a command as the deployment's people do; `environment` is added to its own."""
         settings.cache_clear()
         try:
-            return CliRunner().invoke(main, arguments, input=stdin, env=self._environment | dict(environment))
+            return CliRunner().invoke(main, arguments, input=stdin, env=self.environment | dict(environment))
         finally:
             settings.cache_clear()
 
@@ -145,10 +145,15 @@ async def recreate(made: Deployment, name: Name) -> None:
         await asyncio.sleep(0.1)
 
 
+NOISE = 4
+"""Whatever takes some time on a quiet machine may take so many times as long before a test gives up."""
+
+
 def wait_until(is_so: Callable[[], bool], seconds: float, deployment: Deployment | None = None) -> None:
-    deadline = time.monotonic() + seconds
+    """Return once it is so, which takes `seconds` at most on a quiet machine. Raises `TimeoutError`."""
+    deadline = time.monotonic() + NOISE * seconds
     while not is_so():
         if time.monotonic() > deadline:
             words = "" if deployment is None else "\n".join(worker.last_words() for worker in deployment.workers)
-            raise TimeoutError(f"not so within {seconds:.0f} s: {words}")
+            raise TimeoutError(f"not so within {NOISE * seconds:.0f} s: {words}")
         time.sleep(0.2)

@@ -1,6 +1,6 @@
 """Builders: `payment(minute=3, amount_minor=90_00)`, what is not said being unremarkable."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +9,7 @@ from aiokafka.structs import ConsumerRecord
 
 from aegis_app.core.card import BLANK, Card, Settled, learn
 from aegis_app.core.case import Case, case
-from aegis_app.core.decision import Receipt
+from aegis_app.core.decision import Decision, Reason, Receipt, Ruling, encode_decision
 from aegis_app.core.features import GROUPS, Features
 from aegis_app.core.label import Label, Source
 from aegis_app.core.lists import Entry, ListName, Of
@@ -19,6 +19,8 @@ from aegis_app.core.rates import EUROS, Rates
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 PARIS = {"latitude": 48.857, "longitude": 2.352}
 TOKYO = {"latitude": 35.68, "longitude": 139.69}
+
+decode_decision: Callable[[bytes], Any] = msgspec.json.Decoder(Decision).decode
 
 
 def payment(*, minute: float = 0, seconds: float = 0, **fields: Any) -> Transaction:
@@ -43,6 +45,26 @@ def receipt(txn: Transaction) -> Receipt:
     return Receipt(txn.at, txn.timestamp)
 
 
+def decision(txn: Transaction, **fields: Any) -> Any:
+    """What is on `decisions` about `txn`: blocked by one rule, if nothing else is said."""
+    usual: dict[str, Any] = {
+        "outcome": Outcome.BLOCK,
+        "verdict": Outcome.BLOCK,
+        "score": 0.9,
+        "reasons": [Reason("velocity_1m", "9 attempts in a minute")],
+        "rules": ["velocity_1m"],
+        "policy": "81343663c9d6",
+        "decided_at": txn.timestamp,
+    }
+    return decode_decision(encode_decision(txn, Ruling(**usual | fields)))
+
+
+def allowed(txn: Transaction, **fields: Any) -> Any:
+    """A decision of which nothing stands out."""
+    usual: dict[str, Any] = {"outcome": Outcome.ALLOW, "verdict": Outcome.ALLOW, "score": 0.0, "reasons": [], "rules": []}
+    return decision(txn, **usual | fields)
+
+
 ALLOWED = Settled(Outcome.ALLOW, Outcome.ALLOW, 0.0, 0)
 BLOCKED = Settled(Outcome.BLOCK, Outcome.BLOCK, 0.9, 1)
 
@@ -59,8 +81,8 @@ def remember(*payments: Transaction, card: Card = BLANK, settled: Settled = ALLO
     return card
 
 
-def seen(card: Card, txn: Transaction, **elsewhere: Mapping[str, bytes]) -> Features:
-    """`txn` described by what `card` holds; and by risk of merchants and devices."""
+def seen(card: Card, txn: Transaction, **elsewhere: Any) -> Features:
+    """`txn` described by what `card` holds; and by what is known elsewhere, as in `Terms`."""
     return Features(card, cased(txn), **elsewhere)
 
 

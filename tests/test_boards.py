@@ -1,16 +1,18 @@
 """The boards: written from code, explained, and every query answered by a real Prometheus that watches a real worker under load."""
 
 import json
+import os
 import re
 import subprocess
-import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
-from http import HTTPStatus
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
@@ -18,21 +20,24 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from aegis_app import metrics  # noqa: F401  # which registers every series
+from aegis_app import metrics
 from aegis_app.core.label import encode_label
 from aegis_app.kafka.ports import free_port
 from aegis_app.topics import Name
 from bench.load import Load
+from bench.postgres import Postgres
 from grafana.__main__ import DIRECTORY, written
 from tests.deployment import Deployment, wait_until
 from tests.make import label, payment
-from tests.tools import tool
+from tests.monitoring import ROOT, Monitoring, get, services, started
+from tests.tools import postgres_programs
 
-ROOT = Path(__file__).parent.parent
 TOKEN = "a token for this test only"
+LOADED = 2500
+"""Payments that are decided."""
 POLICY = """
 mode = "enforce"
-control_share = 0.01
+control_share = 0.05
 [rules.velocity_1h]
 state = "on"
 asks = "review"
@@ -44,14 +49,14 @@ asks = "block"
 state = "shadow"
 most = 1
 """
-EMPTY_WHEN_WELL = {"Alerts that fire"}
-"""Panels that show trouble alone; nothing is wrong under the load of this test."""
+LATER = {"aegis:block_share:usual"}
+"""What is known after an hour."""
 ZERO_WHEN_WELL = {
-    *("Workers not deciding", "Alerts", "Waiting", "Waiting, by partition", "Seconds behind"),
-    *("Degraded, share of payments", "Layers that fail", "Records passed over", "Entries of lists"),
+    *("Workers not deciding", "Waiting", "Waiting, by partition", "Seconds behind", "Events waiting", "Events behind"),
+    *("Degraded, share of payments", "Layers that fail", "Records passed over"),
     *("Partitions given", "Memory to read back", "Read again"),
 }
-"""Likewise, or a matter of moments; every other panel must show something else than 0."""
+"""Panels that show trouble alone, or a matter of moments; every other must show something else than 0."""
 
 
 def boards() -> dict[str, Any]:
@@ -94,7 +99,11 @@ def test_a_figure_is_of_now_and_not_the_last_that_somebody_said() -> None:
     figures = [panel for _, panel in panels() if panel["type"] == "stat"]
 
     assert len(figures) > 12
-    assert all(target["instant"] and not target["range"] for panel in figures for target in panel["targets"])
+    assert all(
+        target["rawSql"] if "rawSql" in target else target["instant"] and not target["range"]
+        for panel in figures
+        for target in panel["targets"]
+    )
 
 
 @pytest.mark.parametrize("name", sorted(boards()))
@@ -104,7 +113,7 @@ def test_a_board_asks_one_question_and_leads_to_the_others(name: str) -> None:
 
     assert board["description"].endswith("?")
     assert board["links"][0]["tags"] == board["tags"] == ["aegis"]
-    assert [variable["name"] for variable in board["templating"]["list"]] == ["source", "job", "instance", "currency"]
+    assert [variable["name"] for variable in board["templating"]["list"]] == ["source", "ledger", "job", "instance", "currency"]
     assert [panel["id"] for panel in board["panels"]] == list(range(1, len(board["panels"]) + 1))
     assert not any(overlap(one, other) for n, one in enumerate(places) for other in places[:n])
 
@@ -124,136 +133,168 @@ def test_every_series_on_a_board_is_exported(name: str) -> None:
     assert {re.sub("_(bucket|count|sum|total)$", "", series) for series in used} <= families
 
 
+class Watched(NamedTuple):
+    """What has watched two workers for a while: one that decided payments of all sorts, and one without any."""
+
+    monitoring: Monitoring
+    idle: str
+    """The second worker's instance."""
+    ledger: psycopg.Connection[Any]
+    scraped: str
+    """What the first one exports."""
+
+    def answers(self, query: str) -> list[float]:
+        """The numbers in what the ledger answers."""
+        rows = self.ledger.execute(query.encode())
+        return [float(value) for row in rows for value in row if isinstance(value, int | float | Decimal)]
+
+
 @pytest.fixture(scope="module")
-def prometheus(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a Prometheus that has watched a worker decide payments of all sorts for a while."""
-    server = tool("prometheus")
-    directory = tmp_path_factory.mktemp("prometheus")
+def watched(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    directory = tmp_path_factory.mktemp("boards")
     policy = directory / "policy.toml"
     policy.write_text(POLICY)
-    with Deployment(kafka, directory, "boards", AEGIS_POLICY=str(policy), AEGIS_WEB_TOKEN=TOKEN) as made:
-        worker = made.worker().wait_until_ready()
-        made.send(b"not a payment", b"card", name=Name.HISTORY)
-        port = free_port()
-        _configure(directory, port, worker.port)
-        with (directory / "prometheus.log").open("wb") as log:
-            process = subprocess.Popen(
-                [
-                    server,
-                    f"--config.file={directory / 'prometheus.yml'}",
-                    f"--storage.tsdb.path={directory / 'tsdb'}",
-                    f"--web.listen-address=127.0.0.1:{port}",
-                ],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        address = f"http://127.0.0.1:{port}"
-        load = Load(made.settings, rate=300, cards=60, seed=7)
-        try:
-            wait_until(lambda: figure(address, 'up{job="aegis"}') == 1, 90, made)
-            load.start()
-            time.sleep(20)
-            load.stop()
-            said = label(payment())
-            made.send(encode_label(said), said.card_id.encode(), name=Name.LABELS)
-            made.await_settled()
-            wait_until(lambda: figure(address, "sum(rate(aegis_labels_total[30s])) > 0") is not None, 90, made)
-            wait_until(lambda: figure(address, "sum(aegis_payments_total)") == made.decided(), 90, made)
-            yield address
-        finally:
-            process.terminate()
-            process.wait()
+    names = "worker-1:6066", "worker-2:6066", "ledger:6066"
+    ports = [free_port() for _ in names]
+    targets = {name: f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
+    with (
+        Postgres(postgres_programs()) as server,
+        Deployment(kafka, directory, "boards", **settings(policy, server)) as made,
+        Monitoring(directory, targets, TOKEN) as monitoring,
+        kept(made, ports[2], directory),
+    ):
+        made.worker(ports[0]).wait_until_ready()
+        wait_until(lambda: monitoring.figure("sum(aegis_ready)") == 1, 90, made)
+        decide(made)
+        made.worker(ports[1]).wait_until_ready()
+        wait_until(lambda: monitoring.figure("sum(aegis_partitions_owned == 1)") == 2, 90, made)
+        wait_until(lambda: monitoring.figure("sum(aegis_payments_total)") == made.decided(), 90, made)
+        wait_until(lambda: monitoring.figure("sum(rate(aegis_labels_total[30s])) > 0") is not None, 90, made)
+        wait_until(lambda: monitoring.figure('ALERTS{alertname="AegisDeadLetters"}') is not None, 90, made)
+        wait_until(lambda: monitoring.figure('sum(aegis_sink_lag_records{sink="ledger"})') == 0, 90, made)
+        scraped = get(f"http://{targets[names[0]]}/metrics", {"Authorization": f"Bearer {TOKEN}"})
+        with psycopg.connect(made.environment["AEGIS_LEDGER"].replace("aegis@", "reader@"), autocommit=True) as ledger:
+            yield Watched(monitoring, targets[names[1]], ledger, scraped)
 
 
-def _configure(directory: Path, port: int, worker: int) -> None:
-    """The files as they are shipped, but a second between looks, and this test's worker."""
-    token = directory / "token"
-    token.write_text(TOKEN)
-    for name in ("prometheus.yml", "rules.yml", "alerts.yml"):
-        text = (ROOT / "prometheus" / name).read_text()
-        text = re.sub(r"interval: (15|30)s", "interval: 1s", text).replace("/run/secrets/web_token", str(token))
-        text = text.replace('["worker-1:6066", "worker-2:6066"]', f'["127.0.0.1:{worker}"]').replace("localhost:9090", f"127.0.0.1:{port}")
-        (directory / name).write_text(text.replace('"alertmanager:9093"', ""))
+def settings(policy: Path, server: Postgres) -> dict[str, str]:
+    return {"AEGIS_POLICY": str(policy), "AEGIS_WEB_TOKEN": TOKEN, "AEGIS_LEDGER": server.database("boards")}
 
 
-def ask(address: str, query: str) -> list[Any]:
-    """What Prometheus answers to `query` now; nothing while it does not. Raises where it finds the query wrong."""
-    try:
-        with urllib.request.urlopen(f"{address}/api/v1/query?{urllib.parse.urlencode({'query': query})}", timeout=10) as answer:
-            found: list[Any] = json.load(answer)["data"]["result"]
-            return found
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code == HTTPStatus.SERVICE_UNAVAILABLE:  # it only starts
-                return []
-            raise AssertionError(f"{query}: {error.read().decode()}") from None
-    except OSError:
-        return []
+@contextmanager
+def kept(made: Deployment, port: int, directory: Path) -> Iterator[None]:
+    """Decisions and labels written into the ledger, as in docker-compose.yml, with a role for Grafana."""
+    url = urlsplit(made.environment["AEGIS_LEDGER"])
+    place = {"PGHOST": str(url.hostname), "PGPORT": str(url.port), "POSTGRES_USER": str(url.username), "POSTGRES_DB": url.path[1:]}
+    secret = {"LEDGER_READER_PASSWORD": "a 'secret' of this test"}
+    subprocess.run([ROOT / "grafana/reader.sh"], env=os.environ | place | secret, check=True, capture_output=True)
+    command = [word.replace("6066", str(port)) for word in services()["ledger"]["command"]]
+    with started(command, made.environment, directory / "ledger.log"):
+        yield
 
 
-def figure(address: str, query: str) -> float | None:
-    found = ask(address, query)
-    return float(found[0]["value"][1]) if found else None
+def decide(made: Deployment) -> None:
+    """Have payments of all sorts decided, of which the lists know some, labels among them, and records that nobody can read."""
+    for name, country in (("deny", "KP"), ("watch", "FR")):
+        assert made.aegis("lists", "add", name, "country", country, "--reason", "for this test").exit_code == 0
+    made.send(b"not a payment", b"card", name=Name.HISTORY)
+    then = datetime.now(UTC) - timedelta(days=70)
+    past = [
+        payment(transaction_id=f"past-{n}", card_id=f"past-{n % 8}", timestamp=then + timedelta(seconds=n), country="DE") for n in range(64)
+    ]
+    made.pay(*past)
+    for said in (label(txn, is_fraud=txn.card_id < "past-4") for txn in past):
+        made.send(encode_label(said), said.card_id.encode(), name=Name.LABELS)
+    load = Load(made.settings, rate=300, cards=60, seed=7)
+    load.start()
+    wait_until(lambda: load.sent > LOADED, 90, made)
+    load.stop()
+    for name in (Name.TRANSACTIONS, Name.LABELS, Name.HISTORY, Name.MERCHANT_EVENTS, Name.DEVICE_EVENTS):
+        made.await_settled(name=name)
 
 
-def filled_in(query: str) -> str:
+def filled_in(query: str, instance: str = ".*") -> str:
     """A panel's query as Grafana sends it."""
-    for name, value in {"$__rate_interval": "30s", "$__range": "1m", "$job": "aegis", "$instance": ".*"}.items():
+    for name, value in {"$__rate_interval": "1m", "$__range": "2m", "$job": "aegis", "$instance": instance}.items():
         query = query.replace(name, value)
+    query = re.sub(r"\$__timeFilter\((\w+)\)", r"\1 BETWEEN now() - interval '1 hour' AND now()", query)
     assert "$" not in query
     return query
 
 
 @pytest.mark.kafka
 @pytest.mark.parametrize(("board", "panel"), panels(), ids=named)
-def test_every_query_is_answered(prometheus: str, board: str, panel: dict[str, Any]) -> None:
+def test_every_query_is_answered(watched: Watched, board: str, panel: dict[str, Any]) -> None:
     shown: list[float] = []
     for target in panel["targets"]:
-        found = ask(prometheus, filled_in(target["expr"]))
-        values = [float(series["value"][1]) for series in found]
-        shown += values
+        query = filled_in(target.get("expr") or target["rawSql"])
+        found = watched.answers(query) if "rawSql" in target else [float(each["value"][1]) for each in watched.monitoring.ask(query)]
+        shown += found
 
-        assert bool(found) == (panel["title"] not in EMPTY_WHEN_WELL), target["expr"]
-        assert all(value == value for value in values), f"not a number: {target['expr']}"
-    assert any(shown) or panel["title"] in EMPTY_WHEN_WELL | ZERO_WHEN_WELL
+        assert found or any(series in query for series in LATER), query
+    assert not any(value != value for value in shown), "not a number"
+    assert any(shown) or panel["title"] in ZERO_WHEN_WELL
+
+
+@pytest.mark.kafka
+def test_of_a_worker_without_payments_nothing_is_shown_that_is_no_number(watched: Watched) -> None:
+    for _, panel in panels():
+        for target in (target for target in panel["targets"] if "expr" in target):
+            found = watched.monitoring.ask(filled_in(target["expr"], watched.idle))
+
+            assert not any(series["value"][1] == "NaN" for series in found), target["expr"]
 
 
 @pytest.mark.kafka
 @pytest.mark.parametrize("name", sorted(boards()))
-def test_every_annotation_and_variable_is_answered(prometheus: str, name: str) -> None:
+def test_every_annotation_and_variable_is_answered(watched: Watched, name: str) -> None:
     board = boards()[name]
     for annotation in board["annotations"]["list"]:
-        ask(prometheus, filled_in(annotation["expr"]))
-    for variable in board["templating"]["list"][1:]:
+        watched.monitoring.ask(filled_in(annotation["expr"]))
+    for variable in board["templating"]["list"][2:]:
         series, _, wanted = re.fullmatch(r"label_values\((.+?)(, )(\w+)\)", variable["query"]).groups()  # type: ignore[union-attr]
-        assert all(wanted in found["metric"] for found in ask(prometheus, filled_in(series)))
-        assert ask(prometheus, filled_in(series))
+        found = watched.monitoring.ask(filled_in(series))
+        assert found
+        assert all(wanted in each["metric"] for each in found)
 
 
 @pytest.mark.kafka
-def test_what_prometheus_counts_is_what_was_decided(prometheus: str) -> None:
+def test_what_prometheus_counts_is_what_was_decided(watched: Watched) -> None:
+    figure = watched.monitoring.figure
     of_transactions = 'sum(aegis_dead_letters_total{topic="boards-transactions"})'
 
-    assert figure(prometheus, 'sum(aegis_payments_total{verdict!="allow"})')
-    assert figure(prometheus, 'sum(aegis_amount_total{outcome="block"})')
-    assert figure(prometheus, f"sum(aegis_decision_seconds_count) - sum(aegis_payments_total) - {of_transactions}") == pytest.approx(
-        0, abs=20
-    )
-    for name in ("late", "unrated", "duplicates", "conflicts", "dead_letters"):
-        assert figure(prometheus, f"sum(aegis_{name}_total)"), name
-    assert figure(prometheus, "aegis_degraded_total") == 0
-    assert figure(prometheus, "aegis_ready") == 1
-    assert figure(prometheus, "aegis_partitions_owned") == 2
-    assert figure(prometheus, 'count(ALERTS{alertstate="firing"})') is None
+    assert figure('sum(aegis_payments_total{verdict!="allow"})')
+    assert figure('sum(aegis_amount_total{outcome="block"})')
+    assert figure(f"sum(aegis_decision_seconds_count) - sum(aegis_payments_total) - {of_transactions}") == pytest.approx(0, abs=20)
+    for name in ("late", "unrated", "duplicates", "conflicts", "dead_letters", "list_hits", "controls"):
+        assert figure(f"sum(aegis_{name}_total)"), name
+    assert figure(f'aegis_payments_total{{instance="{watched.idle}"}} > 0') is None
+    assert figure("sum(aegis_degraded_total)") == 0
+    assert figure("min(aegis_ready)") == 1
+    assert figure("max(aegis_partitions)") == 2
+    assert figure('count(ALERTS{alertstate="firing", alertname!~"AegisWatchdog|AegisDeadLetters"})') is None
 
 
 @pytest.mark.kafka
-def test_a_scrape_is_what_prometheus_can_read_in_full(kafka: str, tmp_path: Path) -> None:
-    with Deployment(kafka, tmp_path, "scrape") as made:
-        text = made.worker().wait_until_ready().get("/metrics")[1]
+def test_grafana_can_only_read(watched: Watched) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        watched.ledger.execute("DELETE FROM decisions")
 
-    exported = {family.name for family in text_string_to_metric_families(text)}
-    ours = {family.name for family in REGISTRY.collect() if family.name.startswith("aegis_")}
+
+@pytest.mark.kafka
+def test_an_alert_reaches_alertmanager_and_leads_to_the_runbook(watched: Watched) -> None:
+    wait_until(lambda: watched.monitoring.alerts("watchdog") != [], 60)
+    (alert,) = watched.monitoring.alerts("watchdog")
+    page, _, anchor = alert["annotations"]["runbook_url"].partition("#")
+
+    assert alert["labels"]["alertname"] == "AegisWatchdog"
+    assert f'<h2 id="{anchor}">' in get(page)
+
+
+@pytest.mark.kafka
+def test_a_scrape_is_what_prometheus_can_read_in_full(watched: Watched) -> None:
+    exported = {family.name for family in text_string_to_metric_families(watched.scraped)}
+    ours = {family.name for family in REGISTRY.collect() if family.name.startswith("aegis_") and not family.name.startswith(metrics.BESIDE)}
 
     assert ours <= exported
-    assert len(text.splitlines()) < 2000
+    assert len(watched.scraped.splitlines()) < 2000

@@ -64,6 +64,21 @@ def test_a_later_format_is_refused_by_its_number(copy: Path) -> None:
         load(copy)
 
 
+@pytest.mark.parametrize("name", ["../manifest", "/etc/hostname", "..", ".hidden", "a/b", "", MANIFEST])
+def test_a_file_that_does_not_lie_beside_the_manifest_is_refused_unread(copy: Path, trained: Trained, name: str) -> None:
+    rewritten(copy, checksums=trained.manifest.checksums | {name: "0" * 64})
+
+    with pytest.raises(BundleError, match="is no name of a file beside it"):
+        load(copy)
+
+
+def test_a_layer_without_a_checksum_is_refused(copy: Path, trained: Trained) -> None:
+    rewritten(copy, checksums={name: each for name, each in trained.manifest.checksums.items() if name != "autoencoder.onnx"})
+
+    with pytest.raises(BundleError, match=r"no checksum of autoencoder\.onnx"):
+        load(copy)
+
+
 def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no bundle here"):
         load(tmp_path)

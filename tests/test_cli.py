@@ -75,7 +75,7 @@ def test_every_command_has_help_with_an_example_of_itself(path: tuple[str, ...])
 
 def test_help_loads_nothing_heavy() -> None:
     heavy = ["faust", "aiokafka", "aiohttp", "pyarrow", "numpy", "pandas", "msgspec", "rich", "rocksdict", "prometheus_client"]
-    heavy += ["jinja2", "matplotlib"]
+    heavy += ["jinja2", "matplotlib", "sqlalchemy", "alembic", "stamina"]
     program = f"""
 import sys
 from aegis_app.cli import main
@@ -129,9 +129,14 @@ def test_the_version_is_that_of_the_package() -> None:
         ("decide", "-", "--policy", "missing.toml"),
         ("backtest", "-", "--labels", "missing.jsonl"),
         ("backtest", "-", *("--policy", str(DEFAULT_POLICY)) * 3),
+        ("ledger", "export", "--since", "yesterday", "--out", "x.parquet"),
+        ("ledger", "prune", "--keep-days", "0"),
         ("dead-letters", "redrive"),
         ("dead-letters", "redrive", "3:17", "--all"),
         ("dead-letters", "list", "--reason", "spite"),
+        ("alerts", "redrive"),
+        ("alerts", "redrive", "hook:0:3", "--all"),
+        ("alerts", "snooze", "merchant", "m-1", "--for", "8h", "--reason", "x"),
         ("lists", "add", "forbid", "card", "tok_1", "--reason", "stolen"),
         ("lists", "add", "deny", "customer", "tok_1", "--reason", "stolen"),
         ("lists", "add", "deny", "card", "tok_1"),
@@ -161,6 +166,9 @@ def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
         ("lists", "add", "deny", "card", "tok_1", "--reason", "stolen"),
         ("lists", "remove", "deny", "card", "tok_1"),
         ("lists", "show"),
+        ("alerts", "failed"),
+        ("alerts", "redrive", "--all"),
+        ("alerts", "snooze", "card", "tok_1", "--for", "8h", "--reason", "known"),
         ("policies", "show"),
         ("policies", "publish", "-", "--note", "why"),
         ("policies", "observe"),
@@ -189,6 +197,10 @@ def test_without_kafka_one_line_says_what_to_do(arguments: tuple[str, ...]) -> N
         (("backtest", "-", "--html", "no/such/page.html"), {}, "no/such/page.html: its directory does not exist; make it first"),
         (("backtest", "-"), {}, "stdin holds no payment that can be judged"),
         (("dead-letters", "show", "seventeen"), {}, "'seventeen' is not a letter's id"),
+        (("alerts", "run"), {}, "`aegis alerts example > alerts.toml` makes a file to begin with"),
+        (("alerts", "run"), {"AEGIS_ALERTS": "missing.toml"}, "missing.toml"),
+        (("alerts", "snooze", "card", "c", "--for", "soon", "--reason", "x"), {}, "'soon' is no length of time"),
+        (("alerts", "snooze", "card", "4111111111111111", "--for", "8h", "--reason", "x"), {}, "that looks like a card number"),
         (("lists", "add", "deny", "card", "4111111111111111", "--reason", "x"), {}, "value looks like a card number"),
         (("lists", "add", "deny", "country", "France", "--reason", "x"), {}, "a country is two capital letters"),
         (("lists", "add", "deny", "card", "c", "--reason", "x", "--until", "soon"), {}, "Invalid isoformat string: 'soon'"),

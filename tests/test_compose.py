@@ -3,33 +3,24 @@
 There need not be a Docker here: what they start is started by hand.
 """
 
-import os
 import re
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
+from aegis_app.kafka.ports import free_port
 from aegis_app.settings import Settings, read
 from aegis_app.topics import Name
 from aegis_app.version import VERSION
+from grafana.panels import LEDGER
 from tests.deployment import Deployment, wait_until
+from tests.monitoring import BIN, ROOT, services, started
 
-ROOT = Path(__file__).parent.parent
-BIN = Path(sys.executable).parent
 TOKEN = "a token for this test only"
-
-
-def services() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = compose()["services"]
-    return found
-
-
-def compose() -> Any:
-    return msgspec.yaml.decode((ROOT / "docker-compose.yml").read_bytes())
 
 
 def run(*command: str) -> None:
@@ -46,10 +37,10 @@ def test_the_files_are_what_compose_and_docker_expect() -> None:
 def test_a_service_is_pinned_bounded_watched_and_closed(name: str) -> None:
     service = services()[name]
 
-    assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", service["image"])
+    assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+(\.\d+)?", service["image"])
     assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}
     assert service["cap_drop"] == ["ALL"]
-    assert "user" not in service
+    assert service.get("user", "999:999") == "999:999"
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
     assert service.get("healthcheck") or service["image"].startswith("aegis:")
     for on in service.get("depends_on", {}).values():
@@ -67,6 +58,16 @@ def test_what_is_ours_is_of_this_version() -> None:
     ours = {service["image"] for service in services().values() if service["image"].startswith("aegis:")}
 
     assert ours == {f"aegis:{VERSION}"}
+
+
+def test_grafana_finds_prometheus_and_the_ledger() -> None:
+    sources = msgspec.yaml.decode((ROOT / "grafana/provisioning/datasources/sources.yml").read_bytes())["datasources"]
+    _, ledger = sources
+
+    assert [source["url"] for source in sources] == ["http://prometheus:9090", "postgres:5432"]
+    assert ledger["type"] == LEDGER.type_val
+    assert ledger["jsonData"]["database"] == services()["postgres"]["environment"]["POSTGRES_DB"]
+    assert ledger["secureJsonData"]["password"].removeprefix("$") in services()["grafana"]["environment"]
 
 
 def test_no_secret_has_a_default_and_the_example_names_them_all() -> None:
@@ -97,14 +98,14 @@ def test_every_file_that_is_mounted_is_there() -> None:
 def test_every_setting_is_one_of_ours() -> None:
     for service in services().values():
         given = {name: str(value) for name, value in service.get("environment", {}).items() if name.startswith("AEGIS_")}
-        assert isinstance(read(given | ({"AEGIS_WEB_TOKEN": TOKEN} if "AEGIS_WEB_TOKEN" in given else {})), Settings)
+        assert isinstance(read({key: re.sub(r"\$\{.*\}", "a secret of this test", value) for key, value in given.items()}), Settings)
 
 
 def test_prometheus_looks_where_the_workers_are_and_with_the_token_that_it_is_given() -> None:
     job = msgspec.yaml.decode((ROOT / "prometheus/prometheus.yml").read_bytes())["scrape_configs"][0]
     workers = {name for name in services() if name.startswith("worker-")}
 
-    assert {target.split(":")[0] for target in job["static_configs"][0]["targets"]} == workers
+    assert {target.split(":")[0] for target in job["static_configs"][0]["targets"]} == workers | {"ledger"}
     assert job["authorization"]["credentials_file"] == f"/run/secrets/{services()['prometheus']['secrets'][0]}"
     assert {services()[name]["environment"]["AEGIS_CANONICAL_URL"] for name in workers} == {f"http://{name}:6066" for name in workers}
 
@@ -113,38 +114,35 @@ def test_prometheus_looks_where_the_workers_are_and_with_the_token_that_it_is_gi
 def test_workers_decide_what_the_simulator_sends(kafka: str, tmp_path: Path) -> None:
     environment = services()["worker-1"]["environment"]
     rates = environment["AEGIS_RATES"].partition("site-packages/")[2]
-    command = msgspec.json.decode(re.findall(r"^CMD (.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0])
     ours = {
         "AEGIS_LOG": environment["AEGIS_LOG"],
         "AEGIS_RATES": str(ROOT / rates),
         "AEGIS_WEB_TOKEN": TOKEN,
         "AEGIS_WEB_HOST": environment["AEGIS_WEB_HOST"],
+        "AEGIS_WEB_PORT": str(free_port()),
+        "AEGIS_DATADIR": str(tmp_path / "data"),
     }
-    with Deployment(kafka, tmp_path, "compose", **ours) as made:
-        assert command[:4] == ["faust", "--quiet", "-A", "aegis_app"]
-        worker = made.worker().wait_until_ready()
-        simulator = subprocess.Popen(
-            services()["simulator"]["command"],
-            env=os.environ
-            | {"PATH": f"{BIN}:{os.environ['PATH']}", "AEGIS_BROKER": kafka, "AEGIS_TOPIC_PREFIX": "compose-", "AEGIS_APP_ID": "compose"},
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            wait_until(lambda: made.decided() > 100, 60, made)
-        finally:
-            os.killpg(simulator.pid, 15)
-            simulator.wait()
+    with Deployment(kafka, tmp_path, "compose", **ours) as made, ExitStack() as running:
+        running.enter_context(started(dockerfile(r"^CMD (.+)$"), made.environment, tmp_path / "worker.log"))
+        check, *arguments = dockerfile(r"HEALTHCHECK .+\\\n +CMD (\[.+\])$")
+        wait_until(lambda: subprocess.run([BIN / check, *arguments], env=ours, capture_output=True, check=False).returncode == 0, 60)
+        running.enter_context(started(services()["simulator"]["command"], made.environment, tmp_path / "simulator.log"))
+        wait_until(lambda: made.decided() > 100, 60)
 
-        assert worker.get("/health")[0] == 200
         assert made.records(Name.DEAD_LETTERS) == []
         assert all(decision["rates"] for decision in made.decisions())
 
 
-def test_the_health_check_is_one_that_python_can_run() -> None:
-    line = re.findall(r"HEALTHCHECK .+\\\n +CMD (\[.+\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0]
-    _, *arguments = msgspec.json.decode(line)
+def dockerfile(pattern: str) -> list[str]:
+    """A command that stands in the Dockerfile."""
+    found: list[str] = msgspec.json.decode(re.findall(pattern, (ROOT / "Dockerfile").read_text(), re.MULTILINE)[0])
+    return found
+
+
+def test_the_health_check_fails_where_nothing_answers() -> None:
+    _, *arguments = dockerfile(r"HEALTHCHECK .+\\\n +CMD (\[.+\])$")
 
     done = subprocess.run([sys.executable, *arguments], env={"AEGIS_WEB_PORT": "1"}, capture_output=True, text=True, check=False)
 
+    assert done.returncode != 0
     assert "Connection refused" in done.stderr

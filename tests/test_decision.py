@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis_app.core.card import Card, Settled
-from aegis_app.core.decision import CODES, Decision, Receipt, Ruling, decide, decode_ruling, encode_decision, repeat
+from aegis_app.core.decision import CODES, Decision, Receipt, Ruling, decide, decode_ruling, encode_decision, explained, repeat
 from aegis_app.core.lists import Entry, Lists
 from aegis_app.core.payment import SEVERITY, Kind, Outcome
-from aegis_app.core.policy import Clause, Mode, Policy, State, parse_policy
+from aegis_app.core.policy import Clause, Mode, ModelClause, Policy, State, parse_policy
 from aegis_app.core.rules import RULES, Hit, Limits, Rule
+from aegis_app.core.scores import Scored
 from aegis_app.core.screen import TRANSACTIONS, adopt, screen
 from aegis_app.core.terms import Terms
 from tests.make import NOON, cased, entry, features, payment, receipt
@@ -322,3 +323,81 @@ def test_reviews_because_of_earlier_blocks_come_to_an_end() -> None:
     assert verdicts[2:6] == [Outcome.BLOCK] * 4
     assert set(verdicts[6:17]) == {Outcome.REVIEW}  # a day
     assert set(verdicts[19:]) == {Outcome.ALLOW}
+
+
+def scored(asks: Outcome = Outcome.ALLOW, score: float | None = 0.2, **fields: Any) -> Scored:
+    usual: dict[str, Any] = {"bundle": "b1", "layers": {"supervised": score}, "probability": 0.1, "sentence": "models say so"}
+    return Scored(**usual | {"score": score, "asks": asks} | fields)
+
+
+def ruled(said: Scored | None, terms: Terms, **fields: Any) -> Ruling:
+    txn = payment(**fields)
+    return decide(cased(txn), features(), terms, receipt(txn), said)
+
+
+SAID_REVIEW, SAID_BLOCK = scored(Outcome.REVIEW, 0.7), scored(Outcome.BLOCK, 0.95)
+FAILED = scored(failures=(("autoencoder", "no luck"),))
+
+
+@pytest.mark.parametrize(
+    ("said", "terms", "verdict", "codes"),
+    [
+        (scored(), under(), Outcome.ALLOW, []),
+        (SAID_REVIEW, under(), Outcome.REVIEW, ["models"]),
+        (SAID_BLOCK, under(), Outcome.BLOCK, ["models"]),
+        (SAID_REVIEW, under(BLOCKS), Outcome.BLOCK, ["hits", "models"]),
+        (SAID_BLOCK, under(REVIEWS), Outcome.BLOCK, ["models", "hits"]),
+        (SAID_BLOCK, under(BLOCKS), Outcome.BLOCK, ["hits", "models"]),
+        (SAID_BLOCK, listed(entry("allow")), Outcome.ALLOW, ["allow_list"]),
+        (SAID_BLOCK, listed(entry("deny")), Outcome.BLOCK, ["deny_list", "models"]),
+        (SAID_BLOCK, under(models=ModelClause(state=State.SHADOW)), Outcome.ALLOW, []),
+        (SAID_BLOCK, under(models=ModelClause(most=Outcome.REVIEW)), Outcome.REVIEW, ["models"]),
+        (FAILED, under(), Outcome.REVIEW, ["layer_failed"]),
+        (FAILED, under(on_failure=Outcome.BLOCK), Outcome.BLOCK, ["layer_failed"]),
+        (FAILED, listed(entry("allow")), Outcome.REVIEW, ["layer_failed", "allow_list"]),
+        (FAILED, under(models=ModelClause(state=State.SHADOW)), Outcome.ALLOW, []),
+    ],
+)
+def test_models_ask_beside_rules_and_lists_and_the_strictest_wins(said: Scored, terms: Terms, verdict: Outcome, codes: list[str]) -> None:
+    ruling = ruled(said, terms)
+
+    assert (ruling.verdict, [reason.code for reason in ruling.reasons]) == (verdict, codes)
+    assert ruling.degraded is bool(said.failures)
+    assert (ruling.bundle, ruling.supervised, ruling.autoencoder, ruling.probability) == ("b1", said.score, None, 0.1)
+
+
+def test_the_score_is_the_models_and_each_request_takes_its_part_of_the_doubt_that_is_left() -> None:
+    assert ruled(scored(score=0.2), under()).score == 0.2
+    assert ruled(SAID_BLOCK, under()).score == 0.95
+    assert ruled(scored(score=0.2), under(REVIEWS)).score == pytest.approx(0.6)
+    assert ruled(SAID_BLOCK, under(BLOCKS)).score == pytest.approx(0.995)
+    assert ruled(scored(), listed(entry("deny"))).score == 1.0
+    assert ruled(scored(score=0.2), under(clause(breaks))).score == 0.2
+    assert ruled(scored(score=None), under()).score is None, "no layer could tell, which is not 'no risk'"
+    assert ruled(scored(score=None), under(BLOCKS)).score == pytest.approx(0.9)
+
+
+@given(st.sampled_from([scored(), SAID_REVIEW, SAID_BLOCK, FAILED]), CLAUSES, st.sampled_from([Outcome.REVIEW, Outcome.BLOCK]))
+def test_models_never_soften_what_rules_ask_for(said: Scored, clauses: list[Clause], asks: Outcome) -> None:
+    terms = under(*clauses, clause(asks=asks))
+    alone, both = ruled(None, terms), ruled(said, terms)
+
+    assert SEVERITY[both.verdict] >= SEVERITY[alone.verdict]
+    assert (both.score or 0) >= (alone.score or 0)
+
+
+def test_where_a_layer_failed_chance_lets_nothing_pass() -> None:
+    terms = under(on_failure=Outcome.BLOCK, control_share=0.5)
+
+    assert {ruled(FAILED, terms, transaction_id=f"t{number}").outcome for number in range(200)} == {Outcome.BLOCK}
+
+
+def test_a_repeat_of_what_models_decided_says_so_again() -> None:
+    first = explained(ruled(SAID_BLOCK, under(REVIEWS)), [("model_amount", "amount 4,000.00 EUR"), ("model_unusual", "unlike")])
+    failed = ruled(FAILED, under())
+
+    again = repeat(first.settled(), under(), receipt(payment()))
+
+    assert [reason.code for reason in again.reasons] == ["models", "model_amount", "model_unusual"]
+    assert (again.rules, again.degraded, again.score) == ([], False, first.score)
+    assert repeat(failed.settled(), under(), receipt(payment())).degraded

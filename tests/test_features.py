@@ -211,7 +211,7 @@ def test_what_is_known_elsewhere_describes_payments_there() -> None:
     phone = risk(fold(None, Events(0, 0, [paid, later])))
     card = remember(payment(minute=-20 * day), payment(minute=-19 * day, merchant_id="other"))
 
-    found = seen(card, payment(device_id="phone"), merchants={"baker": baker}, devices={"phone": phone})
+    found = seen(card, payment(device_id="phone"), merchants={"baker": baker}, credited={"baker"}, devices={"phone": phone})
 
     merchant = found.merchant
     assert (merchant.merchant_payments_10m, merchant.merchant_payments_1h, merchant.merchant_cards_1h) == (1, 1, 1)

@@ -15,7 +15,7 @@ from aegis_app.admin import create
 from aegis_app.backtest.run import Job, backtest
 from aegis_app.core.decision import Ruling, decode_ruling
 from aegis_app.core.features import OF_OTHERS
-from aegis_app.core.label import encode_label
+from aegis_app.core.label import Source, encode_label
 from aegis_app.core.lists import Lists
 from aegis_app.core.payment import HOUR_MS, Outcome, encode_transaction
 from aegis_app.core.policy import parse_policy
@@ -28,6 +28,9 @@ from aegis_app.policies import local_policy
 from aegis_app.settings import Settings
 from aegis_app.simulate import RATES_FILE, simulate
 from aegis_app.topics import Name
+from models.datasets.matrix import write_matrix
+from models.serving import serve
+from models.training import AlertsPerDay, Plan, read_sample, train
 from tests.deployment import Deployment
 from tests.make import entry, label
 
@@ -38,8 +41,28 @@ PACKAGED = local_policy(Settings()).text
 POLICY = PACKAGED.replace('mode = "observe"', 'mode = "enforce"').replace("control_share = 0.0\n", "control_share = 0.05\n")
 
 
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained on other cardholders' weeks, and given every feature there is."""
+    directory = tmp_path_factory.mktemp("trained")
+    course = sorted(simulate(150, 24, 2, datetime(2026, 1, 1, tzinfo=UTC), fraud_rate=0.05), key=lambda each: each.transaction.at)
+    terms = Terms(parse_policy(POLICY), rates=parse_rates(RATES_FILE, "rates", "EUR"))
+    truths = (label(each.transaction, is_fraud=each.fraud is not None, after=timedelta(days=1), source=Source.CUSTOMER) for each in course)
+    rows = (
+        (txn, screened.ruling.verdict, screened.seen)
+        for txn, screened in replay((each.transaction for each in course), terms, truths)
+        if screened.seen is not None
+    )
+    write_matrix(directory / "matrix.parquet", rows)
+    truth = directory / "truth.jsonl"
+    truth.write_bytes(b"\n".join(encode_label(label(each.transaction, is_fraud=each.fraud is not None)) for each in course))
+    plan = Plan(target=AlertsPerDay(40), epochs=3, trees=30, label_delay=1)
+    train(read_sample(directory / "matrix.parquet", truth, 1, 1), plan, directory / "bundle")
+    return directory / "bundle"
+
+
 @pytest.mark.kafka
-def test_a_day_through_the_application_and_through_the_back_test_is_decided_equally(kafka: str, tmp_path: Path) -> None:
+def test_a_day_through_the_application_and_through_the_back_test_is_decided_equally(kafka: str, tmp_path: Path, bundle: Path) -> None:
     course = list(simulate(400, 3, 9, datetime(2026, 3, 1, tzinfo=UTC), fraud_rate=0.05))
     day, frauds = [each.transaction for each in course], {each.transaction.transaction_id for each in course if each.fraud is not None}
     ends = list(accumulate((-(-txn.at // PERIOD_MS) * PERIOD_MS for txn in day), max))
@@ -58,7 +81,7 @@ def test_a_day_through_the_application_and_through_the_back_test_is_decided_equa
     policy.write_text(POLICY)
     rates.write_text(RATES_FILE)
     payments.write_bytes(b"\n".join(map(encode_transaction, day)))
-    environment = {"AEGIS_POLICY": str(policy), "AEGIS_RATES": str(rates), "AEGIS_FEATURE_SHARE": "1"}
+    environment = {"AEGIS_POLICY": str(policy), "AEGIS_RATES": str(rates), "AEGIS_FEATURE_SHARE": "1", "AEGIS_BUNDLE": str(bundle)}
 
     with Deployment(kafka, tmp_path, "equal", **environment) as made:
         asyncio.run(create(made.settings))
@@ -73,14 +96,16 @@ def test_a_day_through_the_application_and_through_the_back_test_is_decided_equa
     live = {msgspec.json.decode(value)["transaction_id"]: essence(decode_ruling(value)) for value in records}
 
     lists = Lists().changed([(each.key, each) for each in (denied, watched)], "2")
-    terms = Terms(parse_policy(POLICY), lists, parse_rates(RATES_FILE, "rates", "EUR"), feature_share=1)
+    terms = Terms(parse_policy(POLICY), lists, parse_rates(RATES_FILE, "rates", "EUR"), feature_share=1, bundle=serve(bundle))
     replayed = replay(day, terms, chain.from_iterable(labels), period=PERIOD_MS)
     offline = {txn.transaction_id: essence(as_on_the_wire(screened.ruling)) for txn, screened in replayed}
 
     assert len(live) == len(day) > 1000
     assert {name for name in live if live[name] != offline[name]} == set()
     assert {each.outcome for each in live.values()} == set(Outcome)
-    assert {"deny_list", "watch_list", "control"} <= {reason.code for each in live.values() for reason in each.reasons}
+    assert {"deny_list", "watch_list", "control", "models"} <= {reason.code for each in live.values() for reason in each.reasons}
+    assert len({each.score for each in live.values()}) > 900, "scores are equal to the last bit, and are not all alike"
+    assert terms.asks_of_others
     for name in ("merchant_payments_10m", "merchant_unusual_7d", "device_cards_1h", "merchant_frauds_known_7d", "recent_credits_30d"):
         assert any(each.features is not None and each.features[name] for each in live.values()), name
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aegis_app.logs import Json, Text
-from tests.deployment import Deployment
+from tests.deployment import Deployment, wait_until
 from tests.make import payment
 
 CARD_NUMBER = "4111111111111111"
@@ -50,6 +50,7 @@ def test_a_life_of_a_worker_is_told_in_a_few_lines(kafka: str, tmp_path: Path, f
         worker = made.worker().wait_until_ready()
         made.pay(payment())
         made.await_settled()
+        wait_until(lambda: "Ready" in worker.log.read_text(), 30, made)
         worker.stop()
         lines = [line for line in worker.log.read_text().splitlines() if line.startswith(("{", "["))]
 
@@ -58,5 +59,6 @@ def test_a_life_of_a_worker_is_told_in_a_few_lines(kafka: str, tmp_path: Path, f
     assert len(said) < 15
     assert any(text.startswith("Aegis ") for text in said)
     assert "Takes over partitions 0, 1" in said
+    assert f"Ready: decides payments of partitions 0, 1; views at {worker.url}" in said
     assert said[-1].startswith("Stops")
     assert not any("baker" in text or "card-1" in text for text in said)

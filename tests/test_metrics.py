@@ -1,5 +1,6 @@
 """What is counted is what happened."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -10,12 +11,14 @@ from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 from prometheus_client.metrics_core import Metric
 
 from aegis_app import metrics
+from aegis_app.core.decision import Reason
+from aegis_app.core.lists import Lists
 from aegis_app.core.payment import Kind
 from aegis_app.core.policy import Policy, parse_policy
 from aegis_app.core.rates import Rates
 from aegis_app.core.screen import Screened, screen
 from aegis_app.core.terms import Terms
-from tests.make import payment, receipt, remember
+from tests.make import entry, payment, receipt, remember
 
 BOUNDS = (0.1, 0.5, 1.0)
 RATES = Rates("EUR", {"EUR": 1.0, "JPY": 160.0})
@@ -114,11 +117,27 @@ def test_a_repeat_adds_neither_money_nor_hits_and_a_conflict_is_seen() -> None:
     assert not any(name.startswith(("aegis_amount_total", "aegis_rule_hits_total", "aegis_score")) for name in added)
 
 
+def test_lists_and_chance_that_decided_are_counted_apart_from_rules() -> None:
+    entries = entry("deny"), entry("deny", "country", "FR"), entry("allow", "merchant", "baker")
+    denied = Terms(POLICY, Lists().changed([(each.key, each) for each in entries], "1"))
+    by_chance = parse_policy('mode = "enforce"\ncontrol_share = 0.5\n', "test")
+    txn, other = payment(), payment(minute=1, card_id="card-2")
+    added = changes(
+        (screen(None, txn, denied, receipt(txn), 100), txn), (screen(None, other, Terms(by_chance), receipt(other), 101), other)
+    )
+
+    assert added[named("aegis_list_hits_total", list="deny")] == 1
+    assert added[named("aegis_list_hits_total", list="allow")] == 1
+    assert named("aegis_list_hits_total", list="watch") not in added
+    assert added[named("aegis_controls_total", outcome="review")] == 1
+    assert not any(name.startswith("aegis_rule_hits_total") for name in added)
+
+
 def test_a_late_payment_and_a_failed_layer_are_counted() -> None:
     card = remember(payment())
     late = payment(minute=-10)
     screened, _ = judged(late, card)
-    failed = msgspec.structs.replace(screened.ruling, degraded=True, score=None)
+    failed = msgspec.structs.replace(screened.ruling, degraded=True, score=None, reasons=[Reason("rule_failed", "no luck")])
     added = changes((msgspec.structs.replace(screened, ruling=failed), late), judged(payment(minute=1), card))
 
     assert added[named("aegis_late_total")] == 1
@@ -137,8 +156,19 @@ def test_each_payment_is_timed_from_its_record_and_a_clock_ahead_counts_as_no_ti
     assert added[named("aegis_stage_seconds_sum", stage="publish")] == pytest.approx(0.5)
 
 
+def test_a_worker_and_what_runs_beside_it_export_their_own() -> None:
+    worker, beside = metrics.exported().decode(), metrics.exported(beside=True).decode()
+
+    assert "# TYPE aegis_ready gauge" in worker
+    assert "aegis_sink_" not in worker
+    assert "# TYPE aegis_sink_away gauge" in beside
+    assert set(re.findall(r"^(?:# TYPE )?(aegis_[a-z]+)", beside, re.MULTILINE)) <= {"aegis_sink", "aegis_alerts"}
+    assert "process_start_time_seconds" in worker
+    assert "process_start_time_seconds" in beside
+
+
 def test_what_has_not_happened_yet_is_exported_as_nothing() -> None:
-    metrics.begin(["payments-of-this-test"], ["lists-of-this-test"])
+    metrics.begin(["payments-of-this-test"], ["lists-of-this-test"], ["a-table-of-this-test"])
 
     found = samples()
 
@@ -146,3 +176,9 @@ def test_what_has_not_happened_yet_is_exported_as_nothing() -> None:
     assert named("aegis_rule_hits_total", rule="card_testing", mode="shadow") in found
     assert named("aegis_degraded_total", layer="rules") in found
     assert found[named("aegis_broadcast_refused_total", topic="lists-of-this-test")] == 0
+    assert found[named("aegis_memory_reads_total", table="a-table-of-this-test")] == 0
+    assert found[named("aegis_memory_writes_total", table="a-table-of-this-test")] == 0
+    assert named("aegis_decision_seconds_count") in found
+    assert named("aegis_score_count", layer="rules") in found
+    assert named("aegis_list_hits_total", list="deny") in found
+    assert named("aegis_controls_total", outcome="allow") in found

@@ -10,10 +10,12 @@ import pytest
 from prometheus_client import REGISTRY
 
 from aegis_app import metrics  # noqa: F401  # which registers every series
+from prometheus import runbook
 from tests.tools import tool
 
 ROOT = Path(__file__).parent.parent
 PROMETHEUS = ROOT / "prometheus"
+CASES = ("alerts.test.yml", "alerts.days.test.yml")
 SUFFIXES = ("_bucket", "_count", "_sum", "_total")
 
 
@@ -37,28 +39,39 @@ def test_the_files_are_what_prometheus_and_alertmanager_expect() -> None:
 
 
 def test_every_alert_fires_when_it_should_and_is_silent_when_it_should_be() -> None:
-    run(tool("promtool"), "test", "rules", "alerts.test.yml")
+    run(tool("promtool"), "test", "rules", *CASES)
 
 
 def test_every_alert_has_a_case_that_fires_and_one_that_stays_silent() -> None:
-    cases = [case for test in read("alerts.test.yml")["tests"] for case in test["alert_rule_test"]]
+    cases = [case for name in CASES for test in read(name)["tests"] for case in test["alert_rule_test"]]
     fired = {(case["alertname"], alert["exp_labels"]["severity"]) for case in cases for alert in case["exp_alerts"]}
     silent = {case["alertname"] for case in cases if not case["exp_alerts"]}
 
     assert fired == {(alert["alert"], alert["labels"]["severity"]) for alert in alerts()}
-    assert silent == {alert["alert"] for alert in alerts()}
+    assert silent == {alert["alert"] for alert in alerts()} - {"AegisWatchdog"}
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: f"{alert['alert']}-{alert['labels']['severity']}")
 def test_an_alert_says_what_is_wrong_with_figures_and_where_help_is(alert: dict[str, Any]) -> None:
-    headings = re.findall(r"^## (.+)$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE)
     page, _, anchor = alert["annotations"]["runbook_url"].partition("#")
 
-    assert alert["labels"]["severity"] in {"page", "ticket"}
-    assert page == "docs/runbook.md"
-    assert anchor in {heading.lower() for heading in headings}
+    assert alert["labels"]["severity"] in {"page", "ticket", "watchdog"}
+    assert page == "{{ $externalURL }}/user/runbook.html"
+    assert f'id="{anchor}"' in runbook.PAGE.read_text()
     assert anchor == alert["alert"].lower()
     assert alert["annotations"]["summary"].endswith(".")
+
+
+def test_the_runbook_that_prometheus_serves_is_that_of_the_docs() -> None:
+    assert runbook.PAGE.read_text() == runbook.page(), "write it anew: python -m prometheus.runbook"
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [("severity=page", "on-call"), ("severity=ticket", "team"), ("alertname=AegisWatchdog severity=watchdog", "watchdog")],
+)
+def test_an_alert_reaches_whom_it_should(labels: str, receiver: str) -> None:
+    run(tool("amtool"), "config", "routes", "test", "--config.file=alertmanager.yml", f"--verify.receivers={receiver}", *labels.split())
 
 
 def test_no_rule_of_alertmanager_names_an_alert_that_is_not_there() -> None:
@@ -68,7 +81,7 @@ def test_no_rule_of_alertmanager_names_an_alert_that_is_not_there() -> None:
     assert "AegisKafkaAway" in named
 
 
-@pytest.mark.parametrize("name", ["rules.yml", "alerts.yml", "alerts.test.yml"])
+@pytest.mark.parametrize("name", ["rules.yml", "alerts.yml", *CASES])
 def test_every_series_used_is_exported(name: str) -> None:
     used = set(re.findall(r"\baegis_[a-z_]+", (PROMETHEUS / name).read_text()))
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import msgspec
 import numpy as np
 import pytest
 import xgboost
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import load_from_string
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
 
-from models.bundle import Bundle, BundleError, load, write
+from models.bundle import Bundle, BundleError, load
 from models.ensemble import Isotonic, Sigmoid, Stacked, Weighted, share, sigmoid
 from models.inputs import Plain, Scaled, Vector
 from models.scoring import Scorer
@@ -100,17 +99,10 @@ def test_what_is_not_known_is_scored_too(bundle: Bundle) -> None:
     assert np.isfinite(scores.score).all()
 
 
-def changed(bundle: Bundle, path: Path, files: dict[str, bytes], **fields: Any) -> Bundle:
-    """The bundle written anew with other files, as a careless hand might."""
-    manifest = msgspec.structs.replace(bundle.manifest, **fields)
-    write(path, manifest, {name: bundle.read(name) for name in manifest.checksums} | files)
-    return load(path)
-
-
-def test_a_layer_that_fails_is_told_and_the_others_stand(bundle: Bundle, rows: Vector, tmp_path: Path) -> None:
+def test_a_layer_that_fails_is_told_and_the_others_stand(trained: Trained, bundle: Bundle, rows: Vector, tmp_path: Path) -> None:
     """The graph is one of other inputs: it loads, and refuses every row."""
     other = trees.isolation_forest(IsolationForest(n_estimators=3, random_state=1).fit(np.zeros((9, 2), np.float32)))
-    broken = Scorer(changed(bundle, tmp_path / "broken", {"isolation_forest.onnx": other.SerializeToString()}))
+    broken = Scorer(load(trained.changed(tmp_path / "broken", {"isolation_forest.onnx": other.SerializeToString()})))
     scores, whole = broken.score(rows[:50]), Scorer(bundle).score(rows[:50])
 
     assert list(scores.failures) == ["isolation_forest"]
@@ -127,7 +119,7 @@ def sigmoid_inverse(published: Vector, layer: str) -> Vector:
     return inverse
 
 
-def test_a_score_that_is_no_number_fails_for_its_row_alone(bundle: Bundle, rows: Vector, tmp_path: Path) -> None:
+def test_a_score_that_is_no_number_fails_for_its_row_alone(trained: Trained, bundle: Bundle, rows: Vector, tmp_path: Path) -> None:
     """The log-odds of a row whose amount is negative become NaN."""
     from onnx import helper
 
@@ -145,7 +137,7 @@ def test_a_score_that_is_no_number_fails_for_its_row_alone(bundle: Bundle, rows:
     )
     few = rows[:4].copy()
     few[2, bundle.manifest.features.index("amount")] = -1
-    scores = Scorer(changed(bundle, tmp_path / "odd", {"supervised.onnx": graph.SerializeToString()})).score(few)
+    scores = Scorer(load(trained.changed(tmp_path / "odd", {"supervised.onnx": graph.SerializeToString()}))).score(few)
 
     assert np.isnan(scores.layers["supervised"]).tolist() == [False, False, True, False]
     assert np.isnan(scores.probability).tolist() == [False, False, True, False]
@@ -153,14 +145,14 @@ def test_a_score_that_is_no_number_fails_for_its_row_alone(bundle: Bundle, rows:
     assert list(scores.failures) == ["supervised"]
 
 
-def test_a_graph_that_is_none_is_refused_on_loading(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_graph_that_is_none_is_refused_on_loading(trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"autoencoder\.onnx: ONNX Runtime refuses it"):
-        Scorer(changed(bundle, tmp_path / "none", {"autoencoder.onnx": b"nothing"}))
+        Scorer(load(trained.changed(tmp_path / "none", {"autoencoder.onnx": b"nothing"})))
 
 
-def test_inputs_that_are_no_columns_are_refused_on_loading(bundle: Bundle, tmp_path: Path) -> None:
+def test_inputs_that_are_no_columns_are_refused_on_loading(trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="isolation_forest needs the feature 'amount', which the manifest does not list"):
-        Scorer(changed(bundle, tmp_path / "few", {}, features=bundle.manifest.features[1:]))
+        Scorer(load(trained.changed(tmp_path / "few", features=trained.manifest.features[1:])))
 
 
 def test_serving_loads_no_library_that_trains_and_no_stream(trained: Trained) -> None:

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 
 from aegis_app.core.card import encode_card
 from aegis_app.core.intake import HIDDEN, Past, encode_history
-from aegis_app.core.payment import encode_transaction
+from aegis_app.core.payment import Transaction, encode_transaction
 from aegis_app.kafka.ports import free_port
 from aegis_app.process import Worker
 from aegis_app.stream.outbox import Outgoing
@@ -213,7 +213,7 @@ def test_the_views_say_what_is_known(deployment: Deployment) -> None:
     assert card["attempts"] == [{"at": "2026-03-04T12:00:00Z", "amount_minor": 2500.0, "small": False, "refused": False}]
     assert worker.get("/cards/never")[0] == 404
     assert worker.get("/health")[0] == 200
-    assert worker.get("/ready") == (200, {"ready": True, "waits_for": []})
+    assert worker.get("/ready") == (200, {"ready": True, "waits_for": [], "partitions": [0, 1]})
     assert {rule["rule"]: rule["state"] for rule in worker.get("/rules")[1]["rules"]}["velocity_1m"] == "on"
     assert value(worker.get("/metrics")[1], "aegis_partitions_owned") == PARTITIONS
     for hidden in ("/table", "/table/cards/seen", "/router", "/stats", "/graph"):
@@ -234,20 +234,23 @@ def test_a_worker_that_is_stopped_while_it_waits_for_kafka_ends_quietly(tmp_path
     assert "Traceback" not in worker.log.read_text()
 
 
-def test_two_workers_share_the_partitions_and_answer_for_each_other(kafka: str, tmp_path: Path) -> None:
+def test_workers_share_the_partitions_and_one_too_many_stands_by_and_all_answer_for_each_other(kafka: str, tmp_path: Path) -> None:
     cards = [f"{odd}{n}" for odd in ("c", "a/b?c=%2F&d#e+f ", "../é;") for n in range(4)]
     with Deployment(kafka, tmp_path, "pair") as pair:
-        pair.worker().wait_until_ready()
-        pair.worker().wait_until_ready()
-        wait_until(lambda: all(value(worker.get("/metrics")[1], "aegis_lag_payments") is not None for worker in pair.workers), 20, pair)
+        for _ in range(3):
+            pair.worker().wait_until_ready()
+        wait_until(lambda: sorted(held(worker) for worker in pair.workers) == [[], [0], [1]], 60, pair)
+        spare = next(worker for worker in pair.workers if not held(worker))
+        wait_until(lambda: f"Ready: stands by, other workers have all partitions; views at {spare.url}" in spare.log.read_text(), 30, pair)
+        assert value(spare.get("/metrics")[1], "aegis_ready") == 1
         pair.pay(*(payment(card_id=card_id, transaction_id=f"t{n}") for n, card_id in enumerate(cards)))
         pair.await_settled()
 
         answers = [[worker.get(f"/cards/{quote(card_id, safe='')}") for worker in pair.workers] for card_id in cards]
 
         assert {home(card_id.encode(), PARTITIONS) for card_id in cards} == {0, 1}
-        for card_id, (one, other) in zip(cards, answers, strict=True):
-            assert one == other
+        for card_id, (one, other, third) in zip(cards, answers, strict=True):
+            assert one == other == third
             assert (one[0], one[1]["card_id"]) == (200, card_id)
 
 
@@ -276,11 +279,25 @@ def test_a_second_worker_on_one_data_directory_is_refused(deployment: Deployment
     deployment.workers.remove(second)
 
 
+def test_a_port_that_is_taken_stops_the_start_in_one_line(deployment: Deployment) -> None:
+    port = deployment.workers[0].port
+    second = deployment.worker(port)
+    deployment.workers.remove(second)
+    wait_until(lambda: second.pid is None, 30, deployment)
+
+    line = f"aegis: the views cannot listen on 127.0.0.1, port {port} (Address already in use): set AEGIS_WEB_PORT to a free one"
+    assert second.returncode == 1
+    assert second.last_words(1) == line
+    assert "Traceback" not in second.log.read_text()
+
+
 def test_too_many_dead_letters_latch_the_worker_until_an_operator_says_otherwise(kafka: str, tmp_path: Path) -> None:
     with Deployment(kafka, tmp_path, "latch", AEGIS_DEAD_LETTER_WINDOW="100") as made:
         worker = made.worker().wait_until_ready()
         made.send_many([(KEY, encode_transaction(payment(transaction_id=f"good-{n}", minute=n))) for n in range(200)])
+        asyncio.run(send_as_of(made, time.time() - 3600, payment(transaction_id="an hour ago", minute=300)))
         made.await_settled()
+        wait_until(lambda: value(worker.get("/metrics")[1], "aegis_lag_payments") == 0, 30, made)
         committed = made.logs.committed(made.topic(Name.TRANSACTIONS))
         made.send_many([(KEY, b"from a bad deploy")] * 300)
 
@@ -290,6 +307,10 @@ def test_too_many_dead_letters_latch_the_worker_until_an_operator_says_otherwise
         time.sleep(2.5)
         assert made.logs.committed(made.topic(Name.TRANSACTIONS)) == committed
         assert made.records(Name.DEAD_LETTERS) == []
+        wait_until(lambda: value(worker.get("/metrics")[1], "aegis_behind_seconds") not in (None, 0), 30, made)
+        behind = value(worker.get("/metrics")[1], "aegis_behind_seconds")
+        assert behind is not None
+        assert behind < 600, "after an hour without payments it is not an hour behind"
 
         worker.stop()
         worker.start("-l", "info", AEGIS_DEAD_LETTER_SHARE="1").wait_until_ready()
@@ -355,6 +376,24 @@ def test_views_beyond_loopback_want_the_token(kafka: str, tmp_path: Path) -> Non
         assert worker.get("/cards/anyone")[0] == 401
         assert worker.get("/metrics")[0] == 401
         assert worker.get("/health")[0] == 200
+
+
+async def send_as_of(made: Deployment, at: float, txn: Transaction) -> None:
+    """Send a payment whose record says that it was written at `at`, in seconds since 1970."""
+    producer = AIOKafkaProducer(**made.settings.connection())
+    await producer.start()
+    try:
+        partition = home(txn.card_id.encode(), PARTITIONS)
+        topic, value, key = made.topic(Name.TRANSACTIONS), encode_transaction(txn), txn.card_id.encode()
+        await producer.send_and_wait(topic, value, key, partition=partition, timestamp_ms=int(at * 1000))
+    finally:
+        await producer.stop()
+
+
+def held(worker: Worker) -> list[int]:
+    """The partitions whose payments a worker decides; [-1] while it is not ready."""
+    status, answer = worker.get("/ready")
+    return list(answer["partitions"]) if status == 200 else [-1]
 
 
 def source(headers: Any) -> tuple[int, int]:

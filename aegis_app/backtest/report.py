@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from aegis_app.backtest.tally import Cell, Changed, Finding, Harm, Sum, Tally
+from aegis_app.core.decision import MODELS
 from aegis_app.core.payment import SEVERITY, Outcome
 from aegis_app.core.policy import Policy, State
 
@@ -237,6 +238,9 @@ def _flagged(asked: tuple[Outcome, ...], found: Found, every: Group, days: int) 
     )
 
 
+_MODELS: Final = "The models of the bundle: what they ask for by its thresholds."
+
+
 def _rules(found: Found, policy: Policy, every: Group) -> tuple[RuleFigures, ...]:
     hits = _grouped((name, cell, paid) for finding, cell, paid in found for name in finding.hit)
     alone = _grouped((name, cell, paid) for finding, cell, paid in found for name in finding.hit if {*finding.rules} <= {name})
@@ -245,7 +249,7 @@ def _rules(found: Found, policy: Policy, every: Group) -> tuple[RuleFigures, ...
     return tuple(
         RuleFigures(
             rule=name,
-            text="" if clause is None else clause.rule.text,
+            text=_MODELS if name == MODELS else "" if clause is None else clause.rule.text,
             state=State.ON if clause is None else clause.state,
             asks=None if clause is None else clause.asks,
             hits=hits[name],

@@ -62,11 +62,11 @@ def cores_for(source: Path) -> int:
 def backtest(job: Job, processes: int, count: Callable[[int], object]) -> Tally:
     """Judge every payment, a card's in their order; the result does not depend on `processes`. `count` hears of each further number.
 
-    Where a rule asks of other cards' payments, one process judges all.
+    Where a rule or a bundle asks of other cards' payments, one process judges all.
 
     Raises `DatasetError` where a parquet file is wrong, `OSError` where a file cannot be read.
     """
-    if processes == 1 or any(terms.policy.asks_of_others for terms in job.terms):
+    if processes == 1 or any(terms.asks_of_others for terms in job.terms):
         return judge(job, WHOLE, count)
     # Not fork: a progress bar and pyarrow have threads, which a forked child would miss.
     context = get_context("spawn")
@@ -103,7 +103,7 @@ def judge(job: Job, part: Part, count: Callable[[int], object]) -> Tally:
     examples, *copies = tee(counted(_examples(job, part, tally), count), 1 + len(job.terms))
     heard = [label for label in job.heard if part.is_whole or part.holds(label.card_id)]
     courses = [
-        replay((example.transaction for example in copy), terms, heard, elsewhere=terms.policy.asks_of_others)
+        replay((example.transaction for example in copy), terms, heard, elsewhere=terms.asks_of_others)
         for copy, terms in zip(copies, job.terms, strict=True)
     ]
     for example, *judged in zip(examples, *courses, strict=True):

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from aegis_app.backtest.labels import Truth
-from aegis_app.core.decision import Reason, Ruling
+from aegis_app.core.decision import MODELS, Reason, Ruling
 from aegis_app.core.payment import DAY_MS, Outcome, Transaction
 from aegis_app.core.rates import Rates
 from models.datasets import Survey
@@ -26,6 +26,7 @@ class Finding(Struct, frozen=True, gc=False):
 
     verdict: Outcome = Outcome.ALLOW
     rules: tuple[str, ...] = ()
+    """That were hit and count; models, where they asked for something, as one of them."""
     shadow_rules: tuple[str, ...] = ()
     degraded: bool = False
 
@@ -161,7 +162,8 @@ def worth(txn: Transaction, rates: Rates) -> tuple[str, int]:
 def _finding(ruling: Ruling) -> Finding:
     if ruling.verdict is Outcome.ALLOW and not ruling.rules and not ruling.shadow_rules and not ruling.degraded:
         return _QUIET
-    return Finding(ruling.verdict, tuple(ruling.rules), tuple(ruling.shadow_rules), ruling.degraded)
+    models = [MODELS] if any(reason.code == MODELS for reason in ruling.reasons) else []
+    return Finding(ruling.verdict, (*ruling.rules, *models), tuple(ruling.shadow_rules), ruling.degraded)
 
 
 def _case(txn: Transaction, truth: Truth, first: Ruling, second: Ruling) -> Changed:

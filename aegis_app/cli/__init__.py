@@ -5,12 +5,14 @@ from typing import Any
 import click
 
 from aegis_app.cli import (
+    alerts,
     backtest,
     bundles,
     cards,
     datasets,
     dead_letters,
     evaluate,
+    ledger,
     lists,
     local,
     offline,
@@ -59,6 +61,7 @@ for command in (
     policies.policies,
     lists.lists,
     dead_letters.dead_letters,
+    alerts.alerts,
     cards.cards,
     simulating.simulate,
     sending.send,
@@ -70,5 +73,6 @@ for command in (
     training.train,
     bundles.bundles,
     evaluate.evaluate,
+    ledger.ledger,
 ):
     main.add_command(command)

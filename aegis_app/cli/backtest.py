@@ -30,6 +30,7 @@ FRAUD = {"unknown": None, "genuine": False}
 @click.option(
     "--policy", "policies", type=options.existing, multiple=True, help="Policy file; a second one is compared. AEGIS_POLICY if none."
 )
+@options.bundle
 @click.option("--labels", type=options.existing, help="What is fraud: JSON lines with transaction_id and is_fraud.")
 @click.option("--heard", type=options.existing, help="Labels that memory hears, each when it became known, as a worker does.")
 @click.option(
@@ -38,7 +39,7 @@ FRAUD = {"unknown": None, "genuine": False}
 @click.option(
     "--processes",
     type=click.IntRange(1, 256),
-    help="How many share the work, a part of the cards each; a core each if not given. One if a rule asks of other cards.",
+    help="How many share the work, a part of the cards each; a core each if not given. One if a rule or the bundle asks of other cards.",
 )
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Only learn from payments before this day (UTC): cards need a past.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="OUT", help="Write a page with pictures as well.")
@@ -47,6 +48,7 @@ def backtest(
     source: Path,
     layout: str | None,
     policies: tuple[Path, ...],
+    bundle: Path | None,
     labels: Path | None,
     heard: Path | None,
     unlabelled: str,
@@ -59,8 +61,9 @@ def backtest(
 
     FILE is Aegis JSON lines, a table that --format tells, or - for JSON lines from stdin. Data sets such as the handbook's and Sparkov's
     say themselves what is fraud; for others, --labels does. Those judge the result and no decision sees them; --heard, which may name the
-    same file, teaches memory, for rules that ask about confirmed frauds. Verdicts count, so it makes
-    no difference whether a policy observes or enforces. Lines that cannot be read are reported and passed over; the exit code is then 1.
+    same file, teaches memory, for rules that ask about confirmed frauds. Verdicts count, so it makes no difference whether a policy
+    observes or enforces. The models of a bundle count as one more rule, as far as each policy lets them: two policies that differ in
+    [models] say what it is worth. Lines that cannot be read are reported and passed over; the exit code is then 1.
 
     Example: aegis backtest payments.jsonl --policy now.toml --policy next.toml --labels labels.jsonl --html report.html
     """
@@ -68,13 +71,15 @@ def backtest(
         raise click.UsageError("--policy is given once or twice: two policies can be compared")
     import msgspec
 
+    from aegis_app.bundles import local_bundle
     from aegis_app.policies import PACKAGED, local_terms
 
-    settings = options.settings_with()
+    settings = options.settings_with(bundle=bundle)
+    models = local_bundle(settings)
     chosen = [msgspec.structs.replace(settings, policy=policy) for policy in policies] or [settings]
-    named = [(PACKAGED if each.policy is None else str(each.policy), local_terms(each)) for each in chosen]
+    named = [(PACKAGED if each.policy is None else str(each.policy), local_terms(each, models)) for each in chosen]
     for name, terms in named:
-        if not terms.policy.on:
+        if not terms.policy.on and terms.models is None:
             click.echo(f"no rule is on in {name}: it asks for nothing", err=True)
     if html is not None:
         from aegis_app.backtest.page import check

@@ -1,5 +1,7 @@
 """`aegis bundles`."""
 
+import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +10,8 @@ import click
 from aegis_app.cli import options
 
 if TYPE_CHECKING:
+    from aegis_app.bundles import Published
+    from aegis_app.settings import Settings
     from models.bundle import Manifest
 
 bundle = click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -16,7 +20,7 @@ _SHOWN = ("roc_auc", "average_precision", "recall_at_fpr_0.001", "recall_at_fpr_
 
 @click.group()
 def bundles() -> None:
-    """Trained models, as `aegis train` writes them.
+    """Trained models, as `aegis train` writes them and as workers serve them.
 
     Example: aegis bundles list bundles/
     """
@@ -70,16 +74,107 @@ def verify(bundle: Path) -> None:
 
     Example: aegis bundles verify bundles/march
     """
-    import numpy as np
+    from models.serving import serve
 
-    from aegis_app.cli.errors import Failure
-    from models.bundle import load
-    from models.scoring import Scorer
+    serving = serve(bundle)
+    serving.check()
+    click.echo(f"{bundle}: {serving.version} is whole, and scores")
 
-    scorer = Scorer(load(bundle))
-    if failures := scorer.score(np.full((1, len(scorer.features)), np.nan, np.float32)).failures:
-        raise Failure("; ".join(f"{bundle}: {layer} does not score: {error}" for layer, error in failures.items()))
-    click.echo(f"{bundle}: {scorer.version} is whole, and scores")
+
+@bundles.command()
+@click.argument("source", metavar="BUNDLE")
+@click.option("--note", required=True, help="Why, for the record.")
+@click.option("--dry-run", is_flag=True, help="Only load and try it, and say what would change.")
+@options.by
+@options.broker
+@options.as_json
+def publish(source: str, note: str, dry_run: bool, by: str, broker: str | None, as_json: bool) -> None:
+    """Put a bundle in force. Every worker takes it up between two chunks of payments, within seconds.
+
+    BUNDLE is its directory: a path that every worker can read, or an address (http, https) from which each downloads it. It is loaded and
+    tried here first. A worker that cannot load it goes on with the bundle before, and says so in /ready, /bundle and its metrics. Which
+    part of it counts is up to the policy ([models]).
+
+    Example: aegis bundles publish bundles/march --note "labels up to February"
+    """
+    settings = options.settings_with(broker=broker)
+    from aegis_app.bundles import examined, is_address, signed
+
+    if not is_address(source):
+        source = str(Path(source).absolute())
+    serving, checksum = examined(source, settings)
+    published = signed(serving.version, checksum, source, author=by, note=note, at=datetime.now(UTC))
+    _publish(settings, published, as_json, dry_run=dry_run)
+
+
+@bundles.command()
+@click.argument("version", required=False)
+@click.option("--note", help="Why, for the record.")
+@options.by
+@options.broker
+@options.as_json
+def rollback(version: str | None, note: str | None, by: str, broker: str | None, as_json: bool) -> None:
+    """Put an earlier bundle in force again: VERSION, or the one before. A second time without VERSION leads back to where you were.
+
+    To decide by rules alone, publish a policy with state = "off" for [models].
+
+    Example: aegis bundles rollback
+    """
+    settings = options.settings_with(broker=broker)
+    from aegis_app.bundles import read, signed
+    from models.bundle import BundleError
+
+    releases = asyncio.run(read(settings))
+    earlier = releases.before_latest() if version is None else releases.find(version)
+    if earlier is None or releases.latest is None:
+        wanted = "earlier bundle" if version is None else f"bundle {version}"
+        raise BundleError(f"there is no {wanted} on {settings.topic_prefix}bundles; see `aegis bundles history`")
+    why = note or f"rolled back from {releases.latest.published.version}"
+    was = earlier.published
+    _publish(settings, signed(was.version, was.checksum, was.source, author=by, note=why, at=datetime.now(UTC)), as_json)
+
+
+@bundles.command()
+@options.broker
+@options.as_json
+def history(broker: str | None, as_json: bool) -> None:
+    """Print the bundles that were published, the latest, which is in force, last.
+
+    Example: aegis bundles history
+    """
+    settings = options.settings_with(broker=broker)
+    from aegis_app.bundles import read
+
+    past = asyncio.run(read(settings)).past
+    for each in past:
+        by, state = each.published, "in force" if each is past[-1] else "past"
+        if as_json:
+            options.print_json({"bundle": by.version, "state": state} | each.source(f"{settings.topic_prefix}bundles"))
+        else:
+            click.echo(f"{by.version}  {options.moment(by.at)}  {state}  {by.source}  {by.note}  (by {by.author})")
+    if not past and not as_json:
+        click.echo("no bundle was published; a worker serves that of AEGIS_BUNDLE, or decides by rules alone")
+
+
+def _publish(settings: "Settings", published: "Published", as_json: bool, *, dry_run: bool = False) -> None:
+    """Publish unless it is in force already, and say what that changes."""
+    from aegis_app.bundles import publish as put
+    from aegis_app.bundles import read
+
+    latest = asyncio.run(read(settings)).latest
+    was = None if latest is None else latest.published
+    is_news = was is None or (was.version, was.checksum, was.source) != (published.version, published.checksum, published.source)
+    offset = asyncio.run(put(settings, published)).offset if is_news and not dry_run else None
+    if as_json:
+        options.print_json({"bundle": published.version, "was": None if was is None else was.version, "offset": offset})
+        return
+    click.echo("in force was " + ("none that was published" if was is None else f"{was.version}, from {was.source}"))
+    if not is_news:
+        click.echo("that is in force already: nothing to publish")
+    elif dry_run:
+        click.echo(f"{published.version} loads and scores, and would be in force: nothing was published")
+    else:
+        click.echo(f"{published.version} is in force; workers take it up within seconds, see their /bundle")
 
 
 def describe(path: Path, manifest: "Manifest") -> None:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 @options.source
 @options.layout
 @click.option("--policy", type=options.existing, help="Policy file; AEGIS_POLICY where not given.")
+@options.bundle
 @click.option("--out", type=options.output, default="-", help="Decisions as JSON lines; stdout where not given.")
-def decide(source: Path, layout: str | None, policy: Path | None, out: Path) -> None:
+def decide(source: Path, layout: str | None, policy: Path | None, bundle: Path | None, out: Path) -> None:
     """Decide payments without Kafka: the same path as in a worker, over a memory that begins empty and ends with the command.
 
     FILE is Aegis JSON lines, a table that --format tells, or - for JSON lines from stdin. Lines that hold no payment are reported and
@@ -33,12 +34,13 @@ def decide(source: Path, layout: str | None, policy: Path | None, out: Path) -> 
 
     Example: aegis simulate --cards 1000 | aegis decide - --policy policy.toml > decisions.jsonl
     """
-    settings = options.settings_with(policy=policy)
+    settings = options.settings_with(policy=policy, bundle=bundle)
+    from aegis_app.bundles import local_bundle
     from aegis_app.core.decision import encode_decision
     from aegis_app.core.replay import replay
     from aegis_app.policies import local_terms
 
-    terms = local_terms(settings)
+    terms = local_terms(settings, local_bundle(settings))
     tally: Counter[str] = Counter()
     with _payments(source, layout, settings, terms.rates, "deciding") as payments, options.writing(out) as file:
         for txn, screened in replay(payments, terms):
@@ -53,23 +55,25 @@ def decide(source: Path, layout: str | None, policy: Path | None, out: Path) -> 
 @options.layout
 @click.option("--policy", type=options.existing, help="Policy file; AEGIS_POLICY where not given.")
 @click.option("--labels", type=options.existing, help="What was said about them: JSON lines, each learnt from its labelled_at on.")
+@options.bundle
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A parquet file: a row for each payment.")
-def features(source: Path, layout: str | None, policy: Path | None, labels: Path | None, out: Path) -> None:
+def features(source: Path, layout: str | None, policy: Path | None, labels: Path | None, bundle: Path | None, out: Path) -> None:
     """Describe payments as they were described when they were decided: each by what was known before it, and by nothing else.
 
     FILE is Aegis JSON lines, a table that --format tells, or - for JSON lines from stdin. A row has transaction_id, card_id, timestamp,
-    the verdict, every feature (docs/features.md) and the payment's attributes. The policy matters, because only what it allows becomes
-    habit. Repeats of a transaction_id have no row. Labels count too: a confirmed fraud leaves habit when it became known, as in a worker.
-    Lines that hold no payment, or no label, are reported and passed over; the exit code is then 1.
+    the verdict, every feature (docs/features.md) and the payment's attributes. Policy and bundle matter, because only what they allow
+    becomes habit. Repeats of a transaction_id have no row. Labels count too: a confirmed fraud leaves habit when it became known, as in a
+    worker. Lines that hold no payment, or no label, are reported and passed over; the exit code is then 1.
 
     Example: aegis features payments.jsonl --labels labels.jsonl --out features.parquet
     """
-    settings = options.settings_with(policy=policy)
+    settings = options.settings_with(policy=policy, bundle=bundle)
+    from aegis_app.bundles import local_bundle
     from aegis_app.core.replay import replay
     from aegis_app.policies import local_terms
     from models.datasets.matrix import write_matrix
 
-    terms = local_terms(settings)
+    terms = local_terms(settings, local_bundle(settings))
     with read_labels(labels, settings) as said, _payments(source, layout, settings, terms.rates, "describing") as payments:
         rows = (
             (txn, screened.ruling.verdict, screened.seen) for txn, screened in replay(payments, terms, said) if screened.seen is not None

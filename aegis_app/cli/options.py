@@ -36,6 +36,11 @@ layout = click.option(
     metavar="NAME",
     help="What the columns of FILE are: a name of `aegis datasets`, or a mapping file; found if not given.",
 )
+bundle = click.option(
+    "--bundle",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Models that decide beside the rules: the directory of a bundle; AEGIS_BUNDLE where not given.",
+)
 output = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 
 

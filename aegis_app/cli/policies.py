@@ -222,10 +222,11 @@ def _compare(settings: "Settings", payments: Path, labels: Path | None, now: "In
     import msgspec
 
     from aegis_app.backtest.terminal import show
+    from aegis_app.bundles import local_bundle
     from aegis_app.cli.backtest import judged
     from aegis_app.policies import local_terms
 
-    terms = local_terms(settings)
+    terms = local_terms(settings, local_bundle(settings))
     named = [(f"in force: {now.policy.version}", msgspec.structs.replace(terms, policy=now.policy))]
     if policy != now.policy:
         named.append((f"this one: {policy.version}", msgspec.structs.replace(terms, policy=policy)))

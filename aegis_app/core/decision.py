@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 from xxhash import xxh32_intdigest
 
 from aegis_app.core.card import Settled
@@ -15,7 +16,8 @@ from aegis_app.core.features import Features
 from aegis_app.core.lists import Entry, ListName
 from aegis_app.core.payment import ALLOW, GIVES_BACK, SEVERITY, Millis, Outcome, Transaction, encode_transaction, strictest
 from aegis_app.core.policy import Clause, Policy, State
-from aegis_app.core.rules import CLEAR, UNKNOWN, Failed, Hit
+from aegis_app.core.rules import CLEAR, RULES, UNKNOWN, Failed, Hit
+from aegis_app.core.scores import Cause, Scored
 from aegis_app.core.terms import Terms
 
 CODES: Final = (
@@ -47,13 +49,30 @@ CODES: Final = (
     "merchant_frauds",
     "device_many_cards",
     "card_confirmed_fraud",
+    "models",
+    "layer_failed",
+    "model_amount",
+    "model_velocity",
+    "model_rhythm",
+    "model_place",
+    "model_merchant",
+    "model_device",
+    "model_payee",
+    "model_channel",
+    "model_history",
+    "model_attributes",
+    "model_others",
+    "model_unusual",
 )
 """Reason codes, the rules' names among them. Append only: a set of them is kept in memory as bits."""
 _BIT: Final = {code: 1 << place for place, code in enumerate(CODES)}
-_NO_RULES: Final = frozenset({"rule_failed", "deny_list", "watch_list", "allow_list", "control"})
+_RULES: Final = frozenset(rule.name for rule in RULES)
+FAILURES: Final = frozenset({"rule_failed", "layer_failed"})
 
 CONVINCED: Final = {Outcome.REVIEW: 0.5, Outcome.BLOCK: 0.9}
 """How much of the remaining doubt a request takes away where rules alone give the score."""
+MODELS: Final = "models"
+_NOT_CONVINCING: Final = FAILURES | {MODELS}
 STALE_MS: Final = 5 * 60_000
 
 _NONE: Final[list[Any]] = []
@@ -154,47 +173,73 @@ def check(txn: Transaction, seen: Features, policy: Policy) -> Findings:
     return Findings(hits, shadows, failures)
 
 
-def decide(case: Case, seen: Features, terms: Terms, receipt: Receipt) -> Ruling:
-    """Check a payment against lists and rules, and decide: the strictest request wins, but for those that an allow list beats."""
-    txn, policy = case.txn, terms.policy
+def decide(case: Case, seen: Features, terms: Terms, receipt: Receipt, scored: Scored | None = None) -> Ruling:
+    """Check a payment against lists and rules, and decide: the strictest request wins, but for those that an allow list beats.
+
+    `scored` is what models said of it; `None` where they were not asked.
+    """
+    txn, policy, said = case.txn, terms.policy, _SILENT if scored is None else scored
     findings = check(txn, seen, policy)
     entries = terms.lists.about(txn)
-    requests = _requests(findings, entries, policy) if findings.hits or findings.failures or entries else _NONE
+    asked = findings.hits or findings.failures or entries or said.failures or said.asks is not ALLOW
+    requests = _requests(findings, said, entries, policy) if asked else _NONE
     verdict = strictest([request.asks for request in requests])
     outcome, controlled = verdict if policy.enforces else ALLOW, False
+    failed = bool(findings.failures or said.failures)
     if policy.control_share > 0 and policy.enforces and _draw(txn.transaction_id, _CONTROL) < policy.control_share:
-        outcome, controlled = _controlled(case, policy, verdict, is_sure=not (entries or findings.failures))
+        outcome, controlled = _controlled(case, policy, verdict, is_sure=not (entries or failed))
     show = verdict is not ALLOW or controlled or _draw(txn.transaction_id, _FEATURES) < terms.feature_share
     return Ruling(
         outcome=outcome,
         verdict=verdict,
-        score=_score(requests, findings),
+        score=_score(requests, findings, scored),
+        probability=said.probability,
         reasons=_reasons(requests, entries, outcome if controlled else None),
         rules=[clause.rule.name for clause, _ in findings.hits],
         shadow_rules=findings.shadows,
+        isolation_forest=said.layers.get("isolation_forest"),
+        autoencoder=said.layers.get("autoencoder"),
+        supervised=said.layers.get("supervised"),
         policy=policy.version,
+        bundle=said.bundle,
         lists=terms.lists.version,
         risk=terms.risk,
         rates=terms.rates.version,
         control_probability=policy.control_share if controlled else None,
         decided_at=receipt.decided_at,
-        degraded=bool(findings.failures),
+        degraded=failed,
         stale=receipt.stale,
         redriven=receipt.redriven,
         features=seen.named() if show else None,
     )
 
 
-def _requests(findings: Findings, entries: Sequence[Entry], policy: Policy) -> list[Request]:
-    """What lists and rules ask for, strictest first; of equals, lists first. An allow list beats requests of rules for review."""
+_SILENT: Final = Scored(bundle=None, layers={}, score=None, probability=None)
+
+
+def explained(ruling: Ruling, causes: Sequence[Cause]) -> Ruling:
+    """A ruling with what models say of its why, behind what decided."""
+    return replace(ruling, reasons=[*ruling.reasons, *(Reason(code, text) for code, text in causes)])
+
+
+def _requests(findings: Findings, said: Scored, entries: Sequence[Entry], policy: Policy) -> list[Request]:
+    """What lists, rules and models ask for, strictest first; of equals in this order.
+
+    An allow list beats models, and requests of rules for review.
+    """
     named = {entry.list for entry in entries}
     requests = [Request(_ASKED[entry.list], _listed(entry)) for entry in entries if entry.list is not ListName.ALLOW]
     for clause, hit in findings.hits:
         if clause.asks is Outcome.BLOCK or ListName.ALLOW not in named:
             requests.append(Request(clause.asks, Reason(clause.rule.name, hit.sentence)))
+    if policy.models.state is State.ON:
+        asks = min(said.asks, policy.models.most, key=SEVERITY.__getitem__)
+        if asks is not ALLOW and ListName.ALLOW not in named:
+            requests.append(Request(asks, Reason(MODELS, said.sentence)))
+        requests += [Request(policy.on_failure, Reason("layer_failed", f"{layer} could not tell: {why}")) for layer, why in said.failures]
     for failure in findings.failures:
         requests.append(Request(policy.on_failure, Reason("rule_failed", f"{failure.rule} could not tell: {failure.error}")))
-    return sorted(requests, key=lambda request: (-SEVERITY[request.asks], request.reason.code == "rule_failed"))
+    return sorted(requests, key=lambda request: (-SEVERITY[request.asks], request.reason.code in FAILURES))
 
 
 _ASKED: Final = {ListName.DENY: Outcome.BLOCK, ListName.WATCH: Outcome.REVIEW}
@@ -204,14 +249,19 @@ def _listed(entry: Entry) -> Reason:
     return Reason(f"{entry.list}_list", f"the {entry.of} is on the {entry.list} list: {entry.reason}")
 
 
-def _score(requests: list[Request], findings: Findings) -> float | None:
-    """1 for what is denied; else from what the rules ask for; `None` where one failed and none was hit."""
-    if not requests:
-        return 0.0
-    if requests[0].reason.code == "deny_list":
+def _score(requests: list[Request], findings: Findings, scored: Scored | None) -> float | None:
+    """1 for what is denied; else what models say, of whose remaining doubt each request of rules and lists takes its part.
+
+    Without models, `None` where a rule failed and none was hit; with them, where no layer could tell and no rule was hit.
+    """
+    if requests and requests[0].reason.code == "deny_list":
         return 1.0
-    asks = [request.asks for request in requests if request.reason.code != "rule_failed"]
-    return 1 - prod(1 - CONVINCED[ask] for ask in asks) if asks or not findings.failures else None
+    asks = [request.asks for request in requests if request.reason.code not in _NOT_CONVINCING]
+    certain = scored.score if scored is not None else None if findings.failures else 0.0
+    if not asks:
+        return certain
+    doubt = prod(1 - CONVINCED[ask] for ask in asks)
+    return 1 - doubt if certain is None else 1 - (1 - certain) * doubt
 
 
 def _reasons(requests: list[Request], entries: Sequence[Entry], by_chance: Outcome | None) -> list[Reason]:
@@ -259,24 +309,24 @@ def repeat(settled: Settled, terms: Terms, receipt: Receipt) -> Ruling:
         verdict=settled.verdict,
         score=settled.score,
         reasons=[Reason(code, "as decided when this payment came first") for code in codes],
-        rules=[code for code in codes if code not in _NO_RULES],
+        rules=[code for code in codes if code in _RULES],
         policy=terms.policy.version,
         lists=terms.lists.version,
         risk=terms.risk,
         rates=terms.rates.version,
         decided_at=receipt.decided_at,
         duplicate=True,
-        degraded="rule_failed" in codes,
+        degraded=not FAILURES.isdisjoint(codes),
         stale=receipt.stale,
         redriven=receipt.redriven,
     )
 
 
 def _ordered(codes: Iterable[str], policy: Policy) -> list[str]:
-    """Strongest first, as in `_requests`; then what asks for nothing: the allow list, and chance."""
+    """Strongest first, as in `_requests`; then what asks for nothing: the allow list, chance, and what models say of the why."""
     asks = {"deny_list": Outcome.BLOCK, "watch_list": Outcome.REVIEW}
     asks |= {clause.rule.name: clause.asks for clause in policy.clauses}
-    asks["rule_failed"] = policy.on_failure
+    asks |= {MODELS: policy.models.most, "layer_failed": policy.on_failure, "rule_failed": policy.on_failure}
     place = {code: place for place, code in enumerate(asks)}
     return sorted(codes, key=lambda code: (-SEVERITY[asks.get(code, ALLOW)], place.get(code, len(place))))
 

@@ -1,6 +1,5 @@
 """What the house wants: which rules count, their limits, what they ask for, and whether outcomes are enforced."""
 
-import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
@@ -11,6 +10,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from aegis_app.core.entries import line as _line
+from aegis_app.core.entries import located
 from aegis_app.core.payment import Money, Outcome
 from aegis_app.core.rules import RULES, Limits, Rule
 from aegis_app.core.rules.rule import Rulelike
@@ -46,6 +47,15 @@ class Clause(Struct, frozen=True):
     limits: Limits
 
 
+class ModelClause(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The models of the bundle in force under this policy. From which score they ask for what, the bundle says."""
+
+    state: State = State.ON
+    """`shadow`: they are asked, what they say stands in the decision, and asks for nothing. `off`: they are not asked."""
+    most: Outcome = Outcome.BLOCK
+    """The strictest that they may ask for; `review`: they block nothing."""
+
+
 Share = Annotated[float, Meta(ge=0, le=0.5)]
 
 
@@ -60,6 +70,7 @@ class Policy(Struct, frozen=True, dict=True):
     to what policy keeps out."""
     control_most_minor: int = 50_00
     """The largest amount that passes so, minor units of the base currency."""
+    models: ModelClause = ModelClause()
 
     @cached_property
     def asked(self) -> tuple[tuple[Clause, Rulelike, Limits], ...]:
@@ -92,6 +103,7 @@ class Policy(Struct, frozen=True, dict=True):
             "on_failure": self.on_failure.value,
             "control_share": self.control_share,
             "control_most_minor": self.control_most_minor,
+            "models": {"state": self.models.state.value, "most": self.models.most.value},
             "rules": {
                 clause.rule.name: {
                     "state": clause.state.value,
@@ -108,6 +120,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     on_failure: Outcome = Outcome.REVIEW
     control_share: Share = 0.0
     control_most_minor: Money = 50_00
+    models: ModelClause = ModelClause()
     rules: dict[str, dict[str, Any]] = {}
 
 
@@ -129,7 +142,11 @@ def parse_policy(text: str, name: str = "policy.toml") -> Policy:
     for unknown in file.rules.keys() - _BY_NAME.keys():
         raise PolicyError(f"{name}, line {_line(text, ['rules', unknown])}: there is no rule {unknown!r}; rules are {', '.join(_BY_NAME)}")
     clauses = tuple(_clause(rule, file.rules.get(rule.name, {}), text, name) for rule in RULES)
-    return Policy(file.mode, file.on_failure, clauses, file.control_share, file.control_most_minor)
+    if file.models.most is Outcome.ALLOW:
+        raise PolicyError(
+            f'{name}, line {_line(text, ["models", "most"])}: models.most: `review` or `block`; state = "shadow" asks for nothing'
+        )
+    return Policy(file.mode, file.on_failure, clauses, file.control_share, file.control_most_minor, file.models)
 
 
 def _clause(rule: Rule, entries: dict[str, Any], text: str, name: str) -> Clause:
@@ -144,23 +161,4 @@ def _clause(rule: Rule, entries: dict[str, Any], text: str, name: str) -> Clause
 
 
 def _located(text: str, name: str, error: msgspec.ValidationError, above: list[str] | None = None) -> PolicyError:
-    reason, _, place = str(error).partition(" - at `")
-    path = (above or []) + [part for part in place.rstrip("`").split(".") if part not in {"$", ""}]
-    unknown = re.search(r"unknown field `(\w+)`", reason)
-    if unknown:
-        path = [*path, unknown[1]]
-    return PolicyError(f"{name}, line {_line(text, path)}: {'.'.join(path) or 'file'}: {reason}")
-
-
-def _line(text: str, path: list[str]) -> int:
-    """The line where the entry at `path` stands; that of its table where it is not written out."""
-    table: list[str] = []
-    best = 1
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
-            table = [part.strip(" \"'") for part in header[1].split(".")]
-            if table == path[: len(table)]:
-                best = number
-        elif (entry := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*=", line)) and [*table, entry[1]] == path[: len(table) + 1]:
-            best = number
-    return best
+    return PolicyError(located(text, name, error, above))

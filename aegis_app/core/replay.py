@@ -39,7 +39,7 @@ def replay(
     cards: dict[str, Card] = {}
     merchants, devices = Told(risk, period), Told(shared_risk, period)
     if elsewhere:
-        terms = replace(terms, merchants=merchants, devices=devices)
+        terms = replace(terms, merchants=merchants, credited=merchants.credited, devices=devices)
 
     def tell(source: int, tidings: Tidings) -> None:
         for told, events in ((merchants, tidings.merchants), (devices, tidings.devices)):

@@ -1,5 +1,6 @@
 """The way of one payment, and of one label, the same live and offline: recall, describe, check, decide, learn."""
 
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from msgspec import Struct
@@ -7,12 +8,13 @@ from msgspec.structs import replace
 
 from aegis_app.core.card import BLANK, Card, Settled, believe, content_hash, id_hash, learn, recall, settled, skip
 from aegis_app.core.case import Case, case
-from aegis_app.core.decision import Receipt, Ruling, decide, repeat
+from aegis_app.core.decision import Receipt, Ruling, decide, explained, repeat
 from aegis_app.core.features import Features
 from aegis_app.core.intake import Past
 from aegis_app.core.label import Label
-from aegis_app.core.payment import Millis, Transaction
+from aegis_app.core.payment import ALLOW, GIVES_BACK, Millis, Transaction
 from aegis_app.core.reported import Report, keep, report_on, supplement, without
+from aegis_app.core.scores import Scored
 from aegis_app.core.terms import Terms
 from aegis_app.core.tidings import NONE, Changed, Tidings, tidings
 from aegis_app.core.verdicts import Ignored, verdict_on, weigh
@@ -31,6 +33,20 @@ class Screened(Struct, frozen=True, gc=False):
     """For its merchant and its device."""
     conflict: bool = False
     """A repeat came with other content."""
+    scored: Scored | None = None
+    """What models said; `None` where they were not asked."""
+    unexplained: bool = False
+    """The models could not say why, though somebody will ask."""
+
+
+class Described(Struct, frozen=True, gc=False):
+    """A payment, described by what was known before it."""
+
+    card: Card
+    case: Case
+    seen: Features
+    receipt: Receipt
+    offset: int
 
 
 class Learnt(NamedTuple):
@@ -61,16 +77,44 @@ HISTORY: Final = 2
 
 def screen(card: Card | None, txn: Transaction, terms: Terms, receipt: Receipt, offset: int) -> Screened:
     """Judge `txn` by what `card` remembers, and learn it. A repeated transaction_id is answered as before."""
+    found = describe(card, txn, terms, receipt, offset)
+    return found if isinstance(found, Screened) else next(judge([found], terms))
+
+
+def describe(card: Card | None, txn: Transaction, terms: Terms, receipt: Receipt, offset: int) -> Described | Screened:
+    """`txn` as `card` knows it, to be judged; a repeat is answered at once."""
     payment = case(txn, receipt.written, terms.rates)
     card = _recall(card, payment, terms)
     known = settled(card, txn.transaction_id)
     if known is not None:
         before, content = known
         return Screened(repeat(before, terms, receipt), skip(card, TRANSACTIONS, offset), None, conflict=content != content_hash(txn))
-    seen = Features(card, payment, terms.merchants, terms.devices)
-    ruling = decide(payment, seen, terms, receipt)
-    news = tidings(payment, seen, ruling.verdict, offset)
-    return Screened(ruling, learn(card, payment, ruling.settled(), TRANSACTIONS, offset), seen, news)
+    return Described(card, payment, Features(card, payment, terms.merchants, terms.credited, terms.devices), receipt, offset)
+
+
+def judge(described: Sequence[Described], terms: Terms) -> Iterator[Screened]:
+    """Decide and learn payments of different cards, in their order; models are asked once for all of them."""
+    models = terms.models
+    asked = () if models is None else [place for place, each in enumerate(described) if each.case.txn.kind not in GIVES_BACK]
+    if models is None or not asked:
+        for each in described:
+            yield _learnt(each, decide(each.case, each.seen, terms, each.receipt))
+        return
+    said = models.ask([(described[place].case, described[place].seen) for place in asked])
+    scored = dict(zip(asked, said.scored, strict=True))
+    rulings = [decide(each.case, each.seen, terms, each.receipt, scored.get(place)) for place, each in enumerate(described)]
+    suspicious = [number for number, place in enumerate(asked) if rulings[place].verdict is not ALLOW]
+    causes = said.causes(suspicious) if suspicious else ()
+    why = {} if causes is None else {asked[number]: found for number, found in zip(suspicious, causes, strict=True)}
+    for place, (each, ruling) in enumerate(zip(described, rulings, strict=True)):
+        told = explained(ruling, why[place]) if place in why else ruling
+        yield _learnt(each, told, scored.get(place), causes is None and ruling.verdict is not ALLOW)
+
+
+def _learnt(each: Described, ruling: Ruling, scored: Scored | None = None, unexplained: bool = False) -> Screened:
+    news = tidings(each.case, each.seen, ruling.verdict, each.offset)
+    card = learn(each.card, each.case, ruling.settled(), TRANSACTIONS, each.offset)
+    return Screened(ruling, card, each.seen, news, scored=scored, unexplained=unexplained)
 
 
 def adopt(card: Card | None, txn: Transaction, terms: Terms, ruling: Ruling, written: Millis, offset: int) -> Learnt:

@@ -5,12 +5,13 @@ import fcntl
 import gc
 import logging
 import os
+import socket
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
-from typing import IO, Any, Final, NoReturn
+from typing import IO, Any, Final, NoReturn, Protocol
 
 import faust
 from aiokafka import AIOKafkaConsumer
@@ -42,6 +43,16 @@ STOP_SECONDS: Final = 15.0
 """From SIGTERM to the end, whatever Faust and Kafka are doing; the work in hand is settled long before."""
 
 
+class Follower(Protocol):
+    """Keeps something up to date beside the stream."""
+
+    async def load(self) -> None:
+        """Be ready for the first payment."""
+
+    async def follow(self) -> None:
+        """Keep up, until cancelled."""
+
+
 class StreamWorker(faust.Worker):
     """Faust's worker without its spinner, for which the root logger would have to be at DEBUG."""
 
@@ -54,10 +65,14 @@ class StreamApp(faust.App):
 
     consumer: Any
 
-    def __init__(self, settings: Settings, broadcasts: Sequence[Broadcast[Any]] = (), **options: Any) -> None:
+    def __init__(
+        self, settings: Settings, broadcasts: Sequence[Broadcast[Any]] = (), followers: Sequence[Follower] = (), **options: Any
+    ) -> None:
         self.settings = settings
         self.broadcasts = broadcasts
         """Loaded before the first payment is read, and followed from then on."""
+        self.followers = followers
+        """The same of what depends on them."""
         self.partitions = settings.partitions
         """Of the sources, as Kafka has them once this has started."""
         self.lease_seconds = settings.session_timeout_seconds * 0.8
@@ -121,6 +136,7 @@ class StreamApp(faust.App):
         return ChunkTransport(self.conf.broker_consumer, self)
 
     async def on_first_start(self) -> None:
+        self._claim_port()
         self._claim_datadir(Path(self.conf.datadir))
         await super().on_first_start()
         log.info("Aegis %s starts, as %s at %s, views on port %d", VERSION, self.conf.id, self.settings.broker, self.settings.web_port)
@@ -133,6 +149,8 @@ class StreamApp(faust.App):
             self._clients.append(client)
         await asyncio.gather(*(broadcast.load() for broadcast in self.broadcasts))
         self._clients += self.broadcasts
+        for follower in self.followers:
+            await follower.load()
         # What is there now stays; what comes is short-lived and free of cycles: look for garbage rarely.
         gc.freeze()
         gc.set_threshold(100_000, 20, 50)
@@ -140,8 +158,8 @@ class StreamApp(faust.App):
         sys.setswitchinterval(0.0005)
         self.add_future(self._tick())
         self.add_future(self._retrieve())
-        for broadcast in self.broadcasts:
-            self.add_future(broadcast.follow())
+        for each in (*self.broadcasts, *self.followers):
+            self.add_future(each.follow())
 
     async def _await_kafka(self) -> None:
         """Wait for the broker, make the topics that are missing, and say what does not fit."""
@@ -176,6 +194,16 @@ class StreamApp(faust.App):
             await asyncio.sleep(LOOK_SECONDS)
             if not (self.rebalancing or self.in_recovery):
                 await self.holdings.retrieve()
+
+    def _claim_port(self) -> None:
+        host, port = self.settings.web_host, self.settings.web_port
+        try:
+            with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+                pass
+        except OSError as error:
+            self._refuse(
+                f"the views cannot listen on {host}, port {port} ({os.strerror(error.errno or 0)}): set AEGIS_WEB_PORT to a free one"
+            )
 
     def _claim_datadir(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)

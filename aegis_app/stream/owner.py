@@ -505,6 +505,11 @@ class Holdings:
         return {tp: offset for owners in self for tp, offset in owners.settled().items()}
 
     @property
+    def are_assigned(self) -> bool:
+        """Whether the group has said which partitions are held here, if any."""
+        return not any(owners.closed for owners in self)
+
+    @property
     def latched(self) -> str | None:
         """Why some topic is not read any more; `None` while all are."""
         return next((owners.latched for owners in self if owners.latched is not None), None)

@@ -7,16 +7,16 @@ from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 from faust.types import TP
-from prometheus_client import generate_latest
 
 from aegis_app import metrics
-from aegis_app.application import app, broadcasts, in_force, lists, rates, settings
+from aegis_app.application import app, broadcasts, device_risk, in_force, lists, merchant_risk, rates, settings, shelf, transactions
 from aegis_app.core.lists import ListName
+from aegis_app.logs import log
 from aegis_app.version import VERSION
 from aegis_app.web.pages import Answer, page
-from tables.cards import owners
 
 LOOK_SECONDS: Final = 2.0
+ANNOUNCE_SECONDS: Final = 0.25
 STUCK_SECONDS: Final = 45.0
 """Work waiting and none settled for this long is a stuck consumer."""
 BEHIND_SECONDS: Final = 10.0
@@ -31,6 +31,8 @@ class Watch:
         """Records waiting for this worker; `None` while Kafka does not answer."""
         self.idle_since: dict[str, float] = {}
         """When each table's owners last had nothing to do, as far as known."""
+        self.caught_up: dict[TP, float] = {}
+        """When each partition was last seen with nothing waiting, in seconds since 1970: what waits now came later."""
         self.begun = monotonic()
         self.moving_since = monotonic()
         """When partitions last stopped changing hands."""
@@ -49,13 +51,14 @@ class Watch:
         metrics.KAFKA.set(1)
         metrics.LAG.clear()
         metrics.BEHIND.clear()
+        self.caught_up = {tp: at for tp, at in self.caught_up.items() if tp in lag} | {tp: time() for tp in lag if not lag[tp]}
         for tp, waiting in lag.items():
             labels = tp.topic, str(tp.partition)
             metrics.LAG.labels(*labels).set(waiting)
             behind = self._behind(tp) if waiting else 0.0
             if behind is not None:
                 metrics.BEHIND.labels(*labels).set(behind)
-        metrics.OWNED.set(len(list(owners)))
+        metrics.OWNED.set(len(partitions()))
         metrics.LATCHED.set(app.holdings.latched is not None)
         self.lag = sum(lag.values())
         if not app.rebalancing:
@@ -70,7 +73,8 @@ class Watch:
         owners = app.holdings.reading(tp.topic)
         owner = None if owners is None else owners.holding(tp.partition)
         written = None if owner is None else owner.settled_record.get(tp.topic)
-        return None if written is None else max(0.0, time() - written / 1000)
+        since = [at for at in (None if written is None else written / 1000, self.caught_up.get(tp)) if at is not None]
+        return max(0.0, time() - max(since)) if since else None
 
     def stuck_for(self) -> float:
         """Seconds in which the owners of some table had work to do, and settled none."""
@@ -88,6 +92,20 @@ async def watching() -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
+@app.task  # type: ignore[untyped-decorator]  # Faust's
+async def announcing() -> None:
+    """Say in the log each time that payments are decided here from now on, and where to look."""
+    was_ready = False
+    while not app.should_stop:
+        is_ready = not waits_for()
+        if is_ready and not was_ready:
+            which = ", ".join(map(str, partitions()))
+            does = f"decides payments of partitions {which}" if which else "stands by, other workers have all partitions"
+            log.info("Ready: %s; views at http://%s:%d", does, settings.web_host, settings.web_port)
+        was_ready = is_ready
+        await asyncio.sleep(ANNOUNCE_SECONDS)
+
+
 @page("/health", guarded=False)
 async def health(request: Any) -> Answer:
     """503 when the consumer is stuck with work to do: restart this worker. Not when Kafka is away: that would not help."""
@@ -99,14 +117,15 @@ async def health(request: Any) -> Answer:
 
 @page("/ready", guarded=False)
 async def ready(request: Any) -> Answer:
-    """200 while payments are decided here; else 503 with what is waited for."""
+    """200 while payments are decided here, or would be were there a partition to spare; else 503 with what is waited for."""
     waits = waits_for()
     behind = [
         f"{broadcast.name} are those of {broadcast.age:.0f} s ago: Kafka does not answer"
         for broadcast in broadcasts
         if broadcast.age > BEHIND_SECONDS
     ]
-    answer = {"ready": not waits, "waits_for": waits} | ({"behind": behind} if behind else {})
+    behind += [] if shelf.refused is None else [f"{shelf.refused}; {_serving()} serves on"]
+    answer = {"ready": not waits, "waits_for": waits, "partitions": partitions()} | ({"behind": behind} if behind else {})
     return 503 if waits else 200, answer
 
 
@@ -115,13 +134,22 @@ def waits_for() -> list[str]:
     waits = []
     if app.holdings.latched is not None:
         waits.append(app.holdings.latched)
-    if app.rebalancing or not app.consumer.assignment():
+    if app.rebalancing or not app.holdings.are_assigned:
         waits.append("partitions are being assigned")
     if app.in_recovery:
         waits.append(f"memory is read back: {to_recover()} records to go")
     elif not app.tables.actives_ready:
         waits.append("memory is not there yet")
     return waits
+
+
+def _serving() -> str:
+    return "no bundle" if shelf.serving is None else f"bundle {shelf.serving.version}"
+
+
+def partitions() -> list[int]:
+    """Those of payments that this worker was given; none where more workers run than there are partitions."""
+    return sorted(tp.partition for tp in app.consumer.assignment() if tp.topic == transactions)
 
 
 def to_recover() -> int:
@@ -136,11 +164,15 @@ async def exported(request: Any) -> Answer:
     policy = in_force().policy
     metrics.POLICY.clear()
     metrics.POLICY.labels(policy.version, policy.mode).set(1)
+    metrics.show_bundle(None if shelf.serving is None else shelf.serving.manifest, is_refused=shelf.refused is not None)
     metrics.WORKER.labels(VERSION, settings.base_currency, rates.version or "").set(1)
     for broadcast in broadcasts:
         metrics.BROADCAST_AGE.labels(broadcast.name).set(broadcast.age)
     for name in ListName:
         metrics.LISTED.labels(name).set(sum(number for (at, _), number in lists.held.lists.counts.items() if at is name))
+    for risks in (merchant_risk, device_risk):
+        metrics.RISKS.labels(risks.name).set(len(risks.held.packed))
+    metrics.PARTITIONS.set(app.partitions)
     metrics.READY.set(not waits_for())
     metrics.IDLE.set(watch.stuck_for())
     metrics.RECOVERY.set(to_recover())
@@ -151,4 +183,4 @@ async def exported(request: Any) -> Answer:
     disk = shutil.disk_usage(settings.datadir)
     metrics.DISK.set(disk.total)
     metrics.DISK_FREE.set(disk.free)
-    return 200, generate_latest()
+    return 200, metrics.exported()

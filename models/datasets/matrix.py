@@ -25,7 +25,7 @@ def write_matrix(path: Path, rows: Iterable[Row]) -> int:
             ("card_id", arrow.string()),
             ("timestamp", arrow.timestamp("ms", tz="UTC")),
             ("verdict", arrow.string()),
-            *((name, _arrow_type(arrow, kind)) for name, kind in CATALOGUE.items()),
+            *((name, arrow_type(arrow, kind)) for name, kind in CATALOGUE.items()),
             ("attributes", arrow.map_(arrow.string(), arrow.float64())),
         ]
     )
@@ -47,7 +47,8 @@ def write_matrix(path: Path, rows: Iterable[Row]) -> int:
     return number
 
 
-def _arrow_type(arrow: Any, annotated: Any) -> Any:
+def arrow_type(arrow: Any, annotated: Any) -> Any:
+    """The column type of a feature, of `CATALOGUE`."""
     (kind, *_) = get_args(annotated)
     plain = next(each for each in get_args(kind) if each is not type(None)) if isinstance(kind, UnionType) else kind
     return {bool: arrow.bool_(), int: arrow.int64(), float: arrow.float64()}[plain]

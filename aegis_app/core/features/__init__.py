@@ -1,6 +1,6 @@
 """A payment described by what was known before it: the catalogue of features, and how each is found."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
@@ -38,11 +38,19 @@ class Features:
     Counts and money of windows leave the present payment out; refunds and reversals are no attempts.
     """
 
-    def __init__(self, card: Card, case: Case, merchants: Mapping[str, bytes] = _NOBODY, devices: Mapping[str, bytes] = _NOBODY) -> None:
-        """`card` as it was before the payment; risk of merchants and devices by their ids, as `core.risk` packs it."""
+    def __init__(
+        self,
+        card: Card,
+        case: Case,
+        merchants: Mapping[str, bytes] = _NOBODY,
+        credited: Container[str] = _NOBODY,
+        devices: Mapping[str, bytes] = _NOBODY,
+    ) -> None:
+        """`card` as it was before the payment; the others as in `Terms`."""
         self._card = card
         self._case = case
         self._merchants = merchants
+        self._credited = credited
         self._devices = devices
 
     @property
@@ -134,7 +142,7 @@ class Features:
     @once
     def compromise(self) -> Compromise:
         at = self._case.at
-        return elsewhere.compromise(visited_before(self._card.visited, at), self._merchants, at)
+        return elsewhere.compromise(visited_before(self._card.visited, at), self._merchants, self._credited, at)
 
     @once
     def device(self) -> Device:

@@ -1,13 +1,13 @@
 """What became known from elsewhere: of the merchant and the device by all cards (see `core.risk`), and of the card by labels."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Annotated, Final
 
 from msgspec import Struct
 
 from aegis_app.core.features.catalogue import of
 from aegis_app.core.payment import DAY_MS, Millis
-from aegis_app.core.risk import Risk, has_credits
+from aegis_app.core.risk import Risk
 from aegis_app.core.verdicts import frauds
 
 _NOBODY: Final = "no merchant given, or nothing known of it"
@@ -151,11 +151,10 @@ def merchant_rates(known: Risk) -> MerchantRates:
     return MerchantRates(*known.fraud_rates)
 
 
-def compromise(visited: Iterable[str], risks: Mapping[str, bytes], at: Millis) -> Compromise:
-    known = [raw for name in visited if (raw := risks.get(name)) is not None]
-    if not known:
+def compromise(visited: Sequence[str], risks: Mapping[str, bytes], credited: Container[str], at: Millis) -> Compromise:
+    if not any(name in risks for name in visited):
         return _NOTHING
-    return Compromise(max((Risk(raw, at).credits[-1] or 0 for raw in known if has_credits(raw)), default=0))
+    return Compromise(max((Risk(risks.get(name), at).credits[-1] or 0 for name in visited if name in credited), default=0))
 
 
 _NOTHING: Final = Compromise(None)

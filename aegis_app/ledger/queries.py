@@ -1,0 +1,152 @@
+"""What is read from the ledger: a decision, or a page of them, each with the verdict in force."""
+
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Engine, Row, Select, exists, select, tuple_
+
+from aegis_app.core.decision import Decision
+from aegis_app.core.label import Label, Source
+from aegis_app.core.payment import Outcome
+from aegis_app.ledger.database import speaking
+from aegis_app.ledger.tables import decisions, hits, labels, verdicts
+
+MOST: Final = 1000
+"""Decisions on a page."""
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """The label in force about a payment."""
+
+    is_fraud: bool
+    source: Source
+    labelled_at: datetime
+    fraud_type: str | None = None
+    labelled_by: str | None = None
+    note: str | None = None
+
+
+class Entry(Struct, frozen=True):
+    """A payment in the ledger."""
+
+    decision: Any
+    """`core.decision.Decision`: the first about this payment."""
+    base_minor: int | None
+    """Its amount in minor units of the base currency; `None` where that is not known."""
+    known: Verdict | None
+    """`None` while nobody said anything."""
+
+
+class Place(Struct, frozen=True, array_like=True):
+    """Where a page ended: the key of its last decision. To be handed on as it is."""
+
+    timestamp: datetime
+    transaction_id: str
+    card_id: str
+
+    def encode(self) -> str:
+        """As it stands in a URL."""
+        return msgspec.json.encode(self).hex()
+
+    @classmethod
+    def decode(cls, text: str) -> "Place":
+        """Raises `ValueError`."""
+        try:
+            return msgspec.json.decode(bytes.fromhex(text), type=cls)
+        except msgspec.MsgspecError:
+            raise ValueError("this is no place that a page ended with") from None
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """Which decisions; what is not said does not matter."""
+
+    outcome: Outcome | None = None
+    verdict: Outcome | None = None
+    card_id: str | None = None
+    merchant_id: str | None = None
+    rule: str | None = None
+    """That was hit, with effect or in shadow."""
+    reviewed: bool | None = None
+    """Whether anybody said what the payment turned out to be."""
+    since: datetime | None = None
+    """Payments of then and later, by their own time."""
+    until: datetime | None = None
+    """Payments before."""
+
+
+class Page(Struct, frozen=True):
+    """Some decisions, the newest payment first."""
+
+    entries: list[Entry]
+    next: Place | None
+    """To ask for what follows; `None` where nothing does."""
+
+
+def find(engine: Engine, transaction_id: str, card_id: str | None = None) -> list[Entry]:
+    """The payment of this id; more than one where several cards came with it, the oldest first. Raises `LedgerAwayError`."""
+    query = _entries().where(decisions.c.transaction_id == transaction_id).order_by(decisions.c.decided_at)
+    if card_id is not None:
+        query = query.where(decisions.c.card_id == card_id)
+    with speaking(engine), engine.connect() as connection:
+        return [_entry(row) for row in connection.execute(query)]
+
+
+def page(engine: Engine, wanted: Wanted, after: Place | None = None, limit: int = 100) -> Page:
+    """Up to `limit` (1 to `MOST`) decisions behind `after`. Raises `LedgerAwayError`."""
+    limit = min(max(limit, 1), MOST)
+    query = _narrowed(_entries(), wanted)
+    if after is not None:
+        query = query.where(tuple_(*_KEY) < tuple_(after.timestamp, after.transaction_id, after.card_id))
+    query = query.order_by(*(column.desc() for column in _KEY)).limit(limit + 1)
+    with speaking(engine), engine.connect() as connection:
+        rows = connection.execute(query).all()
+    entries = [_entry(row) for row in rows[:limit]]
+    last = entries[-1].decision if len(rows) > limit else None
+    return Page(entries, None if last is None else Place(last.timestamp, last.transaction_id, last.card_id))
+
+
+def said(engine: Engine, transaction_id: str, card_id: str) -> list[Label]:
+    """All labels about a payment, as they became known. Raises `LedgerAwayError`."""
+    about = select(labels).where(labels.c.transaction_id == transaction_id, labels.c.card_id == card_id)
+    with speaking(engine), engine.connect() as connection:
+        return [msgspec.convert(_values(row), Label) for row in connection.execute(about.order_by(labels.c.labelled_at))]
+
+
+_KEY: Final = (decisions.c.timestamp, decisions.c.transaction_id, decisions.c.card_id)
+_KNOWN: Final = [verdicts.c[name].label(f"known_{name}") for name in Verdict.__struct_fields__]
+
+
+def _entries() -> Select[Any]:
+    same = (verdicts.c.transaction_id == decisions.c.transaction_id) & (verdicts.c.card_id == decisions.c.card_id)
+    return select(decisions, *_KNOWN).select_from(decisions.outerjoin(verdicts, same))
+
+
+def _narrowed(query: Select[Any], wanted: Wanted) -> Select[Any]:
+    for name in ("outcome", "verdict", "card_id", "merchant_id"):
+        value = getattr(wanted, name)
+        if value is not None:
+            query = query.where(decisions.c[name] == str(value))
+    if wanted.rule is not None:
+        same = (hits.c.transaction_id == decisions.c.transaction_id) & (hits.c.card_id == decisions.c.card_id)
+        query = query.where(exists().where(same, hits.c.rule == wanted.rule))
+    if wanted.reviewed is not None:
+        query = query.where(verdicts.c.is_fraud.is_not(None) if wanted.reviewed else verdicts.c.is_fraud.is_(None))
+    if wanted.since is not None:
+        query = query.where(decisions.c.timestamp >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(decisions.c.timestamp < wanted.until)
+    return query
+
+
+def _entry(row: Row[Any]) -> Entry:
+    values = _values(row)
+    known = {name: values.pop(f"known_{name}") for name in Verdict.__struct_fields__}
+    verdict = None if known["is_fraud"] is None else msgspec.convert(known, Verdict)
+    return Entry(msgspec.convert(values, Decision), values["base_minor"], verdict)
+
+
+def _values(row: Row[Any]) -> dict[str, Any]:
+    """By column; SQLAlchemy's names are strings of its own."""
+    return {str(name): value for name, value in row._mapping.items()}
