@@ -49,15 +49,14 @@ class Described(Struct, frozen=True):
     """In the order of `CATALOGUE`; `nan` is not known."""
 
 
-def frauds(examples: Iterable[Example], delay: int, weeks: Sequence[Week]) -> Iterator[Label]:
+def frauds(examples: Iterable[Example], delay: float, days: range) -> Iterator[Label]:
     """A label of each fraud, known `delay` days after it. None says that a payment is genuine: nobody complains about those.
 
-    Raises `EvaluationError` where nothing is known of a payment in these weeks.
+    Raises `EvaluationError` where nothing is known of a payment of these `days`.
     """
-    begin, end = _reach(weeks)
     for example in examples:
         txn = example.transaction
-        if example.is_fraud is None and begin <= txn.at // DAY_MS < end:
+        if example.is_fraud is None and txn.at // DAY_MS in days:
             raise EvaluationError(f"payment {txn.transaction_id} has no label, and what is not labelled is not genuine")
         if example.is_fraud:
             yield Label(
@@ -75,20 +74,19 @@ def frauds(examples: Iterable[Example], delay: int, weeks: Sequence[Week]) -> It
             )
 
 
-def _reach(weeks: Sequence[Week]) -> tuple[int, int]:
-    """The first day of training, and the first after the last test."""
-    return min(week.train_start for week in weeks), max(week.test_end for week in weeks)
+def reach(weeks: Sequence[Week]) -> range:
+    """The days from the first of training to the last of the tests."""
+    return range(min(week.train_start for week in weeks), max(week.test_end for week in weeks))
 
 
-def describe(path: Path, examples: Iterable[Example], labels: Iterable[Label], terms: Terms, weeks: Sequence[Week] | None = None) -> None:
-    """Decide and learn all payments from the first of the file, and write to `path` how each was described: of `weeks` alone, if given.
+def describe(path: Path, examples: Iterable[Example], labels: Iterable[Label], terms: Terms, days: range | None = None) -> None:
+    """Decide and learn all payments from the first of the file, and write to `path` how each was described: of `days` alone, if given.
 
     `labels` are learnt as they become known. Payments come in the order of time. Raises `EvaluationError`.
     """
-    begin, end = (0, 1 << 31) if weeks is None else _reach(weeks)
     payments = _ordered(example.transaction for example in examples)
-    known = takewhile(lambda txn: txn.at // DAY_MS < end, payments)
-    write_matrix(path, _rows(replay(known, terms, labels), begin))
+    known = takewhile(lambda txn: days is None or txn.at // DAY_MS < days.stop, payments)
+    write_matrix(path, _rows(replay(known, terms, labels), 0 if days is None else days.start))
     for _ in payments:
         pass  # none of the weeks may be among them
 
@@ -108,10 +106,9 @@ def _ordered(payments: Iterable[Transaction]) -> Iterator[Transaction]:
         yield txn
 
 
-def read_described(path: Path, labels: Iterable[Label], weeks: Sequence[Week]) -> Described:
-    """What `describe` or `aegis features` wrote, of these weeks; fraud is what `labels` speak of. Raises `EvaluationError`."""
+def read_described(path: Path, labels: Iterable[Label], days: range) -> Described:
+    """What `describe` or `aegis features` wrote, of these days; fraud is what `labels` speak of. Raises `EvaluationError`."""
     arrow, parquet = pyarrow()
-    begin, end = _reach(weeks)
     parts = []
     try:
         file = parquet.ParquetFile(path)
@@ -119,7 +116,7 @@ def read_described(path: Path, labels: Iterable[Label], weeks: Sequence[Week]) -
             raise EvaluationError(f"{path} lacks {', '.join(missing)}: describe the payments anew, with this Aegis")
         for batch in file.iter_batches(8 * CHUNK):
             day = batch.column("timestamp").to_numpy(zero_copy_only=False).astype("datetime64[D]").astype(np.int64)
-            rows = np.flatnonzero((begin <= day) & (day < end))
+            rows = np.flatnonzero((days.start <= day) & (day < days.stop))
             if len(rows):
                 held = batch.take(arrow.array(rows))
                 columns = [held.column(name).cast("float32").to_numpy(zero_copy_only=False) for name in CATALOGUE]

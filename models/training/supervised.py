@@ -20,6 +20,8 @@ SETTINGS: Final = {
     "reg_lambda": 1.0,
 }
 """Of XGBoost, where no search chose others."""
+FRAUDS_PER_WEIGHT: Final = 200
+"""A leaf weighs at least as much as settings say, or one for so many frauds where that is less: few frauds fill no heavy leaves."""
 MOST_GENUINE: Final = 200_000
 """That trees are boosted on, each standing for as many as were left out; frauds are never left out. More of them hardly teach more."""
 FOLDS: Final = 3
@@ -44,7 +46,7 @@ def boost(rows: Rows, is_fraud: Vector, weights: Vector, settings: dict[str, Any
 
     kept = _thinned(is_fraud)
     rows, is_fraud, weights = rows[kept], is_fraud[kept], np.where(is_fraud[kept] == 1, 1.0, _step(is_fraud)) * weights[kept]
-    chosen = dict(settings)
+    chosen = settings | {"min_child_weight": min(settings["min_child_weight"], is_fraud.sum() / FRAUDS_PER_WEIGHT)}
     rounds = int(chosen.pop("rounds", ROUNDS))
     return xgboost.train(
         {"objective": "binary:logistic", "tree_method": "hist", "seed": seed, "nthread": 1 if len(rows) < FEW_ROWS else 0, **chosen},
