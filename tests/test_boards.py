@@ -252,7 +252,7 @@ def decide(made: Deployment) -> None:
     made.pay(*past)
     for said in (label(txn, is_fraud=txn.card_id < "past-4") for txn in past):
         made.send(encode_label(said), said.card_id.encode(), name=Name.LABELS)
-    load = Load(made.settings, rate=300, cards=60, seed=7)
+    load = Load(made.settings, rate=600, cards=60, seed=7)
     load.start()
     wait_until(lambda: load.sent > LOADED, 90, made)
     load.stop()
