@@ -6,8 +6,9 @@ from aegis_app.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from aegis_app.application import app
+    from aegis_app.detector import FraudDetector
 
-__all__ = ["__version__", "app"]
+__all__ = ["FraudDetector", "__version__", "app"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:
         from aegis_app.worker import app
 
         return app
+    if name == "FraudDetector":
+        from aegis_app.detector import FraudDetector
+
+        return FraudDetector
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -27,10 +27,12 @@ from aegis_app.core.screen import Heard, Screened
 from aegis_app.core.verdicts import Ignored
 
 if TYPE_CHECKING:
-    from models.bundle import Manifest
+    from models.serving import Serving
 
 BESIDE: Final = ("aegis_sink_", "aegis_alerts_")
 """How the names of series begin that processes beside the workers export."""
+SHARED: Final = "aegis_broadcast_"
+"""Those of whoever holds a compacted topic."""
 
 
 class _Part(CollectorRegistry):
@@ -40,7 +42,7 @@ class _Part(CollectorRegistry):
 
     def collect(self) -> Iterable[Metric]:
         for family in REGISTRY.collect():
-            if not family.name.startswith("aegis_") or family.name.startswith(BESIDE) is self._beside:
+            if not family.name.startswith("aegis_") or family.name.startswith(SHARED) or family.name.startswith(BESIDE) is self._beside:
                 yield family
 
 
@@ -186,6 +188,14 @@ BUNDLE_UNTIL: Final = Gauge(
     ["version"],
 )
 BUNDLE_REFUSED: Final = Gauge("aegis_bundle_refused", "1 while the bundle that was published last cannot serve here.")
+DRIFT: Final = Counter(
+    "aegis_drift_payments_total",
+    "Payments asked about, by feature, layer or score of the bundle, and by the bin of its value: 0 to 9 as in training, or null.",
+    ["bundle", "feature", "bin"],
+)
+EXPECTED: Final = Gauge(
+    "aegis_drift_expected_ratio", "Share of payments in that bin when the bundle was trained.", ["bundle", "feature", "bin"]
+)
 LISTED: Final = Gauge("aegis_list_entries", "Entries held of each list, those that expired included.", ["list"])
 RISKS: Final = Gauge("aegis_risk_entries", "Merchants, or devices, whose risk this worker holds.", ["topic"])
 BROADCAST_AGE: Final = Gauge("aegis_broadcast_age_seconds", "Since this worker last knew that it held all of a topic.", ["topic"])
@@ -269,14 +279,21 @@ def begin(topics: Iterable[str], broadcasts: Iterable[str], tables: Iterable[str
         LABELS_IGNORED.labels(why)
 
 
-def show_bundle(manifest: "Manifest | None", *, is_refused: bool) -> None:
-    """Export which bundle serves."""
-    BUNDLE.clear()
-    BUNDLE_UNTIL.clear()
+def show_bundle(serving: "Serving | None", *, is_refused: bool) -> None:
+    """Export which bundle serves, and what came to it."""
+    for series in (BUNDLE, BUNDLE_UNTIL, DRIFT, EXPECTED):
+        series.clear()
     BUNDLE_REFUSED.set(is_refused)
-    if manifest is not None:
-        BUNDLE.labels(manifest.version).set(1)
-        BUNDLE_UNTIL.labels(manifest.version).set(manifest.windows[-1].end.timestamp())
+    if serving is None:
+        return
+    manifest = serving.manifest
+    BUNDLE.labels(manifest.version).set(1)
+    BUNDLE_UNTIL.labels(manifest.version).set(manifest.windows[-1].end.timestamp())
+    for feature, counts in serving.drift.counts().items():
+        bins = [*map(str, range(len(counts) - 1)), "null"]
+        for name, number, share in zip(bins, counts, manifest.histograms[feature].shares, strict=True):
+            DRIFT.labels(manifest.version, feature, name).inc(number)
+            EXPECTED.labels(manifest.version, feature, name).set(share)
 
 
 def published(written: Iterable[int], sent: float, acknowledged: float) -> None:

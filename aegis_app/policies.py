@@ -5,7 +5,6 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from importlib.resources import files
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -18,14 +17,13 @@ from aegis_app.core.payment import DAY_MS
 from aegis_app.core.policy import Mode, Policy, PolicyError, parse_policy
 from aegis_app.core.scores import Models
 from aegis_app.core.terms import Terms
+from aegis_app.packaged import POLICY, packaged_policy
 from aegis_app.rates import load_rates
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outbox, Outgoing
 from aegis_app.topics import Name, full_name
 
 log = logging.getLogger(__name__)
-
-PACKAGED: Final = "default_policy.toml"
 
 
 class Published(Struct, frozen=True, kw_only=True):
@@ -105,8 +103,8 @@ def _read(record: ConsumerRecord) -> tuple[str, InForce | None]:
 def local_policy(settings: Settings) -> InForce:
     """What is in force while nothing is published. Raises `PolicyError`."""
     if settings.policy is None:
-        text, origin = files("aegis_app").joinpath(PACKAGED).read_text("utf-8"), "the package"
-        return InForce(parse_policy(text, PACKAGED), text, origin)
+        text = packaged_policy()
+        return InForce(parse_policy(text, POLICY), text, "the package")
     try:
         text = settings.policy.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:

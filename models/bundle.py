@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from aegis_app.core.features import CATALOGUE
+from models.drift import Histogram
 from models.ensemble import Calibration, Combination, Ranks
 from models.inputs import ATTRIBUTES, Inputs
 
@@ -87,6 +88,10 @@ class Manifest(Struct, frozen=True, kw_only=True):
     windows: tuple[Window, ...]
     metrics: Annotated[dict[str, Figures], Meta(description="by layer, in the last window")]
     left_out: Annotated[dict[str, str], Meta(description="features that no model is given, and why")] = {}
+    histograms: Annotated[
+        dict[str, Histogram],
+        Meta(description="of features in the first window, of layers and score in the second"),
+    ] = {}
     base_currency: str
     seed: int
     libraries: dict[str, str]

@@ -26,7 +26,21 @@ from aegis_app.demo.interrupts import Interrupts
 from aegis_app.demo.screen import Scene, render
 from aegis_app.demo.show import line, picture
 from aegis_app.demo.stack import enforcing
-from aegis_app.demo.tally import BLOCKED_SHOWN, KINDS, RECENT, Answer, Count, Stopped, Tally, briefly, faults, percentile, share, summary
+from aegis_app.demo.tally import (
+    BLOCKED_SHOWN,
+    KINDS,
+    RECENT,
+    Answer,
+    Count,
+    Flagged,
+    Stopped,
+    Tally,
+    briefly,
+    faults,
+    percentile,
+    share,
+    summary,
+)
 from aegis_app.settings import Settings
 from aegis_app.simulate import Labelled
 
@@ -74,6 +88,8 @@ SCENE = Scene(
     cards=3200,
     url="http://127.0.0.1:6066",
     card="c1",
+    models="bundle 0123456789ab, trained meanwhile",
+    layers=(Flagged("rules", 60, 101, 10, 12_299), Flagged("isolation_forest", 20, 101, 61, 12_299)),
 )
 SCREEN = """\
  Aegis decides card payments as they come                             running 1:02 · Ctrl-C ends it
@@ -85,13 +101,13 @@ SCREEN = """\
 
  frauds caught 63 of 101, false alarms 10 of 12,299 ───────  views on http://127.0.0.1:6066 ───────
  in truth               allowed    review  blocked  stopped  /health    is it well
- card testing                30         0       61     67 %  /ready     is it ready
- enumeration                  0         0        0        -  /rules     the policy
+ card testing                30         0       61     67 %  /rules     the policy
+ enumeration                  0         0        0        -  /bundle    the models
  stolen card                  8         2        0     20 %  /metrics   all figures
  account takeover             0         0        0        -  /cards/c1  one card
- compromised terminal         0         0        0        -
- slow bleed                   0         0        0        -
- merchant collusion           0         0        0        -
+ compromised terminal         0         0        0        -  layers: frauds seen, false alarms ────
+ slow bleed                   0         0        0        -  rules             59 %  0.08 %
+ merchant collusion           0         0        0        -  isolation forest  20 %  0.50 %
  genuine                 12,289         9        1   0.08 %
 
  cards blocked last, and why ──────────────────────────────────────────────────────────────────────
@@ -134,8 +150,32 @@ def test_the_screen_fits_before_the_first_payment_and_in_a_small_window() -> Non
 
 def test_a_line_stands_for_the_screen_elsewhere() -> None:
     assert line(SCENE) == (
-        "1:02  12,400 decided, 200 a second; 11 for review, 62 blocked; frauds caught 63 of 101; p50 3.1 ms, p99 18.2 ms"
+        "1:02  12,400 decided, 200 a second; 11 for review, 62 blocked; frauds caught 63 of 101; p50 3.1 ms, p99 18.2 ms; "
+        "bundle 0123456789ab, trained meanwhile"
     )
+
+
+def test_while_no_models_serve_it_says_why() -> None:
+    waiting = msgspec.structs.replace(SCENE, layers=(), models="models are being trained on their past")
+
+    assert "models are being trained on their past" in text(waiting)
+
+
+def test_layers_are_counted_from_when_models_serve() -> None:
+    tally = tallied((None, Outcome.ALLOW), (TESTING, Outcome.BLOCK))
+    assert tally.layers == []
+
+    for number, fraud in ((10, None), (11, TESTING), (12, STOLEN)):
+        tally.send(labelled(number, fraud), number)
+        said = Answer(f"t{number}", Outcome.ALLOW, bundle="b1", isolation_forest=0.5, autoencoder=0.999, supervised=number / 20)
+        tally.decide(msgspec.structs.replace(said, rules=["velocity_1m"] if number == 11 else []), number)
+
+    assert tally.layers == [
+        Flagged("rules", 1, 2, 0, 1),
+        Flagged("isolation_forest", 0, 2, 0, 1),
+        Flagged("autoencoder", 2, 2, 1, 1),
+        Flagged("supervised", 2, 2, 1, 1),
+    ]
 
 
 def test_the_picture_loads_nothing_from_elsewhere() -> None:
@@ -350,7 +390,8 @@ def test_unattended_it_decides_each_payment_once_and_leaves_nothing(tmp_path: Pa
     assert sent == decided
     assert int(sent.replace(",", "")) > 6 * traffic.RATE
     assert "nothing is left running" in said
-    assert children(said)
+    assert len(children(said)) == 4
+    assert 'Answer:  {"transaction_id":"try-1","outcome":' in said
     assert not [pid for pid in children(said) if lives(pid)]
     assert list(tmp_path.iterdir()) == []
 
@@ -380,7 +421,7 @@ def test_a_signal_ends_all_of_it_within_20_seconds(tmp_path: Path, number: signa
 def test_a_worker_that_dies_ends_it_with_the_reason_and_leaves_nothing_on_the_broker_of_others(kafka: str, tmp_path: Path) -> None:
     with demo(tmp_path, "--seconds", "60", AEGIS_BROKER=kafka) as process:
         said = read_until(process, " a second; ")
-        (worker,) = children(said)
+        worker, *_ = children(said)
         assert any(topic.startswith("aegis-demo-") for topic in topics(kafka))
         os.kill(worker, signal.SIGKILL)
         said += read_until(process, "aegis: ")

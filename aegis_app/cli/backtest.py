@@ -72,12 +72,13 @@ def backtest(
     import msgspec
 
     from aegis_app.bundles import local_bundle
-    from aegis_app.policies import PACKAGED, local_terms
+    from aegis_app.packaged import POLICY
+    from aegis_app.policies import local_terms
 
     settings = options.settings_with(bundle=bundle)
     models = local_bundle(settings)
     chosen = [msgspec.structs.replace(settings, policy=policy) for policy in policies] or [settings]
-    named = [(PACKAGED if each.policy is None else str(each.policy), local_terms(each, models)) for each in chosen]
+    named = [(POLICY if each.policy is None else str(each.policy), local_terms(each, models)) for each in chosen]
     for name, terms in named:
         if not terms.policy.on and terms.models is None:
             click.echo(f"no rule is on in {name}: it asks for nothing", err=True)

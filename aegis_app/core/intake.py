@@ -68,7 +68,7 @@ def read_payment(value: bytes | None, key: bytes | None, written: Millis, *, tok
     """
     txn = read_value(value, token=token)
     _check_key(txn.card_id, key)
-    _check_time("timestamp", txn.at, written)
+    check_time("timestamp", txn.at, written)
     return txn
 
 
@@ -76,10 +76,10 @@ def read_history(value: bytes | None, key: bytes | None, written: Millis, *, tok
     """Read a record of `history`, whose Kafka timestamp is `written`. Raises `Refused`."""
     record = _decode(_decode_history, value)
     card_id = record.card_id if isinstance(record, Erase) else record.transaction.card_id
-    _check_card(card_id, token=token)
+    check_card(card_id, token=token)
     _check_key(card_id, key)
     if isinstance(record, Past):
-        _check_time("timestamp", record.transaction.at, written)
+        check_time("timestamp", record.transaction.at, written)
     return record
 
 
@@ -87,21 +87,21 @@ def read_label(value: bytes | None, key: bytes | None, written: Millis, *, token
     """Read a record of `labels`, whose Kafka timestamp is `written`. Raises `Refused`."""
     label = read_label_value(value, token=token)
     _check_key(label.card_id, key)
-    _check_time("labelled_at", label.known_at, written)
+    check_time("labelled_at", label.known_at, written)
     return label
 
 
 def read_label_value(value: bytes | None, *, token: bool) -> Label:
     """Read a label by its value alone. Raises `Refused`."""
     label = _decode(decode_label, value)
-    _check_card(label.card_id, token=token)
+    check_card(label.card_id, token=token)
     return label
 
 
 def read_value(value: bytes | None, *, token: bool) -> Transaction:
     """Read a payment by its value alone. Raises `Refused`."""
     txn = _decode(decode_transaction, value)
-    _check_card(txn.card_id, token=token)
+    check_card(txn.card_id, token=token)
     return txn
 
 
@@ -133,7 +133,8 @@ def _decode(decode: Callable[[bytes], T], value: bytes | None) -> T:
         raise Refused(Reason.MALFORMED, hide(str(error).encode()).decode()) from None
 
 
-def _check_card(card_id: str, *, token: bool) -> None:
+def check_card(card_id: str, *, token: bool) -> None:
+    """Raise `Refused` for a card number in a token's place."""
     if not token and looks_like_card_number(card_id):
         raise Refused(Reason.CARD_NUMBER, "card_id looks like a card number; send a token (or set AEGIS_CARD_ID_IS_TOKEN=true)")
 
@@ -145,7 +146,8 @@ def _check_key(card_id: str, key: bytes | None) -> None:
         raise Refused(Reason.KEY, "the record's key is not the card_id")
 
 
-def _check_time(field: str, at: Millis, written: Millis) -> None:
+def check_time(field: str, at: Millis, written: Millis) -> None:
+    """Raise `Refused` for a time too far ahead of when its record was written."""
     if at - written > FUTURE_MS:
         hours = (at - written) / 3_600_000
         far = f"{hours:.1f} h" if hours <= 48 else f"{hours / 24:,.0f} days"

@@ -15,7 +15,7 @@ from aegis_app.core.payment import Millis, Transaction
 from aegis_app.core.risk import risk, shared_risk
 from aegis_app.core.screen import LABELS, TRANSACTIONS, Screened, learn_label, screen
 from aegis_app.core.terms import Terms
-from aegis_app.core.tidings import Tidings, tidings_of_verdict
+from aegis_app.core.tidings import NONE, Tidings, tidings_of_verdict
 from aegis_app.core.told import PERIOD_MS, Told
 
 T = TypeVar("T")
@@ -36,33 +36,56 @@ def replay(
     What payments and labels tell merchants and devices is known from the end of each `period` on, in milliseconds; not `elsewhere`:
     never, which takes a third less time. What was seen of a payment is to be asked for before the next payment is.
     """
-    cards: dict[str, Card] = {}
-    merchants, devices = Told(risk, period), Told(shared_risk, period)
-    if elsewhere:
-        terms = replace(terms, merchants=merchants, credited=merchants.credited, devices=devices)
-
-    def tell(source: int, tidings: Tidings) -> None:
-        for told, events in ((merchants, tidings.merchants), (devices, tidings.devices)):
-            for name, event in events:
-                told.tell(name, source, event)
-
+    memory = Memory(terms, elsewhere=elsewhere, period=period)
     waiting = deque(sorted(labels, key=_heard_at))
-    heard = 0
-    for offset, txn in enumerate(payments):
+    for txn in payments:
         while waiting and _heard_at(waiting[0]) <= txn.at:
-            label = waiting.popleft()
-            merchants.clock = devices.clock = max(merchants.clock, label.known_at)
-            found = learn_label(cards.get(label.card_id), label, heard)
-            cards[label.card_id] = found.card
-            if elsewhere and found.changed is not None:
-                tell(LABELS, tidings_of_verdict(found.changed, label.card_id, heard))
-            heard += 1
-        merchants.clock = devices.clock = max(merchants.clock, txn.at)
-        screened = screen(cards.get(txn.card_id), txn, terms, Receipt(txn.at, txn.timestamp), offset)
-        cards[txn.card_id] = screened.card
-        yield txn, screened
-        if elsewhere:  # only now: groups of features that nobody asked for yet are found until the next payment is
-            tell(TRANSACTIONS, screened.tidings)
+            memory.hear(waiting.popleft())
+        yield txn, memory.screen(txn)
+
+
+class Memory:
+    """What is remembered in one process: of cards, merchants and devices. It grows with each of them."""
+
+    def __init__(self, terms: Terms, *, elsewhere: bool = True, period: Millis = PERIOD_MS) -> None:
+        """As for `replay`."""
+        self._cards: dict[str, Card] = {}
+        self._merchants, self._devices = Told(risk, period), Told(shared_risk, period)
+        told = {"merchants": self._merchants, "credited": self._merchants.credited, "devices": self._devices}
+        self._terms = replace(terms, **told) if elsewhere else terms
+        self._elsewhere = elsewhere
+        self._screened = self._heard = 0
+        self._untold = NONE
+
+    def screen(self, txn: Transaction) -> Screened:
+        """Decide and learn a payment. What was seen of it is to be asked for before the next call."""
+        self._pass(txn.at)
+        offset, self._screened = self._screened, self._screened + 1
+        screened = screen(self._cards.get(txn.card_id), txn, self._terms, Receipt(txn.at, txn.timestamp), offset)
+        self._cards[txn.card_id] = screened.card
+        self._untold = screened.tidings
+        return screened
+
+    def hear(self, label: Label) -> None:
+        """Learn what is said about a payment."""
+        self._pass(label.known_at)
+        offset, self._heard = self._heard, self._heard + 1
+        found = learn_label(self._cards.get(label.card_id), label, offset)
+        self._cards[label.card_id] = found.card
+        if found.changed is not None:
+            self._tell(LABELS, tidings_of_verdict(found.changed, label.card_id, offset))
+
+    def _pass(self, at: Millis) -> None:
+        """Let time go on; only now the last payment is told of: what nobody asked for yet was found until then."""
+        self._tell(TRANSACTIONS, self._untold)
+        self._untold = NONE
+        self._merchants.clock = self._devices.clock = max(self._merchants.clock, at)
+
+    def _tell(self, source: int, tidings: Tidings) -> None:
+        if self._elsewhere:
+            for told, events in ((self._merchants, tidings.merchants), (self._devices, tidings.devices)):
+                for name, event in events:
+                    told.tell(name, source, event)
 
 
 def _heard_at(label: Label) -> Millis:

@@ -13,7 +13,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from aegis_app.demo.tally import KINDS, Count, Stopped, briefly, share, total, words
+from aegis_app.demo.tally import KINDS, Count, Flagged, Stopped, briefly, share, total, words
 
 REASONS_SHOWN: Final = 2
 FRAME: Final = "grey42"
@@ -44,6 +44,10 @@ class Scene(Struct, frozen=True):
     url: str
     card: str | None
     """One to look at."""
+    models: str
+    """Whether they serve."""
+    layers: tuple[Flagged, ...]
+    """What each would have stopped; none while no models serve."""
 
     @property
     def caught(self) -> Count:
@@ -120,7 +124,7 @@ def _truth(scene: Scene) -> RenderableType:
 
 
 def _views(scene: Scene) -> RenderableType:
-    pages = {"/health": "is it well", "/ready": "is it ready", "/rules": "the policy", "/metrics": "all figures"}
+    pages = {"/health": "is it well", "/rules": "the policy", "/bundle": "the models", "/metrics": "all figures"}
     if scene.card is not None:
         pages[f"/cards/{scene.card}"] = "one card"
     grid = Table.grid(padding=(0, 2))
@@ -128,7 +132,19 @@ def _views(scene: Scene) -> RenderableType:
     grid.add_column(style=QUIET, no_wrap=True)
     for path, text in pages.items():
         grid.add_row(Text(path, style=f"cyan link {scene.url}{path}"), text)
-    return _section(f"views on {scene.url}", grid)
+    return Group(_section(f"views on {scene.url}", grid), _section("layers: frauds seen, false alarms", _layers(scene)))
+
+
+def _layers(scene: Scene) -> RenderableType:
+    if not scene.layers:
+        return Text(scene.models, style=QUIET)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(justify="right", no_wrap=True, style="green")
+    grid.add_column(justify="right", no_wrap=True, style="yellow")
+    for each in scene.layers:
+        grid.add_row(words(each.layer), share(each.frauds, each.all_frauds), share(each.genuine, each.all_genuine))
+    return grid
 
 
 def _blocked(stopped: Sequence[Stopped], url: str) -> RenderableType:

@@ -100,6 +100,7 @@ class Show:
     async def _check(self) -> None:
         while True:
             self._stack.check()
+            await self._stack.training.look()
             await asyncio.sleep(CHECK_SECONDS)
 
     async def _draw(self, live: Live) -> None:
@@ -142,6 +143,8 @@ class Show:
             cards=traffic.CARDS,
             url=self._stack.worker.url,
             card=self._card,
+            models=self._stack.training.state,
+            layers=tuple(tally.layers),
         )
         return self.scene
 
@@ -151,7 +154,8 @@ def line(scene: Scene) -> str:
     every, frauds = scene.all, scene.caught
     return (
         f"{clock(scene.running)}  {every.payments:,} decided, {scene.rate:,.0f} a second; {every.reviewed:,} for review, {every.blocked:,} "
-        f"blocked; frauds caught {frauds.stopped:,} of {frauds.payments:,}; p50 {briefly(scene.p50)}, p99 {briefly(scene.p99)}"
+        f"blocked; frauds caught {frauds.stopped:,} of {frauds.payments:,}; p50 {briefly(scene.p50)}, p99 {briefly(scene.p99)}; "
+        f"{scene.models}"
     )
 
 

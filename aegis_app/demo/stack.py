@@ -20,11 +20,12 @@ from aegis_app import admin
 from aegis_app.access import AccessError, connect
 from aegis_app.core.policy import Mode
 from aegis_app.demo.interrupts import Interrupts
+from aegis_app.demo.training import Training
 from aegis_app.kafka import Kafka, jars
 from aegis_app.kafka.broker import USUAL_PORT
 from aegis_app.kafka.ports import free_port
 from aegis_app.policies import local_policy, with_mode
-from aegis_app.process import Worker, WorkerError
+from aegis_app.process import Process, Worker, WorkerError
 from aegis_app.settings import Settings
 from aegis_app.simulate import RATES_FILE
 
@@ -66,13 +67,16 @@ class Stack(Struct):
     worker: Worker
     kafka: Kafka | None
     """`None` where AEGIS_BROKER names another."""
+    training: Training
+    beside: list[Process] = []
 
     def check(self) -> None:
         """Raise `KafkaError` or `WorkerError` where something ended by itself."""
         if self.kafka is not None:
             self.kafka.check()
-        if self.worker.pid is None:
-            raise WorkerError(f"the worker ended with status {self.worker.returncode}: {self.worker.last_words()}")
+        for process in (self.worker, *self.beside):
+            if process.pid is None:
+                raise WorkerError(f"the {process.name} ended with status {process.returncode}: {process.last_words()}")
 
 
 class Children:
@@ -121,8 +125,8 @@ def broker(
 
 
 @contextmanager
-def worker(settings: Settings, directory: Path, interrupts: Interrupts, children: Children) -> Iterator[Worker]:
-    """A worker as a user would start it, under a policy that enforces; it may not be ready yet."""
+def worker(settings: Settings, directory: Path, interrupts: Interrupts, children: Children) -> Iterator[tuple[Worker, Training]]:
+    """A worker as a user would start it, under a policy that enforces; it may not be ready yet. And a training, not begun."""
     directory.mkdir(parents=True, exist_ok=True)
     policy = directory / "policy.toml"
     policy.write_text(enforcing(settings))
@@ -137,12 +141,14 @@ def worker(settings: Settings, directory: Path, interrupts: Interrupts, children
         "AEGIS_RATES": str(rates.absolute()),
     }
     process = Worker(directory / "worker", free_port(prefer=settings.web_port), environment)
+    training = Training(settings, directory / "training", environment)
     try:
         with interrupts.held():
             process.start()
             children.add("worker", process.pid)
-        yield process
+        yield process, training
     finally:
+        training.stop()
         process.stop(STOP_SECONDS)
 
 

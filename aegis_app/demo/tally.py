@@ -15,6 +15,8 @@ from aegis_app.simulate import FRAUDS, Labelled
 KINDS: Final = tuple(fraud.__name__ for fraud in FRAUDS)
 RECENT: Final = 2000
 """Decisions over which latency is taken: ten seconds' at 200 payments/s."""
+ALARMING: Final = {"isolation_forest": 0.995, "autoencoder": 0.995, "supervised": 0.5}
+"""From which score a layer is said to see a fraud; of the first two a share of payments that are less unusual."""
 RATE_SECONDS: Final = 5.0
 BLOCKED_SHOWN: Final = 12
 
@@ -25,6 +27,17 @@ class Answer(Struct, frozen=True):
     transaction_id: str
     outcome: Outcome
     reasons: list[Reason] = []
+    rules: list[str] = []
+    isolation_forest: float | None = None
+    autoencoder: float | None = None
+    supervised: float | None = None
+    bundle: str | None = None
+
+    def flagged(self) -> list[str]:
+        """The layers that would have stopped the payment by themselves."""
+        scores = {layer: getattr(self, layer) for layer in ALARMING}
+        models = [layer for layer, score in scores.items() if score is not None and score >= ALARMING[layer]]
+        return ["rules", *models] if self.rules else models
 
 
 class Stopped(Struct, frozen=True):
@@ -36,6 +49,16 @@ class Stopped(Struct, frozen=True):
     fraud: str | None
     times: int = 1
     """Blocked payments of the card, this one included, since it came onto the list."""
+
+
+class Flagged(Struct, frozen=True):
+    """What a layer saw of the payments that models were asked about."""
+
+    layer: str
+    frauds: int
+    all_frauds: int
+    genuine: int
+    all_genuine: int
 
 
 class Count(Struct, frozen=True):
@@ -61,12 +84,16 @@ class Tally:
         self.sent = 0
         self.surplus = 0
         """Decisions about payments that were not under way: decided before, or never sent."""
+        self.cards: set[str] = set()
+        """Those that paid; payments of others are not the demo's."""
         self.simulated: datetime | None = None
         """Event time of the latest payment sent."""
         self._blocked: dict[str, Stopped] = {}
         """By card; the latest last."""
         self._under_way: dict[str, tuple[Labelled, float]] = {}
         self._counts: Counter[tuple[str | None, Outcome]] = Counter()
+        self._flagged: Counter[tuple[str, bool]] = Counter()
+        self._scored: Counter[bool] = Counter()
         self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT)
 
     @property
@@ -81,6 +108,7 @@ class Tally:
     def send(self, labelled: Labelled, at: float) -> None:
         """Take note of a payment as it is handed over."""
         self.sent += 1
+        self.cards.add(labelled.transaction.card_id)
         self.simulated = labelled.transaction.timestamp
         self._under_way[labelled.transaction.transaction_id] = (labelled, at)
 
@@ -93,6 +121,10 @@ class Tally:
         labelled, since = found
         self._counts[labelled.fraud, answer.outcome] += 1
         self._recent.append((at, at - since))
+        if answer.bundle is not None:
+            is_fraud = labelled.fraud is not None
+            self._scored[is_fraud] += 1
+            self._flagged.update((layer, is_fraud) for layer in answer.flagged())
         if answer.outcome is Outcome.BLOCK:
             self._block(labelled, answer.reasons)
 
@@ -109,6 +141,14 @@ class Tally:
     def blocked(self) -> list[Stopped]:
         """The cards blocked last, the latest first."""
         return list(reversed(self._blocked.values()))
+
+    @property
+    def layers(self) -> list[Flagged]:
+        """What each layer saw, since models serve; nothing before."""
+        if not self._scored:
+            return []
+        seen, scored = self._flagged, self._scored
+        return [Flagged(name, seen[name, True], scored[True], seen[name, False], scored[False]) for name in ("rules", *ALARMING)]
 
     def of(self, fraud: str | None) -> Count:
         """Decided payments of a kind of fraud; `None` for the genuine ones."""

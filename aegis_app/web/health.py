@@ -164,7 +164,7 @@ async def exported(request: Any) -> Answer:
     policy = in_force().policy
     metrics.POLICY.clear()
     metrics.POLICY.labels(policy.version, policy.mode).set(1)
-    metrics.show_bundle(None if shelf.serving is None else shelf.serving.manifest, is_refused=shelf.refused is not None)
+    metrics.show_bundle(shelf.serving, is_refused=shelf.refused is not None)
     metrics.WORKER.labels(VERSION, settings.base_currency, rates.version or "").set(1)
     for broadcast in broadcasts:
         metrics.BROADCAST_AGE.labels(broadcast.name).set(broadcast.age)

@@ -12,7 +12,8 @@ from msgspec import Meta, Struct
 
 from aegis_app.core.features import FROM_LABELS
 from models.bundle import CONTRIBUTIONS, Cost, Figures, Layer, Manifest, together, write
-from models.ensemble import SUPERVISED, Combination
+from models.drift import SCORE, Histogram, histogram
+from models.ensemble import SUPERVISED, Combination, published
 from models.inputs import Inputs, Vector, in_parts
 from models.training import autoencoder, combine, figures, isolation, prepare, report, supervised, trees
 from models.training.errors import TrainingError
@@ -90,6 +91,7 @@ class _Training:
             windows=tuple(span.summary(self._sample) for span in self._spans.values()),
             metrics={},
             left_out=self._left_out,
+            histograms=self._histograms(fitted, score),
             base_currency=self._plan.base_currency,
             seed=self._plan.seed,
             libraries=dict(_versions()),
@@ -213,6 +215,13 @@ class _Training:
         """The features that some layer is given, in the order of the matrix."""
         given = {name for each in fitted.values() for name in each.layer.inputs.sources}
         return tuple(name for name in self._sample.features if name in given)
+
+    def _histograms(self, fitted: dict[str, _Fitted], score: Vector) -> dict[str, Histogram]:
+        """Against which drift is seen where the bundle serves."""
+        rows, later = self._sample.rows[self._fit.rows], self._combine.rows
+        of_features = {name: histogram(rows[:, self._sample.features.index(name)]) for name in self._served(fitted)}
+        of_layers = {name: histogram(published(name, each.evidence[later])) for name, each in fitted.items()}
+        return of_features | of_layers | {SCORE: histogram(score[later])}
 
     def _metrics(self, fitted: dict[str, _Fitted], score: Vector, manifest: Manifest) -> dict[str, Figures]:
         """Of every layer, in the last window."""
