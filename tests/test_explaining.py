@@ -36,7 +36,7 @@ def rows_of(scorer: Scorer, **changes: float) -> Rows:
 
 
 def test_what_is_odd_is_told_first_with_its_figures(scorer: Scorer, explainer: Explainer) -> None:
-    fast, dear = rows_of(scorer, attempts_1h=9, attempts_24h=12), rows_of(scorer, amount=3_000_000, amount_ratio=40)
+    fast, dear = rows_of(scorer, attempts_1h=9, attempts_24h=12), rows_of(scorer, amount=3_000_000, amount_ratio=40, new_country=1)
     causes = explainer.explain(np.concatenate([fast, dear]), scorer.score(np.concatenate([fast, dear])).layers)
 
     assert [of_row[0].family for of_row in causes] == ["velocity", "amount"]
