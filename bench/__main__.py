@@ -5,8 +5,10 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,10 +16,13 @@ from typing import Any
 
 import click
 
+from aegis_app.core.decision import decode_ruling
 from aegis_app.kafka import Kafka, jars
 from aegis_app.settings import Settings
+from aegis_app.topics import Name, full_name
 from bench import gateway, ledger, risk
 from bench.latency import measure
+from bench.logs import Logs
 from bench.metrics import counting, scraping
 from bench.rig import Rig, cpu_model, payments
 
@@ -28,7 +33,9 @@ POLICY = Path(__file__).parent.parent / "aegis_app" / "default_policy.toml"
 @click.option("--payments", "number", default=300_000, show_default=True, help="payments on the prefilled topic")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("docs/benchmarks.json"), show_default=True)
 @click.option(
-    "--only", multiple=True, help="throughput, workers, latency, cards, recovery, risk, ledger, metrics, gateway; all if none is named"
+    "--only",
+    multiple=True,
+    help="throughput, bundle, workers, latency, cards, recovery, risk, ledger, metrics, gateway; all if none is named",
 )
 def main(number: int, out: Path, only: tuple[str, ...]) -> None:
     """Example: python -m bench --only throughput --payments 100000 --out -"""
@@ -38,6 +45,7 @@ def main(number: int, out: Path, only: tuple[str, ...]) -> None:
     }
     parts = {
         "throughput": throughput,
+        "bundle": with_bundle,
         "workers": workers,
         "latency": latency,
         "cards": many_cards,
@@ -72,6 +80,27 @@ def throughput(rig: Rig, number: int) -> dict[str, Any]:
         say(f"  {way}: {found[way]}")
     found["times_the_stock_agent"] = round(found["aegis"]["payments_per_second"] / found["event"]["payments_per_second"], 1)
     return found
+
+
+def with_bundle(rig: Rig, number: int) -> dict[str, Any]:
+    """One worker by rules alone, and one that decides by the demo's bundle beside them: all layers, and what is not allowed explained."""
+    found: dict[str, Any] = {}
+    with TemporaryDirectory(prefix="aegis-bench-bundle-") as name:
+        subprocess.run([sys.executable, "-m", "aegis_app.demo.learning", f"{name}/bundle"], check=True)
+        for way, environment in (("rules", {}), ("bundle", {"AEGIS_BUNDLE": f"{name}/bundle"})):
+            settings = rig.settings(f"served-{way}")
+            sent = rig.prefill(settings, payments(number, 20_000))
+            worker = rig.worker(settings, **environment)
+            with rig.running(worker):
+                found[way] = rig.drain(settings, sent, [worker])
+            verdicts = Counter(verdict(record.value) for record in Logs(settings).read(full_name(Name.DECISIONS, settings)))
+            found[way]["not_allowed"] = round(1 - verdicts["allow"] / verdicts.total(), 4)
+            say(f"  {way}: {found[way]}")
+    return found
+
+
+def verdict(decision: bytes) -> str:
+    return decode_ruling(decision).verdict
 
 
 def workers(rig: Rig, number: int) -> dict[str, Any]:

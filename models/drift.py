@@ -6,12 +6,14 @@ from typing import Annotated, Final
 import numpy as np
 from msgspec import Meta, Struct
 
-from models.inputs import Vector
+from models.inputs import Rows, Vector
 
 SCORE: Final = "score"
 """Names the score by all layers among features and layers."""
 BINS: Final = 10
 """At most, besides that of what is not known."""
+_NULL: Final = BINS
+_WIDTH: Final = BINS + 1
 TOGETHER: Final = 1024
 """Rows that are counted at once: one at a time they would cost more than they are scored for."""
 
@@ -24,18 +26,16 @@ class Histogram(Struct, frozen=True):
 
 
 def histogram(values: Vector) -> Histogram:
-    """Of the values of one feature; NaN is not known."""
+    """Of the values of one feature, in 32 bits; NaN is not known."""
+    values = values.astype(np.float32)
     known = values[~np.isnan(values)]
-    edges = np.unique(np.quantile(known, np.arange(1, BINS) / BINS, method="lower")) if len(known) else np.empty(0)
+    edges = np.unique(np.quantile(known, np.arange(1, BINS) / BINS, method="lower")) if len(known) else known
     edges = edges[edges < known.max()] if len(known) else edges
-    counts = _counted(values, edges)
-    return Histogram(tuple(edges.tolist()), tuple((counts / max(1, len(values))).tolist()))
-
-
-def _counted(values: Vector, edges: Vector) -> Vector:
-    unknown = np.isnan(values)
-    bins = np.where(unknown, len(edges) + 1, np.searchsorted(edges, values))
-    return np.bincount(bins, minlength=len(edges) + 2)
+    of = Histogram(tuple(edges.tolist()), (0.0,) * (len(edges) + 2))
+    drift = Drift({"": of}, [""])
+    drift.add(values[:, None])
+    counts = drift.counts()[""]
+    return Histogram(of.edges, tuple(number / max(1, len(values)) for number in counts))
 
 
 class Drift:
@@ -43,15 +43,19 @@ class Drift:
 
     def __init__(self, histograms: Mapping[str, Histogram], columns: Sequence[str]) -> None:
         """`columns` are those of the rows to come; the ones that have a histogram are counted."""
-        self._places = [(name, place) for place, name in enumerate(columns) if name in histograms]
-        self._edges = {name: np.array(histograms[name].edges) for name, _ in self._places}
-        self._counts = {name: np.zeros(len(edges) + 2, np.int64) for name, edges in self._edges.items()}
-        self._waiting: list[Vector] = []
+        self._names = [name for name in columns if name in histograms]
+        self._places = np.array([columns.index(name) for name in self._names], np.intp)
+        self._ends = [len(histograms[name].edges) for name in self._names]
+        self._edges = np.full((BINS - 1, len(self._names)), np.inf, np.float32)
+        for place, name in enumerate(self._names):
+            self._edges[: self._ends[place], place] = histograms[name].edges
+        self._counts = np.zeros(len(self._names) * _WIDTH, np.int64)
+        self._waiting: list[Rows] = []
         self._number = 0
 
-    def add(self, rows: Vector) -> None:
+    def add(self, rows: Rows) -> None:
         """Take note of rows, which must not change afterwards."""
-        if not self._places:
+        if not self._names:
             return
         self._waiting.append(rows)
         self._number += len(rows)
@@ -59,13 +63,18 @@ class Drift:
             self._count()
 
     def _count(self) -> None:
-        rows = np.concatenate(self._waiting)
-        for name, place in self._places:
-            self._counts[name] += _counted(rows[:, place], self._edges[name])
+        values = np.concatenate(self._waiting)[:, self._places]
         self._waiting, self._number = [], 0
+        bins = np.zeros(values.shape, np.int16)
+        for edges in self._edges:
+            bins += values > edges
+        bins[np.isnan(values)] = _NULL
+        bins += np.arange(0, len(self._counts), _WIDTH, dtype=np.int16)
+        self._counts += np.bincount(bins.ravel(), minlength=len(self._counts))
 
     def counts(self) -> dict[str, list[int]]:
         """By feature or score, those of each bin; the last is of what was not known."""
         if self._waiting:
             self._count()
-        return {name: counts.tolist() for name, counts in self._counts.items()}
+        table = self._counts.reshape(-1, _WIDTH).tolist()
+        return {name: [*counts[: end + 1], counts[_NULL]] for name, end, counts in zip(self._names, self._ends, table, strict=True)}

@@ -83,12 +83,10 @@ class Told:
         self._serving = serving
         self._rows = rows
         self._scores = scores = serving.score(rows)
-        table = np.array(list(scores.layers.values())).T
-        serving.drift.add(np.column_stack([rows, table, scores.score]))
-        layers = table.tolist()
-        amounts = [case.amount for case, _ in payments]
-        read = _Reading(serving, scores).of
-        self.scored = list(map(read, layers, scores.score.tolist(), scores.probability.tolist(), amounts))
+        layers = np.array(list(scores.layers.values())).T
+        serving.drift.add(np.concatenate([rows, layers, scores.score[:, None]], axis=1, dtype=np.float32, casting="same_kind"))
+        read, amounts = _Reading(serving.manifest, scores), [case.amount for case, _ in payments]
+        self.scored = list(map(read.of, layers.tolist(), scores.score.tolist(), scores.probability.tolist(), amounts))
 
     def causes(self, places: Sequence[int]) -> list[list[Cause]] | None:
         """Reason codes and sentences for the payments at these places; `None` where the libraries fail."""
@@ -120,7 +118,7 @@ class _Columns:
             if self._attributes:
                 cells += map(case.txn.attributes.get, self._attributes)
         with np.errstate(over="ignore"):  # an attribute may be anything; as a float of 32 bits it is infinite then, as in training
-            table = np.array(cells, np.float32).reshape(len(payments), self._width)
+            table = np.fromiter(cells, np.float32, len(cells)).reshape(len(payments), self._width)
         return table[:, self._places]
 
 
@@ -131,24 +129,23 @@ def _names(kind: type[Any]) -> list[str]:
 class _Reading:
     """From the scores of a round to what is said of each payment."""
 
-    def __init__(self, serving: Serving, scores: Scores) -> None:
-        self._manifest = serving.manifest
+    def __init__(self, manifest: Manifest, scores: Scores) -> None:
+        self._manifest = manifest
+        self._version = manifest.version
         self._names = tuple(scores.layers)
         self._failures = scores.failures
+        self._quiet = manifest.thresholds.review if manifest.cost is None else 0.0
+        """Below this score nothing is asked for."""
 
-    def of(self, layers: Sequence[float], score: float, probability: float, amount: int | None) -> Scored:
-        known = dict(zip(self._names, map(_or_none, layers), strict=True))
-        likely = _or_none(probability)
-        asks, why = asked(self._manifest, _or_none(score), likely, amount)
-        return Scored(
-            self._manifest.version,
-            known,
-            _or_none(score),
-            likely,
-            asks,
-            f"{why}: {_named(known)}" if asks is not ALLOW else "",
-            tuple((name, self._failures[name][:LONGEST]) for name, found in known.items() if found is None) if self._failures else (),
-        )
+    def of(self, layers: list[float], score: float, probability: float, amount: int | None) -> Scored:
+        likely = None if isnan(probability) else probability
+        if score < self._quiet and not self._failures:
+            return Scored(self._version, dict(zip(self._names, layers, strict=True)), score, likely)
+        known = {name: None if isnan(found) else found for name, found in zip(self._names, layers, strict=True)}
+        ranked = None if isnan(score) else score
+        asks, why = asked(self._manifest, ranked, likely, amount)
+        failures = tuple((name, self._failures[name][:LONGEST]) for name, found in known.items() if found is None)
+        return Scored(self._version, known, ranked, likely, asks, f"{why}: {_named(known)}" if asks is not ALLOW else "", failures)
 
 
 def asked(manifest: Manifest, score: float | None, probability: float | None, amount: int | None) -> tuple[Outcome, str]:
@@ -168,10 +165,6 @@ def asked(manifest: Manifest, score: float | None, probability: float | None, am
     if limits.block is not None and score >= limits.block:
         return BLOCK, f"score {score:.4f}, blocked from {limits.block:.4f}"
     return (REVIEW, f"score {score:.4f}, reviewed from {limits.review:.4f}") if score >= limits.review else (ALLOW, "")
-
-
-def _or_none(value: float) -> float | None:
-    return None if isnan(value) else value
 
 
 def _named(layers: dict[str, float | None]) -> str:

@@ -72,8 +72,8 @@ def test_a_bundle_knows_how_all_that_it_is_given_and_says_was_spread(trained: Tr
 
 def test_rows_wait_only_until_there_are_some(trained: Trained) -> None:
     drift = Drift(trained.manifest.histograms, ["amount"])
-    drift.add(np.ones((TOGETHER - 1, 1)))
-    drift.add(np.ones((1, 1)))
+    drift.add(np.ones((TOGETHER - 1, 1), np.float32))
+    drift.add(np.ones((1, 1), np.float32))
 
     assert drift._waiting == []
     assert sum(drift.counts()["amount"]) == TOGETHER

@@ -127,7 +127,7 @@ hits: Final = Table(
     Column("timestamp", Moment, nullable=False),
 )
 """The rules that each decision hit, `on` or in `shadow`."""
-Index("hits_by_rule", hits.c.rule, hits.c.timestamp)
+Index("hits_by_rule", hits.c.rule, hits.c.timestamp, hits.c.transaction_id, hits.c.card_id)
 Index("hits_by_time", hits.c.timestamp)
 
 labels: Final = Table(

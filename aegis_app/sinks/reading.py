@@ -95,7 +95,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     @property
     def partitions(self) -> set[int]:
         """Those that are ours now, of any topic."""
-        return {tp.partition for tp in self._consumer.assignment()}
+        return set() if self._consumer is None else {tp.partition for tp in self._consumer.assignment()}
 
     def stop(self) -> None:
         """Make `run` return, with the batch in hand taken if that can be done in time."""
