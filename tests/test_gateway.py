@@ -215,7 +215,6 @@ def test_bodies_of_other_systems_are_answered_as_they_expect(edge: Edge) -> None
         ("GET", "/v1/decisions?limit=0", None, Scope.READ, 422, "limit"),
         ("GET", "/v1/decisions?after=x", None, Scope.READ, 422, "after"),
         ("GET", "/v1/cards/nobody", None, Scope.READ, 404, None),
-        ("GET", "/v1/bundle", None, Scope.READ, 404, None),
         ("GET", "/nothing", None, Scope.READ, 404, None),
         ("DELETE", "/v1/transactions", None, Scope.SCORE, 405, None),
     ],
@@ -313,6 +312,7 @@ def test_what_is_in_force_is_told(edge: Edge) -> None:
 
     assert (rules["mode"], rules["source"]) == ("enforce", {"from": "AEGIS_POLICY"})
     assert {each["rule"]: each["state"] for each in rules["rules"]}["amount_spike"] == "on"
+    assert edge.ask("GET", "/v1/bundle", scope=Scope.READ).json()["bundle"] is None
     assert httpx.get(f"{edge.gateway.url}/health").json()["status"] == "ok"
     assert httpx.get(f"{edge.gateway.url}/docs").status_code == 200
 

@@ -27,12 +27,12 @@ async def rules(request: Request, key: Reader) -> Response:
     return json({"policy": now.policy.version, "source": now.source(), **described, "rules": named})
 
 
-@router.get("/v1/bundle", openapi_extra=_KEY, responses=answers(OBJECT, 404, 503))
+@router.get("/v1/bundle", openapi_extra=_KEY, responses=answers(OBJECT, 503))
 async def bundle(request: Request, key: Reader) -> Response:
-    """The bundle of models that workers serve, as one of them tells it."""
+    """The bundle of models that workers serve, as one of them tells it; `bundle` is null where they decide by rules and lists alone."""
     told = await desk(request).worker("/bundle")
-    if told.status != 200 or not isinstance(told.answer, dict):
-        raise Problem(404, "the workers serve no bundle: they decide by rules and lists")
+    if told.status != 200:
+        raise Problem(503, "the worker that was asked does not tell of a bundle: it is of another version", Retry_After="5")
     return json(told.answer)
 
 
