@@ -20,7 +20,7 @@ ENV PATH=/opt/aegis/bin:$PATH \
 USER 10001:10001
 WORKDIR /var/lib/aegis
 EXPOSE 6066
-# What a supervisor should restart it for, and no more: see /health in README.md.
+# What a supervisor should restart it for, and no more: see /health in README.md. All that is ours answers at this port here.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('AEGIS_WEB_PORT', '6066') + '/health', timeout=4)"]
 # --quiet leaves out Faust's banner, which is no line of a log.

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 BESIDE: Final = ("aegis_sink_", "aegis_alerts_")
 """How the names of series begin that processes beside the workers export."""
+SHARED: Final = "aegis_broadcast_"
+"""Those of whoever holds a compacted topic."""
 
 
 class _Part(CollectorRegistry):
@@ -40,7 +42,7 @@ class _Part(CollectorRegistry):
 
     def collect(self) -> Iterable[Metric]:
         for family in REGISTRY.collect():
-            if not family.name.startswith("aegis_") or family.name.startswith(BESIDE) is self._beside:
+            if not family.name.startswith("aegis_") or family.name.startswith(SHARED) or family.name.startswith(BESIDE) is self._beside:
                 yield family
 
 

@@ -1,4 +1,4 @@
-"""A worker as a child process, started as a user would: for the demo, the tests and the benchmarks."""
+"""What is ours as a child process, started as a user would: for the demo, the tests and the benchmarks."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,19 +15,24 @@ import msgspec
 
 
 class WorkerError(RuntimeError):
-    """A worker did not do what it was asked to; the message ends with the last lines of its log."""
+    """A process did not do what it was asked to; the message ends with the last lines of its log."""
 
 
-class Worker:
-    """`faust -A aegis_app worker` in a session of its own, so that a Ctrl-C reaches its parent alone."""
+class Process:
+    """A process of ours with a port, in a session of its own, so that a Ctrl-C reaches its parent alone."""
 
-    def __init__(self, directory: Path, port: int, environment: dict[str, str], application: str = "aegis_app") -> None:
-        """`directory` holds its data and its log; `environment` is added to the present one."""
-        self._application = application
+    def __init__(
+        self, name: str, command: Sequence[str], directory: Path, port: int, environment: Mapping[str, str], ready: str = "/ready"
+    ) -> None:
+        """`directory` holds its log; `environment` is added to the present one; `ready`: the path that answers 200 once it works."""
+        self.name = name
         self.directory = directory
         self.port = port
-        self.log = directory / "worker.log"
-        self._environment = os.environ | environment | {"AEGIS_DATADIR": str(directory / "data"), "AEGIS_WEB_PORT": str(port)}
+        self.log = directory / f"{name}.log"
+        self._command = [sys.executable, "-m", *command]
+        self.environment: dict[str, str] = os.environ | environment
+        """All that it is started with."""
+        self._ready = ready
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -46,8 +52,8 @@ class Worker:
         self.directory.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "faust", "-A", self._application, "worker", *arguments],
-                env=self._environment | environment,
+                [*self._command, *arguments],
+                env=self.environment | environment,
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -57,18 +63,18 @@ class Worker:
         return self
 
     def wait_until_ready(self, seconds: float = 60) -> Self:
-        """Return once `/ready` says so. Raises `WorkerError` where the process ends, or time does."""
+        """Return once it says so. Raises `WorkerError` where the process ends, or time does."""
         deadline = time.monotonic() + seconds
         waits: Any = "its web server"
         while time.monotonic() < deadline:
             if self.pid is None:
-                raise WorkerError(f"the worker ended with status {self.returncode}: {self.last_words()}")
-            status, answer = self.get("/ready")
+                raise WorkerError(f"the {self.name} ended with status {self.returncode}: {self.last_words()}")
+            status, answer = self.get(self._ready)
             if status == 200:
                 return self
             waits = answer
             time.sleep(0.1)
-        raise WorkerError(f"the worker was not ready within {seconds:.0f} s; it waits for {waits}: {self.last_words()}")
+        raise WorkerError(f"the {self.name} was not ready within {seconds:.0f} s; it waits for {waits}: {self.last_words()}")
 
     def get(self, path: str) -> tuple[int, Any]:
         """Status and answer of one of its views; status 0 where it does not answer."""
@@ -107,6 +113,30 @@ class Worker:
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
         except FileNotFoundError:
             return "(it said nothing)"
+
+
+class Worker(Process):
+    """`faust -A aegis_app worker`."""
+
+    def __init__(self, directory: Path, port: int, environment: Mapping[str, str], application: str = "aegis_app") -> None:
+        """`directory` holds its data too."""
+        own = {"AEGIS_DATADIR": str(directory / "data"), "AEGIS_WEB_PORT": str(port)}
+        super().__init__("worker", ["faust", "-A", application, "worker"], directory, port, {**environment, **own})
+
+
+class Gateway(Process):
+    """`aegis gateway`."""
+
+    def __init__(self, directory: Path, port: int, environment: Mapping[str, str]) -> None:
+        own = {"AEGIS_GATEWAY_PORT": str(port)}
+        super().__init__("gateway", ["aegis_app.cli", "gateway"], directory, port, {**environment, **own})
+
+
+class Ledger(Process):
+    """`aegis ledger run`."""
+
+    def __init__(self, directory: Path, port: int, environment: Mapping[str, str]) -> None:
+        super().__init__("ledger", ["aegis_app.cli", "ledger", "run", "--port", str(port)], directory, port, environment, ready="/health")
 
 
 def _parsed(body: bytes) -> Any:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 PREFIX: Final = "AEGIS_"
-SECRETS: Final = frozenset({"sasl_password", "web_token", "ledger"})
+SECRETS: Final = frozenset({"sasl_password", "web_token", "ledger", "card_key"})
 
 
 class SettingsError(ValueError):
@@ -71,6 +71,29 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ledger: Annotated[
         str | None, Meta(description="`sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/DATABASE`; a file in AEGIS_DATADIR where unset")
     ] = None
+
+    gateway_host: Annotated[str, Meta(description="where the gateway listens")] = "127.0.0.1"
+    gateway_port: Annotated[int, Meta(ge=1, le=65535, description="port of the gateway")] = 8080
+    gateway_deadline_ms: Annotated[
+        int, Meta(ge=1, le=60_000, description="longest wait for a decision, where a request names no `Aegis-Deadline-Ms`")
+    ] = 100
+    gateway_fallback: Annotated[
+        Literal["allow", "review", "block"] | None,
+        Meta(
+            description="outcome past the deadline: `allow`, `review` or `block`; where unset `review`, but `allow` where policy observes"
+        ),
+    ] = None
+    review_action: Annotated[
+        Literal["approve_and_queue", "challenge", "hold"], Meta(description="what `review` asks of the caller of the gateway")
+    ] = "hold"
+    keys: Annotated[Path, Meta(description="file of the gateway's API keys, see `aegis keys`")] = Path("var/keys.json")
+    card_key: Annotated[
+        str | None,
+        Meta(description="`ID:SECRET`: the gateway takes card numbers, and makes tokens of them; older keys may follow, behind commas"),
+    ] = None
+    workers: Annotated[str, Meta(description="where the gateway asks for what workers remember; several are separated by commas")] = (
+        "http://127.0.0.1:6066"
+    )
 
     cache_dir: Annotated[Path | None, Meta(description="downloads of `aegis kafka`; the user's cache where unset")] = None
     kafka_jars: Annotated[Path | None, Meta(description="directory with Kafka's jars, for closed networks")] = None

@@ -20,7 +20,7 @@ from aegis_app.core.decision import decode_ruling
 from aegis_app.kafka import Kafka, jars
 from aegis_app.settings import Settings
 from aegis_app.topics import Name, full_name
-from bench import risk
+from bench import gateway, ledger, risk
 from bench.latency import measure
 from bench.logs import Logs
 from bench.metrics import counting, scraping
@@ -32,7 +32,11 @@ POLICY = Path(__file__).parent.parent / "aegis_app" / "default_policy.toml"
 @click.command()
 @click.option("--payments", "number", default=300_000, show_default=True, help="payments on the prefilled topic")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("docs/benchmarks.json"), show_default=True)
-@click.option("--only", multiple=True, help="throughput, bundle, workers, latency, cards, recovery, risk, metrics; all if none is named")
+@click.option(
+    "--only",
+    multiple=True,
+    help="throughput, bundle, workers, latency, cards, recovery, risk, ledger, metrics, gateway; all if none is named",
+)
 def main(number: int, out: Path, only: tuple[str, ...]) -> None:
     """Example: python -m bench --only throughput --payments 100000 --out -"""
     results: dict[str, Any] = {
@@ -47,7 +51,9 @@ def main(number: int, out: Path, only: tuple[str, ...]) -> None:
         "cards": many_cards,
         "recovery": recovery,
         "risk": hold_risk,
+        "ledger": keep_ledger,
         "metrics": counted,
+        "gateway": gateway.measure,
     }
     with TemporaryDirectory(prefix="aegis-bench-") as name:
         directory = Path(name)
@@ -166,6 +172,11 @@ def hold_risk(rig: Rig, number: int) -> dict[str, Any]:
     settings = rig.settings("risk")
     rig.prefill_risk(settings, 1_000_000)
     return risk.measure(rig.environment(settings))
+
+
+def keep_ledger(rig: Rig, number: int) -> dict[str, Any]:
+    """Decisions and labels a second into SQL."""
+    return ledger.measure(rig, number // 3)
 
 
 def start_alone(rig: Rig) -> float:

@@ -12,7 +12,7 @@ from typing import Self
 from aegis_app.kafka.ports import free_port
 
 DEBIAN = Path("/usr/lib/postgresql")
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 SERVER_USER = "postgres" if os.geteuid() == 0 else None
 """The server refuses to run as root."""
 
@@ -26,12 +26,12 @@ def programs() -> Path | None:
 
 
 class Postgres:
-    """One server on loopback with an empty database for each caller who asks; `durable` syncs to the disk, as in production."""
+    """A server on loopback, with an empty database for whoever asks; `durable` syncs to the disk, as in production."""
 
     def __init__(self, programs: Path, *, durable: bool = False) -> None:
         self._programs = programs
         self._durable = durable
-        self.port = free_port()
+        self.port = 0
         # Not below pytest's directories, which are root's alone.
         self._directory = Path(tempfile.mkdtemp(prefix="aegis-postgres-"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -39,14 +39,21 @@ class Postgres:
     def __enter__(self) -> Self:
         if SERVER_USER is not None:
             shutil.chown(self._directory, SERVER_USER)
-        self._run("initdb", "--pgdata", str(self._directory / "data"), "--auth=trust", "--username=aegis", "--encoding=UTF8", "--no-sync")
-        return self.start()
+        try:
+            data = str(self._directory / "data")
+            self._run("initdb", "--pgdata", data, "--auth=trust", "--username=aegis", "--encoding=UTF8", "--no-sync")
+            self.port = free_port()
+            return self.start()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.stop()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def start(self) -> Self:
+        """The same server again, where it was."""
         sync = [] if self._durable else ["-c", "fsync=off"]
         places = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
         with (self._directory / "log").open("ab") as log:

@@ -23,7 +23,7 @@ from aegis_app.core.rates import EUROS
 from aegis_app.core.risk import risk
 from aegis_app.kafka import Kafka
 from aegis_app.kafka.ports import free_port
-from aegis_app.process import Worker
+from aegis_app.process import Process, Worker
 from aegis_app.settings import Settings
 from aegis_app.simulate import simulate
 from aegis_app.stream.outbox import Outbox, Outgoing
@@ -154,9 +154,9 @@ def cpu_model() -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
 
 
-def cpu_seconds(worker: Worker) -> float:
-    """User and system time of a worker so far."""
-    fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+def cpu_seconds(process: Process) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 

@@ -5,7 +5,24 @@ from typing import Final
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from grafana.ledger import listing, places, scatter
-from grafana.panels import ANY_IS_BAD, PER_SECOND, WAITS, Board, Query, Sql, bars, figure, growth, heat, lines, quantile, rate, rows, share
+from grafana.panels import (
+    ANY_IS_BAD,
+    PER_SECOND,
+    WAITS,
+    WHOLE,
+    Board,
+    Query,
+    Sql,
+    bars,
+    figure,
+    growth,
+    heat,
+    lines,
+    quantile,
+    rate,
+    rows,
+    share,
+)
 
 LATEST: Final = """
 SELECT decided_at AS decided, verdict, outcome, amount, currency, merchant_id AS merchant, country, score, why,
@@ -35,8 +52,8 @@ def command_centre() -> Board:
             "Is it working?",
             4,
             figure(
-                "Workers not deciding",
-                "Prometheus cannot reach them, or they wait for memory, partitions, an operator. 0 is well; runbook: AegisWorkerNotReady.",
+                "Down, or not deciding",
+                "Processes that Prometheus cannot reach, and workers that wait for memory, partitions, an operator. 0 is well.",
                 Query("sum(up{@} == bool 0) + (sum(aegis_ready{@} == bool 0) or vector(0))"),
                 "short",
                 ANY_IS_BAD,
@@ -152,9 +169,7 @@ def command_centre() -> Board:
                 "short",
                 colour="orange",
             ),
-            heat(
-                "Scores", "How many payments got which score, 1 being fraud; rules alone give few different ones.", "aegis_score", "short"
-            ),
+            heat("Scores", "How many payments got which score, 1 being fraud; rules alone give few different ones.", WHOLE, "short"),
             lines(
                 "Time to a decision",
                 "From record to acknowledged decision: of half, 95 and 99 in 100 payments. Lines: the objective, 50 ms, and a second.",

@@ -5,7 +5,7 @@ from typing import Final
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from grafana.ledger import COUNTS, SO_FAR, listing, weeks
-from grafana.panels import PER_SECOND, Board, Query, Sql, bars, figure, growth, heat, lines, rate, share
+from grafana.panels import PER_SECOND, WHOLE, Board, Query, Sql, bars, figure, growth, heat, lines, rate, share
 
 QUARTER: Final = "day > (SELECT max(day) FROM decisions) - 91"
 MATURE: Final = f"is_mature AND {QUARTER}"
@@ -178,11 +178,11 @@ def detection() -> Board:
             bars(
                 "Scores, in the time selected",
                 "Payments by score, up to the value named, 1 being fraud. Without models, rules alone give a few fixed scores.",
-                Query(growth("aegis_score_bucket{@}", "le"), "{{le}}", now=True, form=PromQueryFormat.HEATMAP),
+                Query(growth(WHOLE, "le"), "{{le}}", now=True, form=PromQueryFormat.HEATMAP),
                 "short",
                 colour="purple",
             ),
-            heat("Scores over time", "A band that appears or vanishes is a change of policy, or of what comes.", "aegis_score", "short"),
+            heat("Scores over time", "A band that appears or vanishes is a change of policy, of models, or of what comes.", WHOLE, "short"),
             lines(
                 "Share to block, beside its usual",
                 "Of an hour's payments, those that policy asks to block; and the mean of 7 days. Worry at three times or a third of it.",

@@ -1,13 +1,35 @@
-"""Which versions decide, do all workers agree, and does any layer fail?"""
+"""Which versions decide, do all workers agree, and do their models still fit?"""
+
+from typing import Final
 
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from grafana.panels import PER_SECOND, Board, Query, figure, growth, lines, rate, rows, share
+from grafana.ledger import listing
+from grafana.panels import PER_SECOND, Board, Query, Sql, bars, figure, growth, lines, quantile, rate, rows, share
+
+DAY: Final = 24 * 3600.0
+KINDS: Final = " or ".join(
+    f'label_replace(count(group by ({labels}) ({series}{{@}})), "of", "{series}", "", "")'
+    for series, labels in (
+        ("aegis_policy_info", "version, mode"),
+        ("aegis_bundle_info", "version"),
+        ("aegis_worker_info", "version, rates"),
+    )
+)
+MISSING: Final = share(
+    'sum by (feature) (aegis:drift:payments24h{job="$job", bin="null"})', 'sum by (feature) (aegis:drift:payments24h{job="$job"})'
+)
+CALIBRATION: Final = """
+SELECT to_char(width_bucket(probability::numeric, 0, 1, 10) / 10.0, 'FM0.0') AS "up to", count(*) AS payments,
+    avg(probability) AS said, avg(is_fraud::int) AS "turned out"
+FROM judged WHERE probability IS NOT NULL AND is_fraud IS NOT NULL AND day > (SELECT max(day) FROM decisions) - 91
+GROUP BY width_bucket(probability::numeric, 0, 1, 10) ORDER BY width_bucket(probability::numeric, 0, 1, 10)
+"""
 
 
 def models() -> Board:
     return (
-        Board("models", "Aegis: what decides", "Which versions decide, do all workers agree, and does any layer fail?")
+        Board("models", "Aegis: what decides", "Which versions decide, do all workers agree, and do their models still fit?")
         .row(
             "In force",
             4,
@@ -19,16 +41,23 @@ def models() -> Board:
                 by_name=True,
             ),
             figure(
-                "Kinds of policy",
-                "With different policies, workers decide differently. 1 is well, 2 for minutes in an upgrade (AegisVersionsDiffer).",
-                Query("count(group by (version, mode) (aegis_policy_info{@}))"),
+                "Bundle",
+                "Models that serve, as in every decision; none: rules and lists decide alone. See `aegis bundles history`.",
+                Query("group by (version) (aegis_bundle_info{@})", "{{version}}"),
                 "short",
-                {2.0: "orange"},
+                by_name=True,
             ),
             figure(
-                "Kinds of software and rates",
-                "As for policies: 1 is well.",
-                Query("count(group by (version, rates) (aegis_worker_info{@}))"),
+                "Payments unseen by the models",
+                "Since the end of those that they were trained and measured on. Above four months an alert fires.",
+                Query("time() - min(aegis_bundle_until_seconds{@})"),
+                "s",
+                {60 * DAY: "orange", 120 * DAY: "red"},
+            ),
+            figure(
+                "Kinds of worker",
+                "Of policy, bundle, software and rates, whichever has most. 1 is well, 2 for minutes in an upgrade (AegisVersionsDiffer).",
+                Query(f"max({KINDS})"),
                 "short",
                 {2.0: "orange"},
             ),
@@ -46,6 +75,54 @@ def models() -> Board:
                 Query("max(aegis_broadcast_age_seconds{@})"),
                 "s",
                 {10.0: "orange", 60.0: "red"},
+            ),
+        )
+        .row(
+            "Scores",
+            9,
+            lines(
+                "Scores by layer, 99 in 100 below",
+                "Each layer's, and of all together (ensemble, or rules). A level that moves for days: payments changed.",
+                [Query(quantile(0.99, "aegis_score", "le, layer"), "{{layer}}")],
+                "percentunit",
+            ),
+            lines(
+                "Payments scored by layer",
+                "Shares of the payments. Below 100%: the layer fails, or cannot tell because inputs are missing.",
+                [Query(share(rate("aegis_score_count{@}", "layer"), rate("aegis_payments_total{@}"), of_each=True), "{{layer}}")],
+                "percentunit",
+            ),
+            listing(
+                "Probabilities said, and what became of them (from the ledger, the last quarter)",
+                "Payments by calibrated probability. The last two columns should be alike; far apart: train anew, or calibrate.",
+                Sql(CALIBRATION),
+                {"said": "percentunit", "turned out": "percentunit"},
+            ),
+        )
+        .row(
+            "Drift, against the payments of the training",
+            10,
+            bars(
+                "Features that moved most",
+                "Population stability index of a day's payments, 10,000 at least: above 0.1 look, above 0.25 an alert fires. While memory "
+                "is young, all move.",
+                Query('sort_desc(topk(12, aegis:drift:psi{job="$job"}))', "{{feature}}", now=True),
+                "short",
+                colour="orange",
+            ),
+            lines(
+                "Features that moved most, over time",
+                "The same. A step is a producer, a bundle or a policy; a slope is the world.",
+                [Query('topk(5, aegis:drift:psi{job="$job"})', "{{feature}}")],
+                "short",
+                {0.1: "orange", 0.25: "red"},
+            ),
+            bars(
+                "Inputs that are missing most",
+                "Share of a day's payments for which a feature is not known. Worry where it was known before.",
+                Query(f"sort_desc(topk(12, {MISSING}))", "{{feature}}", now=True),
+                "percentunit",
+                colour="purple",
             ),
         )
         .row(

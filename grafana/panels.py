@@ -32,6 +32,8 @@ Steps = Mapping[float, str]
 WIDTH: Final = 24
 SOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="${source}")
 LEDGER: Final = models.DataSourceRef(type_val="grafana-postgresql-datasource", uid="${ledger}")
+WHOLE: Final = 'aegis_score_bucket{@, layer=~"rules|ensemble"}'
+"""The score that decides: of all layers together, or of rules where there are no models."""
 SELECTED: Final = 'job="$job", instance=~"$instance"'
 COLOURS: Final = {"allow": "green", "review": "orange", "block": "red"}
 TAG: Final = "aegis"
@@ -100,9 +102,9 @@ def growth(series: str, by: str = "") -> str:
     return f"sum by ({by}) (increase({series}[$__range]))"
 
 
-def quantile(share: float, histogram: str, by: str = "le") -> str:
+def quantile(share: float, histogram: str, by: str = "le", of: str = "@") -> str:
     """What so many of the values observed stay below; `by` has `le` in it. Nothing, and not "not a number", where none was observed."""
-    return f"histogram_quantile({share}, {rate(histogram + '_bucket{@}', by)}) >= 0"
+    return f"histogram_quantile({share}, {rate(f'{histogram}_bucket{{{of}}}', by)}) >= 0"
 
 
 def share(part: str, whole: str, *, of_each: bool = False) -> str:
@@ -160,10 +162,10 @@ def bars(title: str, meaning: str, query: Query, unit: str, *, colour: str = "bl
     return panel.color_scheme(dashboard.FieldColor().mode(FieldColorModeId.FIXED).fixed_color(colour))
 
 
-def heat(title: str, meaning: str, histogram: str, unit: str) -> heatmap.Panel:
+def heat(title: str, meaning: str, buckets: str, unit: str) -> heatmap.Panel:
     """A histogram over time: how many fell where."""
-    buckets = Query(f"sum by (le) (increase({histogram}_bucket{{@}}[$__rate_interval]))", "{{le}}", form=PromQueryFormat.HEATMAP)
-    panel = described(heatmap.Panel(), title, meaning, "short", [buckets], None)
+    query = Query(f"sum by (le) (increase({buckets}[$__rate_interval]))", "{{le}}", form=PromQueryFormat.HEATMAP)
+    panel = described(heatmap.Panel(), title, meaning, "short", [query], None)
     panel.calculate(False).y_axis(heatmap.YAxisConfig().unit(unit)).hide_legend().cell_gap(1)
     return panel.color(heatmap.HeatmapColorOptions().mode(heat_models.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64))
 

@@ -1,11 +1,15 @@
-"""Which worker, partition or stage holds payments up?"""
+"""Which worker, partition or stage holds payments up, and what runs beside the workers?"""
+
+from typing import Final
 
 from grafana.panels import OBJECTIVE, PER_SECOND, Board, Query, lines, quantile, rate, share
+
+PARTS: Final = ((0.5, "half"), (0.99, "99 in 100"))
 
 
 def workers() -> Board:
     return (
-        Board("workers", "Aegis: workers", "Which worker, partition or stage holds payments up?")
+        Board("workers", "Aegis: workers", "Which worker, partition or stage holds payments up, and what runs beside the workers?")
         .row(
             "What waits",
             8,
@@ -58,7 +62,7 @@ def workers() -> Board:
             ),
         )
         .row(
-            "Each worker",
+            "Each process",
             8,
             lines(
                 "Ready",
@@ -75,7 +79,7 @@ def workers() -> Board:
             ),
             lines(
                 "CPU",
-                "Cores used. A worker uses a little over one at most; near that, add a worker.",
+                "Cores used. A process of ours uses a little over one at most; near that, add one of its kind.",
                 [Query("rate(process_cpu_seconds_total{@}[$__rate_interval])", "{{instance}}")],
                 "short",
                 {0.8: "orange", 1.0: "red"},
@@ -149,6 +153,69 @@ def workers() -> Board:
             ),
         )
         .row(
+            "Gateway",
+            8,
+            lines(
+                "Payments answered a second",
+                "By what was answered; fallback: the gateway's own rule, because the decision came late. Worry when they are many.",
+                [
+                    Query(
+                        rate('aegis_gateway_payments_total{job="$job"}', "outcome, fallback") + " > 0",
+                        "{{outcome}}, fallback: {{fallback}}",
+                    )
+                ],
+                PER_SECOND,
+            ),
+            lines(
+                "Until the decision",
+                "From taking a payment in to its decision: of half, and of 99 in 100 payments. Callers wait for their deadline.",
+                [Query(quantile(part, "aegis_gateway_decision_seconds", of='job="$job"'), name) for part, name in PARTS],
+                "s",
+                {OBJECTIVE: "orange", 1.0: "red"},
+            ),
+            lines(
+                "Requests by status",
+                "A second. 4xx are callers' errors, 429 too many at once, 5xx ours.",
+                [Query(rate('aegis_gateway_requests_total{job="$job"}', "status") + " > 0", "{{status}}")],
+                PER_SECOND,
+                stacked=True,
+            ),
+        )
+        .row(
+            "Ledger and alerts",
+            8,
+            lines(
+                "Waiting for the ledger and for alerts",
+                "Decisions and labels not taken yet. Falls to 0 within seconds when it is quiet; grows while a database is away.",
+                [Query('sum by (sink, topic) (aegis_sink_lag_records{job="$job"})', "{{sink}} {{topic}}")],
+                "short",
+            ),
+            lines(
+                "Taken a second",
+                "Records that the ledger and alerts have taken.",
+                [Query(rate('aegis_sink_records_total{job="$job"}', "sink, topic"), "{{sink}} {{topic}}")],
+                PER_SECOND,
+            ),
+            lines(
+                "Attempts that failed a minute",
+                "To write to the database, or to deliver to a destination. Each is made again; worry when it lasts.",
+                [
+                    Query("60 * " + rate('aegis_sink_retries_total{job="$job"}', "sink"), "{{sink}}"),
+                    Query(
+                        "60 * " + rate('aegis_alerts_attempts_failed_total{job="$job"}', "destination, reason"),
+                        "{{destination}}: {{reason}}",
+                    ),
+                ],
+                "short",
+            ),
+            lines(
+                "People not told yet",
+                "Decisions that each destination is still to be told of. Above 0 for longer than they are grouped: it does not take them.",
+                [Query('sum by (destination) (aegis_alerts_waiting{job="$job"})', "{{destination}}")],
+                "short",
+            ),
+        )
+        .row(
             "Handovers and trouble",
             8,
             lines(
@@ -175,7 +242,7 @@ def workers() -> Board:
             ),
             lines(
                 "Dead letters",
-                "Records a second that could not be taken, by reason. 0 is well; above 1% of what comes an alert fires.",
+                "Records a second that could not be taken, by reason. 0 is well: each is a ticket, above 1% of the payments a page.",
                 [Query(rate("aegis_dead_letters_total{@}", "topic, reason") + " > 0", "{{topic}}: {{reason}}")],
                 PER_SECOND,
             ),

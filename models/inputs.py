@@ -86,6 +86,12 @@ class Scaled(Struct, frozen=True, tag="scaled"):
 Inputs: TypeAlias = Plain | Scaled
 
 
+def in_parts(score: Callable[[Rows], Vector], rows: Rows) -> Vector:
+    """Scores, found a part at a time, so that what is made on the way stays small."""
+    parts = np.array_split(rows, max(1, len(rows) // 50_000))
+    return np.concatenate([score(part) for part in parts]).astype(np.float64)
+
+
 def _places(features: Sequence[str], names: Sequence[str]) -> Vector:
     place = {name: number for number, name in enumerate(names)}
     return np.array([place[feature] for feature in features], np.intp)

@@ -79,18 +79,30 @@ def answers(events: list[Event], at: int) -> dict[str, Any]:
         "seconds_since_last": (at - clock) / 1000 if paid else None,
         "age_days": (at - min(event.at for event in paid)) / DAY_MS if paid else None,
     }
+    net: Counter[int] = Counter()
+    for label in labelled:
+        net[today - label.at // DAY_MS] += label.change
+    bad = [passed for passed, frauds in net.items() if frauds > 0 and 0 <= passed < 38]
+    since = [event for event in paid if bad and 8 <= today - event.at // DAY_MS < min(bad)]
+    found["fraud_days"] = (max(bad), min(bad), len(since)) if bad else (None, None, None)
+    old = sorted(today - event.at // DAY_MS for event in paid if 8 <= today - event.at // DAY_MS < 38)
+    shares = []
+    for last in (1, 3, 10):
+        held = [passed for passed in old if passed <= old[min(last, len(old)) - 1]]
+        shares.append(min(1, max(0, sum(net[passed] for passed in set(held))) / len(held)) if held else 0)
+    found["fraud_shares"] = shares
     for name, minutes in ("ten_minutes", 10), ("hour", 60):
         late = at - clock >= minutes * MINUTE_MS
         found[name] = window([event for event in paid if not late and event.at // MINUTE_MS >= clock // MINUTE_MS - minutes])
     for days in (1, 7, 30):
         unusual = [event.unusual for event in within(days) if event.unusual is not None]
-        frauds = sum(label.change for label in labelled if today - 7 - days < label.at // DAY_MS <= today - 7)
+        frauds = sum(label.change for label in labelled if today - 8 - days < label.at // DAY_MS <= today - 8)
         found |= {
             f"payments_{days}": len(within(days)),
             f"cards_{days}": len({event.card for event in within(days)}),
             f"unusual_{days}": sum(unusual) / len(unusual) if unusual else None,
             f"frauds_delayed_{days}": max(0, frauds),
-            f"fraud_rate_{days}": min(1, (max(0, frauds) + 0.1) / (len(within(days, 7)) + 20)),
+            f"fraud_rate_{days}": min(1, (max(0, frauds) + 0.1) / (len(within(days, 8)) + 20)),
             f"frauds_known_{days}": max(0, sum(label.change for label in labelled if label.labelled_at // DAY_MS > today - days)),
         }
     return found

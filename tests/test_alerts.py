@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+import stamina
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
@@ -30,7 +31,7 @@ from aegis_app.sinks.alerts.raising import Raising
 from aegis_app.sinks.alerts.routes import parse_routes
 from aegis_app.sinks.alerts.snoozes import Snoozes
 from aegis_app.sinks.alerts.waiting import Waiting
-from aegis_app.sinks.reading import Reader
+from aegis_app.sinks.reading import AwayError, Reader
 from aegis_app.stream.outbox import Outbox, Outgoing
 from aegis_app.topics import Name, home
 from tests import receivers
@@ -182,7 +183,9 @@ def test_what_was_decided_before_alerts_began_is_not_even_read(made: Deployment)
     async def places() -> dict[int, int]:
         async with Outbox(made.settings.connection()) as outbox:
             raising = Raising(made.settings, parse_routes(routes(hook="http://127.0.0.1:1"), "alerts.toml", "EUR"), lambda: held, outbox)
-            found = await raising.places([TopicPartition(made.topic(Name.DECISIONS), partition) for partition in range(PARTITIONS)])
+            async for attempt in stamina.retry_context(on=AwayError, attempts=None, timeout=60):
+                with attempt:
+                    found = await raising.places([TopicPartition(made.topic(Name.DECISIONS), partition) for partition in range(PARTITIONS)])
         return {tp.partition: offset for tp, offset in found.items()}
 
     decide(made, *CARDS)

@@ -167,6 +167,8 @@ def test_the_packaged_example_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"reasons": [Reason("velocity_1m", "6 payments")]}, "snoozed"),
         ({"reasons": [Reason("velocity_1m", "6 payments")], "minute": 30}, None),
         ({"reasons": [Reason("velocity_1m", "6 payments"), Reason("deny_list", "stolen")]}, None),
+        ({"reasons": [Reason("velocity_1m", "6 payments"), Reason("model_amount", "3 times the usual")]}, "snoozed"),
+        ({"reasons": [Reason("control", "by chance")]}, None),
         ({"reasons": []}, None),
         ({"minute": -60, "decided": NOON - timedelta(minutes=59)}, "snoozed"),
     ],
@@ -186,7 +188,8 @@ def test_a_later_word_about_a_snooze_replaces_the_one_before() -> None:
 @pytest.mark.parametrize(
     ("of", "value", "said"),
     [
-        (Of.RULE, "nonsense", "there is no rule or reason 'nonsense'"),
+        (Of.RULE, "nonsense", "'nonsense' is nothing that asks for a review or block"),
+        (Of.RULE, "model_amount", "'model_amount' is nothing that asks for a review or block"),
         (Of.CARD, "", "a card or a rule has a name"),
         (Of.ALL, "card-1", "everything has none"),
         (Of.CARD, "4111 1111 1111 1111", "looks like a card number"),

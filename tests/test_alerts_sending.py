@@ -21,6 +21,7 @@ from tests.test_alerts_routes import KEY, SOME, raised
 PAGE = Path(__file__).parent.parent / "docs/alerts.md"
 ALERT = message([raised()])
 SECONDS = 1.0
+"""For what takes for ever."""
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +29,8 @@ def _secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CASES_KEY", KEY)
 
 
-def webhook(url: str) -> WebhookSender:
-    return WebhookSender(Webhook(url=url, key_env="CASES_KEY", timeout_seconds=SECONDS))
+def webhook(url: str, seconds: float = 60) -> WebhookSender:
+    return WebhookSender(Webhook(url=url, key_env="CASES_KEY", timeout_seconds=seconds))
 
 
 async def sent(sender: Sender) -> str | None:
@@ -47,7 +48,7 @@ def to_hook(answer: Answer) -> tuple[str | None, Hook]:
     async def scenario() -> tuple[str | None, Hook]:
         async with Hook() as hook:
             hook.answer = answer
-            return await sent(webhook(hook.url)), hook
+            return await sent(webhook(hook.url, SECONDS if answer in (receivers.hang, receivers.drip) else 60)), hook
 
     return asyncio.run(scenario())
 
@@ -105,7 +106,7 @@ def test_a_webhook_that_is_not_there() -> None:
 def test_mail_arrives_as_people_read_it() -> None:
     async def scenario() -> Post:
         async with Post() as post:
-            assert await sent(ServiceSender(post.url, 30)) is None
+            assert await sent(ServiceSender(post.url, 60)) is None
         return post
 
     (mail,) = asyncio.run(scenario()).got
@@ -121,7 +122,7 @@ def test_mail_that_the_server_does_not_want_is_not_taken_for_delivered() -> None
     async def scenario() -> str | None:
         async with Post() as post:
             post.answer = "451 try again later"
-            return await sent(ServiceSender(post.url, 30))
+            return await sent(ServiceSender(post.url, 60))
 
     assert asyncio.run(scenario()) == "UnreachedError: apprise could not deliver it"
 
@@ -136,7 +137,7 @@ def test_mail_that_hangs_is_left_behind_and_only_so_many_threads_with_it() -> No
             post.hangs = False
         await until(lambda: sender._threads == 0)  # the server closed what hung
         async with Post() as post:
-            sender._address, sender._seconds = post.url, 30
+            sender._address, sender._seconds = post.url, 60
             return hung, one_more, await sent(sender)
 
     hung, one_more, after = asyncio.run(scenario())
@@ -156,7 +157,8 @@ def test_a_trial_says_of_each_destination_whether_it_took_the_message(monkeypatc
     async def scenario() -> tuple[Result, Result, Hook, Post]:
         async with Hook() as hook, Post() as post:
             monkeypatch.setenv("DESK_URL", post.url)
-            file.write_text(SOME.replace("http://127.0.0.1:9/hook", hook.url))
+            patient = SOME.replace("kind =", "timeout_seconds = 60\nkind =")
+            file.write_text(patient.replace("http://127.0.0.1:9/hook", hook.url))
             both = await asyncio.to_thread(aegis, "alerts", "test", "--json")
             hook.answer = receivers.status(401)
             return both, await asyncio.to_thread(aegis, "alerts", "test", "cases"), hook, post

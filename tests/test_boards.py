@@ -4,14 +4,16 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import httpx
 import psycopg
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -22,17 +24,30 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from aegis_app import metrics
 from aegis_app.core.label import encode_label
+from aegis_app.core.payment import encode_transaction
+from aegis_app.gateway import metrics as gateway
 from aegis_app.kafka.ports import free_port
+from aegis_app.keys import Scope, create
 from aegis_app.topics import Name
 from bench.load import Load
 from bench.postgres import Postgres
 from grafana.__main__ import DIRECTORY, written
+from tests.conftest import Trained
 from tests.deployment import Deployment, wait_until
 from tests.make import label, payment
 from tests.monitoring import ROOT, Monitoring, get, services, started
 from tests.tools import postgres_programs
 
 TOKEN = "a token for this test only"
+ALERTS = """
+[destinations.desk]
+kind = "webhook"
+url = "http://127.0.0.1:{port}/nobody"
+key_env = "PATH"
+group_seconds = 0
+[routes.all]
+to = ["desk"]
+"""
 LOADED = 2500
 """Payments that are decided."""
 POLICY = """
@@ -52,7 +67,15 @@ most = 1
 LATER = {"aegis:block_share:usual"}
 """What is known after an hour."""
 ZERO_WHEN_WELL = {
-    *("Workers not deciding", "Waiting", "Waiting, by partition", "Seconds behind", "Events waiting", "Events behind"),
+    *(
+        "Down, or not deciding",
+        "Waiting",
+        "Waiting, by partition",
+        "Waiting for the ledger and for alerts",
+        "Seconds behind",
+        "Events waiting",
+        "Events behind",
+    ),
     *("Degraded, share of payments", "Layers that fail", "Records passed over"),
     *("Partitions given", "Memory to read back", "Read again"),
 }
@@ -126,7 +149,7 @@ def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
 
 @pytest.mark.parametrize("name", sorted(boards()))
 def test_every_series_on_a_board_is_exported(name: str) -> None:
-    families = {family.name for family in REGISTRY.collect()}
+    families = {family.name for registry in (REGISTRY, gateway.REGISTRY) for family in registry.collect()}
     used = set(re.findall(r"\baegis_[a-z_]+", json.dumps(boards()[name])))
 
     assert used
@@ -150,47 +173,70 @@ class Watched(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def watched(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def watched(kafka: str, trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     directory = tmp_path_factory.mktemp("boards")
-    policy = directory / "policy.toml"
-    policy.write_text(POLICY)
-    names = "worker-1:6066", "worker-2:6066", "ledger:6066"
+    names = "worker-1:6066", "worker-2:6066", "ledger:6066", "gateway:6066", "alerts:6066"
     ports = [free_port() for _ in names]
     targets = {name: f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
     with (
         Postgres(postgres_programs()) as server,
-        Deployment(kafka, directory, "boards", **settings(policy, server)) as made,
+        Deployment(kafka, directory, "boards", **settings(directory, trained, server)) as made,
         Monitoring(directory, targets, TOKEN) as monitoring,
-        kept(made, ports[2], directory),
+        beside(made, targets, directory),
     ):
         made.worker(ports[0]).wait_until_ready()
         wait_until(lambda: monitoring.figure("sum(aegis_ready)") == 1, 90, made)
         decide(made)
+        ask(f"http://{targets['gateway:6066']}", made)
         made.worker(ports[1]).wait_until_ready()
         wait_until(lambda: monitoring.figure("sum(aegis_partitions_owned == 1)") == 2, 90, made)
         wait_until(lambda: monitoring.figure("sum(aegis_payments_total)") == made.decided(), 90, made)
         wait_until(lambda: monitoring.figure("sum(rate(aegis_labels_total[30s])) > 0") is not None, 90, made)
         wait_until(lambda: monitoring.figure('ALERTS{alertname="AegisDeadLetters"}') is not None, 90, made)
         wait_until(lambda: monitoring.figure('sum(aegis_sink_lag_records{sink="ledger"})') == 0, 90, made)
+        wait_until(lambda: monitoring.figure("sum(aegis_alerts_waiting)") == 1, 90, made)
         scraped = get(f"http://{targets[names[0]]}/metrics", {"Authorization": f"Bearer {TOKEN}"})
         with psycopg.connect(made.environment["AEGIS_LEDGER"].replace("aegis@", "reader@"), autocommit=True) as ledger:
             yield Watched(monitoring, targets[names[1]], ledger, scraped)
 
 
-def settings(policy: Path, server: Postgres) -> dict[str, str]:
-    return {"AEGIS_POLICY": str(policy), "AEGIS_WEB_TOKEN": TOKEN, "AEGIS_LEDGER": server.database("boards")}
+def settings(directory: Path, trained: Trained, server: Postgres) -> dict[str, str]:
+    (directory / "policy.toml").write_text(POLICY)
+    (directory / "alerts.toml").write_text(ALERTS.format(port=free_port()))
+    return {
+        "AEGIS_POLICY": str(directory / "policy.toml"),
+        "AEGIS_BUNDLE": str(trained.path),
+        "AEGIS_ALERTS": str(directory / "alerts.toml"),
+        "AEGIS_KEYS": str(directory / "keys.json"),
+        "AEGIS_LEDGER": server.database("boards"),
+        "AEGIS_WEB_TOKEN": TOKEN,
+    }
 
 
 @contextmanager
-def kept(made: Deployment, port: int, directory: Path) -> Iterator[None]:
-    """Decisions and labels written into the ledger, as in docker-compose.yml, with a role for Grafana."""
+def beside(made: Deployment, targets: Mapping[str, str], directory: Path) -> Iterator[None]:
+    """The ledger, with a role for Grafana, the gateway and alerts, by the commands of docker-compose.yml."""
     url = urlsplit(made.environment["AEGIS_LEDGER"])
     place = {"PGHOST": str(url.hostname), "PGPORT": str(url.port), "POSTGRES_USER": str(url.username), "POSTGRES_DB": url.path[1:]}
     secret = {"LEDGER_READER_PASSWORD": "a 'secret' of this test"}
     subprocess.run([ROOT / "grafana/reader.sh"], env=os.environ | place | secret, check=True, capture_output=True)
-    command = [word.replace("6066", str(port)) for word in services()["ledger"]["command"]]
-    with started(command, made.environment, directory / "ledger.log"):
+    with ExitStack() as running:
+        for name in ("ledger", "gateway", "alerts"):
+            port = targets[f"{name}:6066"].partition(":")[2]
+            command = [word.replace("6066", port) for word in services()[name]["command"]]
+            running.enter_context(started(command, made.environment | {"AEGIS_GATEWAY_PORT": port}, directory / f"{name}.log"))
         yield
+
+
+def ask(gateway: str, made: Deployment) -> None:
+    """Payments over HTTP: one without a key, one for which no time is left, and one that is flagged."""
+    paid = encode_transaction(payment(transaction_id="asked", timestamp=datetime.now(UTC)))
+    key = {"Authorization": f"Bearer {create(Path(made.environment['AEGIS_KEYS']), 'boards', [Scope.SCORE], 100).secret}"}
+    pay = partial(httpx.post, f"{gateway}/v1/transactions", timeout=60)
+    wait_until(lambda: pay(content=paid, headers=key | {"Aegis-Deadline-Ms": "30000"}).status_code == 200, 60)
+
+    assert pay(content=paid).status_code == 401
+    assert pay(content=paid, headers=key | {"Aegis-Deadline-Ms": "1"}).json()["fallback"]
 
 
 def decide(made: Deployment) -> None:

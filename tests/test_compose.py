@@ -105,7 +105,8 @@ def test_prometheus_looks_where_the_workers_are_and_with_the_token_that_it_is_gi
     job = msgspec.yaml.decode((ROOT / "prometheus/prometheus.yml").read_bytes())["scrape_configs"][0]
     workers = {name for name in services() if name.startswith("worker-")}
 
-    assert {target.split(":")[0] for target in job["static_configs"][0]["targets"]} == workers | {"ledger"}
+    assert {target.split(":")[0] for target in job["static_configs"][0]["targets"]} == workers | {"ledger", "gateway"}
+    assert job["dns_sd_configs"][0]["names"] == ["alerts"]
     assert job["authorization"]["credentials_file"] == f"/run/secrets/{services()['prometheus']['secrets'][0]}"
     assert {services()[name]["environment"]["AEGIS_CANONICAL_URL"] for name in workers} == {f"http://{name}:6066" for name in workers}
 

@@ -16,7 +16,8 @@ from aegis_app.core.terms import Terms
 from models.datasets import Example
 from models.datasets.parquet import pyarrow
 from models.evaluation import Week
-from models.evaluation.handbook import describe, frauds
+from models.evaluation.handbook import describe, frauds, reach, read_described
+from tests.conftest import Trained
 from tests.make import payment
 
 pa, pq = pyarrow()
@@ -48,6 +49,11 @@ def evaluated(data: Path, *more: str, begin: datetime = BEGIN) -> Result:
     return CliRunner().invoke(main, ["evaluate", "handbook", "--data", str(data), *protocol, *more])
 
 
+def quickly(data: Path, *more: str, begin: datetime = BEGIN) -> Result:
+    """Without the layers that take long to train."""
+    return evaluated(data, "--layer", "rules", "--layer", "supervised", *more, begin=begin)
+
+
 def test_every_layer_has_its_figures_with_intervals_and_those_of_each_week(tmp_path: Path) -> None:
     done = evaluated(file(tmp_path / "data.parquet"), "--weeks", "2", "--json", str(tmp_path / "out.json"))
 
@@ -55,15 +61,17 @@ def test_every_layer_has_its_figures_with_intervals_and_those_of_each_week(tmp_p
     found = json.loads((tmp_path / "out.json").read_bytes())
     names = {"roc_auc", "average_precision", "card_precision_100"}
     names |= {f"{what}_at_fpr_{rate}" for what in ("recall", "precision", "value_weighted_recall") for rate in (0.001, 0.005, 0.01)}
-    assert set(found) == {"data", "rules", "supervised", "weeks", "published"}
-    for layer in ("rules", "supervised"):
+    layers = {"rules", "isolation_forest", "autoencoder", "supervised", "unsupervised", "unsupervised_label_free", "ensemble"}
+    assert set(found) == {"data", "weeks", "published"} | layers
+    for layer in layers:
         assert set(found[layer]) == names | {"intervals"}
         assert set(found[layer]["intervals"]) == names
     assert [week["test_start"] for week in found["weeks"]] == ["2018-04-18", "2018-04-25"]
     assert [week["train_start"] for week in found["weeks"]] == ["2018-04-01", "2018-04-08"]
     single = [week["supervised"]["average_precision"] for week in found["weeks"]]
     assert found["supervised"]["average_precision"] == pytest.approx(sum(single) / 2)
-    assert found["supervised"]["roc_auc"] > 0.95  # amounts tell
+    assert min(found[layer]["roc_auc"] for layer in ("supervised", "ensemble")) > 0.95  # amounts tell
+    assert min(found[layer]["roc_auc"] for layer in layers - {"rules"}) > 0.7
     low, high = found["supervised"]["intervals"]["roc_auc"]
     assert low <= found["supervised"]["roc_auc"] <= high
     assert "supervised" in done.output
@@ -72,14 +80,14 @@ def test_every_layer_has_its_figures_with_intervals_and_those_of_each_week(tmp_p
 
 def test_json_to_stdout_is_all_of_it_and_the_same_again(tmp_path: Path) -> None:
     data = file(tmp_path / "data.parquet")
-    first, again = (evaluated(data, "--json", "-").stdout for _ in range(2))
+    first, again = (quickly(data, "--json", "-").stdout for _ in range(2))
 
     assert set(json.loads(first)) >= {"rules", "supervised"}
     assert first == again
 
 
 def scores(data: Path, out: Path) -> dict[str, list[Any]]:
-    done = evaluated(data, "--scores", str(out))
+    done = quickly(data, "--scores", str(out))
     assert done.exit_code == 0, done.output
     columns: dict[str, list[Any]] = pq.read_table(out).to_pydict()
     return columns
@@ -108,7 +116,7 @@ def test_scores_do_not_depend_on_what_is_known_only_later(tmp_path: Path) -> Non
     ],
 )
 def test_what_cannot_be_evaluated_is_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    done = evaluated(file(tmp_path / "data.parquet", **change))
+    done = quickly(file(tmp_path / "data.parquet", **change))
 
     assert done.exit_code == 1
     assert len(done.output.splitlines()) == 1
@@ -120,25 +128,88 @@ def test_payments_out_of_order_are_refused(tmp_path: Path) -> None:
     table = pq.read_table(data)
     pq.write_table(pa.concat_tables([table.slice(100), table.slice(0, 100)]), data)
 
-    assert "sort the file by time" in evaluated(data).output
+    assert "sort the file by time" in quickly(data).output
 
 
 def test_weeks_that_the_file_does_not_reach_are_refused(tmp_path: Path) -> None:
     data = file(tmp_path / "data.parquet")
 
-    assert "no payment in these weeks" in evaluated(data, begin=BEGIN + timedelta(days=100)).output
-    assert "to train on" in evaluated(data, begin=BEGIN - timedelta(days=10)).output
-    assert "no payment to judge" in evaluated(data, begin=BEGIN + timedelta(days=16)).output
+    assert "no payment in these weeks" in quickly(data, begin=BEGIN + timedelta(days=100)).output
+    assert "to train on" in quickly(data, begin=BEGIN - timedelta(days=10)).output
+    assert "no payment to judge" in quickly(data, begin=BEGIN + timedelta(days=16)).output
 
 
-def test_a_fraud_is_known_to_its_card_only_when_its_label_has_come() -> None:
+def test_described_payments_are_kept_and_serve_again_without_being_described(tmp_path: Path) -> None:
+    data, matrix = file(tmp_path / "data.parquet"), tmp_path / "matrix.parquet"
+    plain, first = (json.loads(quickly(data, *more, "--json", "-").stdout) for more in ((), ("--matrix", str(matrix))))
+    held = pq.read_table(matrix)
+    assert (len(held), sorted(path.name for path in tmp_path.iterdir())) == (31 * PER_DAY, ["data.parquet", "matrix.parquet"])
+
+    pq.write_table(held.set_column(held.column_names.index("amount"), "amount", pa.array([100] * len(held))), matrix)
+    again = json.loads(quickly(data, "--matrix", str(matrix), "--json", "-").stdout)
+
+    assert first == plain
+    assert again["supervised"]["value_weighted_recall_at_fpr_0.01"] == pytest.approx(again["supervised"]["recall_at_fpr_0.01"])
+
+    pq.write_table(held.drop_columns(["amount", "hour"]), matrix)
+    assert "lacks amount, hour: describe the payments anew" in quickly(data, "--matrix", str(matrix)).output
+
+
+def test_a_fraud_is_known_to_its_card_only_when_its_label_has_come(tmp_path: Path) -> None:
     def example(day: float, *, is_fraud: bool) -> Example:
         return Example(payment(transaction_id=f"t{day}", card_id="c", timestamp=BEGIN + timedelta(days=day)), is_fraud)
 
     examples = [example(0, is_fraud=True), *(example(day, is_fraud=False) for day in (6.99, 7.01))]
     today = BEGIN.toordinal() - datetime(1970, 1, 1, tzinfo=UTC).toordinal()
-    terms = Terms(parse_policy(""))
+    weeks = [Week(today, 1, today + 8)]
+    labels = list(frauds(examples, 7, reach(weeks)))
 
-    described = describe(examples, frauds(examples, 7), terms, [Week(today, 1, today + 8)])
+    describe(tmp_path / "matrix.parquet", examples, labels, Terms(parse_policy("")), reach(weeks))
+    described = read_described(tmp_path / "matrix.parquet", labels, reach(weeks))
 
     assert described.features[:, list(CATALOGUE).index("card_frauds")].tolist() == [0, 0, 1]
+    assert described.is_fraud.tolist() == [True, False, False]
+
+
+def test_a_bundle_is_measured_on_what_it_says_along_the_way(trained: Trained, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    arguments = ["evaluate", "bundle", str(trained.path), str(file(tmp_path / "data.parquet")), "--test-start", f"{TEST_START:%Y-%m-%d}"]
+
+    done = CliRunner().invoke(main, [*arguments, "--resamples", "20", "--json", str(out)])
+
+    assert done.exit_code == 0, done.output
+    found = json.loads(out.read_bytes())
+    known = pq.read_table(tmp_path / "data.parquet")["TX_FRAUD"].to_numpy()[17 * PER_DAY :]
+    assert (found["payments"], found["frauds"]) == (14 * PER_DAY, known.sum())
+    assert {layer.name for layer in trained.manifest.layers} | {"ensemble"} <= set(found)
+    low, high = found["autoencoder"]["intervals"]["roc_auc"]
+    assert low <= found["autoencoder"]["roc_auc"] <= high
+    assert "tested from 2018-04-18 to 2018-05-01" in done.output
+
+
+def test_a_bundle_that_policy_does_not_ask_is_not_measured(trained: Trained, tmp_path: Path) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[models]\nstate = "off"\n')
+    arguments = ["evaluate", "bundle", str(trained.path), str(file(tmp_path / "data.parquet")), "--test-start", f"{TEST_START:%Y-%m-%d}"]
+
+    done = CliRunner().invoke(main, [*arguments, "--policy", str(policy)])
+
+    assert (done.exit_code, done.output.count("\n")) == (1, 1)
+    assert "policy asks no models" in done.output
+
+
+def test_two_bundles_are_compared_on_the_same_payments_and_by_what_only_one_stops(trained: Trained, tmp_path: Path) -> None:
+    eager, data = trained.asking(tmp_path / "eager", 0.0), file(tmp_path / "data.parquet")
+    idle = trained.asking(tmp_path / "idle", 1.1)
+    command = ["bundles", "compare", str(eager), str(idle), str(data), "--test-start", f"{TEST_START:%Y-%m-%d}", "--resamples", "20"]
+
+    shown, said = CliRunner().invoke(main, command), CliRunner().invoke(main, [*command, "--json"])
+
+    assert (shown.exit_code, said.exit_code) == (0, 0), shown.output + said.output
+    found = json.loads(said.stdout)
+    bad = pq.read_table(data)["TX_FRAUD"].to_numpy()[17 * PER_DAY :]
+    cents = np.round(pq.read_table(data)["TX_AMOUNT"].to_numpy()[17 * PER_DAY :] * 100)
+    assert found["first_alone"] == {"frauds": bad.sum(), "money": cents[bad == 1].sum(), "genuine": len(bad) - bad.sum()}
+    assert found["second_alone"] == found["both"] == {"frauds": 0, "money": 0, "genuine": 0}
+    assert "ROC-AUC" in shown.output
+    assert f"only {eager} stops {bad.sum()} frauds" in shown.output

@@ -372,6 +372,22 @@ def test_boards_read_what_was_caught_and_missed_by_the_day_of_the_payment(engine
     assert (flagged[1]["why"], float(flagged[1]["amount"]), bool(flagged[1]["labelled"])) == ("9 attempts in a minute", 100.0, True)
 
 
+def test_the_queries_of_the_page_are_answered(postgres: Postgres) -> None:
+    engine = connect(Settings(ledger=postgres.database("page")))
+    migrate(engine)
+    store = Store(engine, EUROS)
+    store.open()
+    write(store, decision(payment()), label(payment()))
+    (block,) = (Path(__file__).parent.parent / "docs/ledger.md").read_text().split("```sql\n")[1:]
+    asked = block.partition("```")[0].split(";\n")[:3]
+
+    weeks, rules, last = (view(engine, query) for query in asked)
+    assert (weeks[0]["recall"], weeks[0]["precision"], weeks[0]["is_mature"]) == (1.0, 1.0, True)
+    assert [(row["rule"], row["precision"]) for row in rules] == [("velocity_1m", 1.0)]
+    assert [row["why"] for row in last] == ["9 attempts in a minute"]
+    engine.dispose()
+
+
 def test_what_is_old_is_pruned_with_all_about_it(engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aegis_app.ledger.store.PRUNED_AT_ONCE", 3)
     for minute in range(10):
@@ -465,4 +481,18 @@ def test_old_payments_are_pruned_by_command(aegis: Callable[..., Result], settin
     assert aegis("prune").exit_code == 2
     assert aegis("prune", "--keep-days", "30").output.startswith("2 rows about payments before ")
     assert everything(engine) == ["new"]
+    engine.dispose()
+
+
+def test_a_card_is_erased_with_all_about_it(aegis: Callable[..., Result], settings: Settings) -> None:
+    aegis("migrate")
+    engine = connect(settings)
+    store = Store(engine, EUROS)
+    store.open()
+    gone, stays = payment(), payment(transaction_id="stays", card_id="card-2")
+    write(store, decision(gone), label(gone), label(payment(transaction_id="never decided")), decision(stays), label(stays))
+
+    assert aegis("erase", "card-1").output == "card-1: 6 rows deleted\n"
+    assert everything(engine) == ["stays"]
+    assert set(rows(engine).values()) == {1}
     engine.dispose()

@@ -37,10 +37,10 @@ CARD_NUMBER = "4111111111111111"
 class Keeper:
     """`aegis ledger run` as a process of its own."""
 
-    def __init__(self, made: Deployment, ledger: str, log: Path) -> None:
+    def __init__(self, made: Deployment, ledger: str, log: Path, **more: str) -> None:
         self.port = free_port()
         self._log = log
-        environment = os.environ | made.environment | {"AEGIS_LEDGER": ledger, "AEGIS_SESSION_TIMEOUT_SECONDS": "6"}
+        environment = os.environ | made.environment | {"AEGIS_LEDGER": ledger, "AEGIS_SESSION_TIMEOUT_SECONDS": "6"} | more
         with log.open("ab") as out:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "aegis_app.cli", "ledger", "run", "--port", str(self.port)],
@@ -62,12 +62,13 @@ class Keeper:
 
     def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(60)
+        return self._process.wait(240)
 
-    def get(self, path: str) -> str:
-        """Empty while it does not answer."""
+    def get(self, path: str, token: str = "") -> str:
+        """Empty while it does not answer, or not to us."""
+        asked = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers={"Authorization": f"Bearer {token}"})
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(asked, timeout=5) as answer:
                 return str(answer.read().decode())
         except OSError:
             return ""
@@ -161,7 +162,7 @@ def kept(engine: Engine) -> int:
         return len(connection.execute(select(decisions.c.transaction_id)).all())
 
 
-def test_what_is_no_decision_or_label_is_passed_over_and_no_card_number_is_kept(kafka: str, tmp_path: Path) -> None:
+def test_a_new_ledger_has_all_that_kafka_has_but_what_is_no_decision_or_label_and_no_card_number(kafka: str, tmp_path: Path) -> None:
     file = tmp_path / "ledger.sqlite"
     with Deployment(kafka, tmp_path, "odd") as made:
         engine = migrated(made, f"sqlite:///{file}")
@@ -179,27 +180,34 @@ def test_what_is_no_decision_or_label_is_passed_over_and_no_card_number_is_kept(
             assert keeper.stop() == 0
             assert CARD_NUMBER not in keeper.said()
         engine.dispose()
+        other = migrated(made, f"sqlite:///{tmp_path}/other.sqlite")
+        with Keeper(made, f"sqlite:///{tmp_path}/other.sqlite", tmp_path / "log"):
+            wait_until(lambda: kept(other) == 1, 60)
+        other.dispose()
         with closing(sqlite3.connect(file)) as database:
             assert CARD_NUMBER not in "".join(database.iterdump())
             assert database.execute("SELECT merchant_id FROM decisions").fetchall() == [("a\ufffdb",)]
             assert database.execute("SELECT transaction_id, is_fraud FROM verdicts").fetchall() == [(txn.transaction_id, 1)]
 
 
-def test_what_cannot_be_kept_is_said_in_one_line(kafka: str, tmp_path: Path) -> None:
+def test_what_cannot_be_kept_is_said_in_one_line_and_metrics_want_the_token(kafka: str, tmp_path: Path) -> None:
     ledger = f"sqlite:///{tmp_path}/ledger.sqlite"
     with Deployment(kafka, tmp_path, "refused") as made:
         with Keeper(made, ledger, tmp_path / "empty.log") as keeper:
-            assert keeper._process.wait(60) == 1
+            assert keeper._process.wait(240) == 1
             assert keeper.said() == f"aegis: the ledger at {ledger} is empty: run `aegis ledger migrate`\n"
         migrated(made, ledger).dispose()
-        with Keeper(made, ledger, tmp_path / "one.log") as one:
+        token = "a token of the sink's own"
+        with Keeper(made, ledger, tmp_path / "one.log", AEGIS_WEB_TOKEN=token) as one:
             wait_until(lambda: one.get("/health") != "", 60)
+            assert one.get("/metrics") == ""
+            assert "aegis_sink_away" in one.get("/metrics", token)
             done = subprocess.run(
                 [sys.executable, "-m", "aegis_app.cli", "ledger", "run", "--port", str(one.port)],
                 env=os.environ | made.environment | {"AEGIS_LEDGER": ledger},
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=240,
                 check=False,
             )
             assert (done.returncode, done.stderr.splitlines()[-1].split(" (")[0]) == (

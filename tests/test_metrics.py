@@ -162,7 +162,7 @@ def test_a_worker_and_what_runs_beside_it_export_their_own() -> None:
     assert "# TYPE aegis_ready gauge" in worker
     assert "aegis_sink_" not in worker
     assert "# TYPE aegis_sink_away gauge" in beside
-    assert set(re.findall(r"^(?:# TYPE )?(aegis_[a-z]+)", beside, re.MULTILINE)) <= {"aegis_sink", "aegis_alerts"}
+    assert set(re.findall(r"^(?:# TYPE )?(aegis_[a-z]+)", beside, re.MULTILINE)) <= {"aegis_sink", "aegis_alerts", "aegis_broadcast"}
     assert "process_start_time_seconds" in worker
     assert "process_start_time_seconds" in beside
 

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from aegis_app import metrics  # noqa: F401  # which registers every series
+from aegis_app.gateway import metrics as gateway
 from prometheus import runbook
 from tests.tools import tool
 
@@ -97,6 +98,7 @@ def test_every_recorded_series_used_is_recorded() -> None:
 
 
 def exported() -> set[str]:
-    """Names of every series that a worker exports."""
-    families = {family.name for family in REGISTRY.collect() if family.name.startswith("aegis_")}
+    """Names of every series that we export."""
+    registries = REGISTRY, gateway.REGISTRY
+    families = {family.name for registry in registries for family in registry.collect() if family.name.startswith("aegis_")}
     return families | {family + suffix for family in families for suffix in SUFFIXES}

@@ -42,6 +42,8 @@ def answered(found: Risk) -> dict[str, object]:
     answers: dict[str, object] = {
         "seconds_since_last": found.seconds_since_last,
         "age_days": found.age_days,
+        "fraud_days": found.fraud_days,
+        "fraud_shares": found.fraud_shares,
         "ten_minutes": astuple(ten),
         "hour": astuple(hour),
     }
@@ -109,14 +111,37 @@ def test_a_window_is_empty_once_it_lies_wholly_before_the_payments(after: int, t
 
 @pytest.mark.parametrize(
     ("ago", "one", "seven", "thirty"),
-    [(6, 0, 0, 0), (7, 1, 1, 1), (8, 0, 1, 1), (13, 0, 1, 1), (14, 0, 0, 1), (36, 0, 0, 1), (37, 0, 0, 0)],
+    [(7, 0, 0, 0), (8, 1, 1, 1), (9, 0, 1, 1), (14, 0, 1, 1), (15, 0, 0, 1), (37, 0, 0, 1), (38, 0, 0, 0)],
 )
-def test_delayed_frauds_are_those_of_days_that_end_a_week_before(ago: int, one: int, seven: int, thirty: int) -> None:
+def test_delayed_frauds_are_those_of_days_that_end_eight_days_before(ago: int, one: int, seven: int, thirty: int) -> None:
     at = DAY + 5 * HOUR_MS
     found = known(at, paid(0, at - ago * DAY_MS), Labelled(1, at - ago * DAY_MS, at, 1))
 
     assert list(found.frauds_delayed) == [one, seven, thirty]
     assert list(found.fraud_rates) == [1.1 / 21 if each else 0.1 / 20 for each in (one, seven, thirty)]
+
+
+def test_days_since_frauds_are_those_since_the_first_and_the_last_and_what_came_after_it_counts_once_it_is_old() -> None:
+    events = [Labelled(0, DAY - 20 * DAY_MS, DAY, 1), Labelled(1, DAY - 12 * DAY_MS, DAY, 1)]
+    payments = [paid(offset, DAY - ago * DAY_MS) for offset, ago in enumerate((20, 12, 12, 11, 9, 8, 7), start=2)]
+
+    assert [known(DAY + passed * DAY_MS, *events, *payments).fraud_days for passed in (0, 1, 17, 18, 25, 26)] == [
+        (20, 12, 3),
+        (21, 13, 4),
+        (37, 29, 4),
+        (30, 30, 4),
+        (37, 37, 4),
+        (None, None, None),
+    ]
+
+
+def test_a_share_of_frauds_is_that_of_the_last_payments_which_are_old() -> None:
+    events = [Labelled(0, DAY - 20 * DAY_MS, DAY, 1), Labelled(1, DAY - 9 * DAY_MS, DAY, 1), Labelled(2, DAY - 7 * DAY_MS, DAY, 1)]
+    payments = [paid(offset, DAY - ago * DAY_MS) for offset, ago in enumerate((20, 12, 9, 9, 7), start=3)]
+
+    assert list(known(DAY, *events, *payments).fraud_shares) == [1 / 2, 1 / 3, 2 / 4]
+    assert list(known(DAY + DAY_MS, *events, *payments).fraud_shares) == [1, 2 / 3, 3 / 5]
+    assert list(known(DAY, paid(0, DAY)).fraud_shares) == [0, 0, 0]
 
 
 def test_days_move_on_with_the_payment_and_not_with_the_clock() -> None:

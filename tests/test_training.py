@@ -209,10 +209,10 @@ def test_long_tails_are_seen_and_scaled() -> None:
 
 
 def test_a_cold_start_has_no_input_that_labels_tell() -> None:
-    chosen = ["amount", "merchant_frauds_7d", "days_since_card_fraud", "attributes.V1", "kind"]
+    chosen = ["amount", "merchant_fraud_share_last_3", "days_since_card_fraud", "attributes.V1", "kind"]
 
     assert prepare.unusual(chosen, cold_start=True) == ("amount", "attributes.V1")
-    assert prepare.unusual(chosen, cold_start=False) == ("amount", "merchant_frauds_7d", "days_since_card_fraud", "attributes.V1")
+    assert prepare.unusual(chosen, cold_start=False) == ("amount", "merchant_fraud_share_last_3", "attributes.V1")
 
 
 # The ensemble

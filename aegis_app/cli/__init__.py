@@ -12,6 +12,7 @@ from aegis_app.cli import (
     datasets,
     dead_letters,
     evaluate,
+    gateway,
     ledger,
     lists,
     local,
@@ -73,6 +74,8 @@ for command in (
     training.train,
     bundles.bundles,
     evaluate.evaluate,
+    gateway.gateway,
+    gateway.keys,
     ledger.ledger,
 ):
     main.add_command(command)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aegis_app.bundles import Published
     from aegis_app.settings import Settings
     from models.bundle import Manifest
+    from models.evaluation.served import Served
 
 bundle = click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 _SHOWN = ("roc_auc", "average_precision", "recall_at_fpr_0.001", "recall_at_fpr_0.005", "recall_at_fpr_0.01")
@@ -79,6 +80,73 @@ def verify(bundle: Path) -> None:
     serving = serve(bundle)
     serving.check()
     click.echo(f"{bundle}: {serving.version} is whole, and scores")
+
+
+@bundles.command()
+@click.argument("first", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("second", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("data", type=options.existing)
+@options.layout
+@click.option("--test-start", type=click.DateTime(["%Y-%m-%d"]), required=True, help="First day to compare on; all before only teach.")
+@click.option("--label-delay", type=click.FloatRange(min=0), default=7.0, show_default=True, help="Days until a fraud is known.")
+@click.option("--resamples", type=click.IntRange(1), default=1000, show_default=True, help="Draws of the cards, for the intervals.")
+@click.option("--policy", type=options.existing, help="Policy file; AEGIS_POLICY where not given.")
+@options.as_json
+def compare(
+    first: Path,
+    second: Path,
+    data: Path,
+    layout: str | None,
+    test_start: datetime,
+    label_delay: float,
+    resamples: int,
+    policy: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare two bundles on the same payments, of which DATA says what was fraud: figures, and what only one of them stops.
+
+    Each decides all payments on the same path as a worker. By how much one is above the other has an interval of its own, from draws of
+    the cards that serve both; it says more than the two intervals would. Choose a --test-start after the last day that either learnt from.
+
+    Example: aegis bundles compare bundles/april bundles/march payments.jsonl --test-start 2026-05-01
+    """
+    settings = options.settings_with(policy=policy)
+    import msgspec
+
+    from aegis_app.bundles import local_bundle
+    from aegis_app.core.payment import DAY_MS, money
+    from aegis_app.policies import local_terms
+    from aegis_app.progress import counted
+    from models.datasets import read_payments
+    from models.evaluation.handbook import frauds
+    from models.evaluation.report import SHOWN
+    from models.evaluation.served import compare as judge
+    from models.evaluation.served import score
+
+    day = int(test_start.replace(tzinfo=UTC).timestamp() * 1000) // DAY_MS
+    labels = list(frauds(read_payments(data, format=layout, currency=settings.base_currency), label_delay, range(day, 1 << 31)))
+
+    def served(path: Path) -> "Served":
+        terms = local_terms(settings, local_bundle(msgspec.structs.replace(settings, bundle=path)))
+        with options.counting(f"scoring by {path}") as count:
+            examples = counted(read_payments(data, format=layout, currency=settings.base_currency), count)
+            return score((each.transaction for each in examples), labels, terms, day)
+
+    one, other = served(first), served(second)
+    with options.counting("drawing", resamples) as count:
+        found = judge(one, other, resamples, 0, count)
+    if as_json:
+        options.print_json(found)
+        return
+    click.echo(f"{len(one.test.is_fraud):,} payments, {one.test.is_fraud.sum():,} frauds; {first} against {second}")
+    for name, shown in SHOWN.items():
+        above, (low, high) = found.above[name]
+        figures = " against ".join(f"{each[name]:.3f}" for each in found.figures)
+        click.echo(f"  {shown:<8} {figures}: {above:+.3f} ({low:+.3f} to {high:+.3f})")
+    ways = {"both stop": found.both, f"only {first} stops": found.first_alone, f"only {second} stops": found.second_alone}
+    for who, stopped in ways.items():
+        worth = money(round(stopped.money), settings.base_currency)
+        click.echo(f"  {who} {stopped.frauds:,} frauds of {worth}, and {stopped.genuine:,} genuine payments")
 
 
 @bundles.command()

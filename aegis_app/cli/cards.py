@@ -40,6 +40,7 @@ def erase(card_id: str, broker: str | None, as_json: bool) -> None:
     for topic, said in _remains(kept).items():
         click.echo(f"  {topic}: {said}")
     click.echo("Entries of lists that name it stay as well: aegis lists show deny card, and watch, and allow")
+    click.echo(f"So does what the ledger holds of it, if you keep one: aegis ledger erase {card_id}")
 
 
 def _remains(kept: Mapping[str, int | None]) -> dict[str, str]:

@@ -42,6 +42,7 @@ def _ours() -> tuple[type[Exception], ...]:
         "aegis_app.admin": "MissingTopicError",
         "aegis_app.access": "AccessError",
         "aegis_app.dead_letters": "LetterError",
+        "aegis_app.keys": "KeysError",
         "aegis_app.process": "WorkerError",
         "aegis_app.demo": "DemoError",
         "aegis_app.backtest": "BacktestError",

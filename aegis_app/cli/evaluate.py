@@ -1,9 +1,11 @@
 """`aegis evaluate`: how good the layers are, on weeks that they have not seen."""
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -12,6 +14,11 @@ from aegis_app.cli.errors import Failure
 from aegis_app.progress import counted
 
 _day = click.DateTime(["%Y-%m-%d"])
+_LAYERS = ("rules", "isolation_forest", "autoencoder", "supervised", "unsupervised", "unsupervised_label_free", "ensemble")
+
+
+_EVER = 1 << 31
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC).toordinal()
 
 
 @click.group()
@@ -20,6 +27,11 @@ def evaluate() -> None:
 
     Example: aegis evaluate handbook --data handbook.parquet --train-start 2018-06-09 --train-days 53 --test-start 2018-08-08
     """
+
+
+def _number(day: datetime) -> int:
+    """Days since 1970."""
+    return day.toordinal() - _EPOCH
 
 
 @evaluate.command()
@@ -31,6 +43,14 @@ def evaluate() -> None:
 @click.option("--resamples", type=click.IntRange(1), default=1000, show_default=True, help="Draws of the cards, for the intervals.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draws.")
 @click.option("--policy", type=options.existing, help="Policy file; AEGIS_POLICY where not given.")
+@click.option(
+    "--layer", "layers", type=click.Choice(_LAYERS), multiple=True, help="Measure this one; may be given again. All if not given."
+)
+@click.option(
+    "--matrix",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep the described payments in this parquet file, and take them from there if it is there: it saves most of the time.",
+)
 @click.option("--scores", type=click.Path(dir_okay=False, path_type=Path), help="Also write the scores of the payments tested: parquet.")
 @click.option("--json", "out", type=options.output, help="Also write the figures as JSON; - is stdout, and then they are not shown.")
 def handbook(
@@ -42,6 +62,8 @@ def handbook(
     resamples: int,
     seed: int,
     policy: Path | None,
+    layers: tuple[str, ...],
+    matrix: Path | None,
     scores: Path | None,
     out: Path | None,
 ) -> None:
@@ -50,32 +72,43 @@ def handbook(
     The days between training and test are the delay with which each fraud becomes known, to cards and merchants too.
 
     With --weeks more weeks follow, and training moves along. Figures are of each layer there is, with 95 % intervals from draws of the
-    cards; docs/evaluation.md says what they mean. It takes minutes: the handbook has 1.4 million payments.
+    cards; docs/evaluation.md says what they mean. It takes minutes: the handbook has 1.4 million payments. A file of --matrix serves any
+    weeks of the same payments, under the same policy and the same delay of labels.
 
     Example: aegis evaluate handbook --data handbook.parquet --train-start 2018-07-25 --train-days 7 --test-start 2018-08-08 --json out.json
     """
     settings = options.settings_with(policy=policy)
     import msgspec
 
-    if not (find_spec("numpy") and find_spec("xgboost")):
+    if not (find_spec("keras") and find_spec("xgboost")):
         raise Failure(f"an evaluation trains models: {options.TRAIN}")
     from aegis_app.policies import local_terms
     from models.datasets import read_payments
     from models.evaluation import consecutive, resample
-    from models.evaluation.handbook import describe, frauds, judge, write_scores
+    from models.evaluation.handbook import describe, frauds, judge, reach, read_described, write_scores
     from models.evaluation.report import as_json, lines
 
-    first, last = (day.replace(tzinfo=UTC).toordinal() - datetime(1970, 1, 1, tzinfo=UTC).toordinal() for day in (train_start, test_start))
+    first, last = _number(train_start), _number(test_start)
     windows = list(consecutive(first, train_days, last, weeks))
     read = partial(read_payments, source, format="handbook", currency=settings.base_currency)
     with options.counting("reading labels") as count:
-        labels = list(frauds(counted(read(), count), windows[0].delay))
-    with options.counting("describing") as count:
-        described = describe(counted(read(), count), labels, local_terms(settings), windows)
+        labels = list(frauds(counted(read(), count), windows[0].delay, reach(windows)))
+    with ExitStack() as files:
+        if matrix is None:
+            described_in, wanted = Path(files.enter_context(TemporaryDirectory())) / "matrix.parquet", reach(windows)
+        else:
+            described_in, wanted = matrix, None
+        if not described_in.exists():
+            unfinished = described_in.with_name(f"{described_in.name}.part")
+            with options.counting("describing") as count:
+                describe(unfinished, counted(read(), count), labels, local_terms(settings), wanted)
+            unfinished.rename(described_in)
+        described = read_described(described_in, labels, reach(windows))
+    chosen = [layer for layer in _LAYERS if layer in layers or not layers]
     with options.counting("training", len(windows)) as count:
         judged = []
         for window in windows:
-            judged.append(judge(described, window))
+            judged.append(judge(described, window, chosen))
             count(1)
     if scores is not None:
         write_scores(scores, described, judged)
@@ -87,3 +120,60 @@ def handbook(
     if out is not None:
         with options.writing(out) as file:
             file.write(msgspec.json.format(msgspec.json.encode(as_json(str(source), judged, found)), indent=2) + b"\n")
+
+
+@evaluate.command()
+@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("data", type=options.existing)
+@options.layout
+@click.option("--test-start", type=_day, required=True, help="First day of the test; cards and merchants learn their past from all before.")
+@click.option("--label-delay", type=click.FloatRange(min=0), default=7.0, show_default=True, help="Days until a fraud is known.")
+@click.option("--resamples", type=click.IntRange(1), default=1000, show_default=True, help="Draws of the cards, for the intervals.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draws.")
+@click.option("--policy", type=options.existing, help="Policy file; AEGIS_POLICY where not given.")
+@click.option("--json", "out", type=options.output, help="Also write the figures as JSON; - is stdout, and then they are not shown.")
+def bundle(
+    bundle: Path,
+    data: Path,
+    layout: str | None,
+    test_start: datetime,
+    label_delay: float,
+    resamples: int,
+    seed: int,
+    policy: Path | None,
+    out: Path | None,
+) -> None:
+    """Measure a bundle on payments of which DATA says what was fraud: each is decided and scored as a worker would have done it.
+
+    The test begins with --test-start and ends with DATA; choose a day after the last that the bundle was trained on. Figures are of each of
+    its layers and of all together, with 95 % intervals from draws of the cards; docs/evaluation.md says what they mean.
+
+    Example: aegis evaluate bundle bundles/march payments.csv --format sparkov --test-start 2020-01-01 --json out.json
+    """
+    settings = options.settings_with(policy=policy, bundle=bundle)
+    import msgspec
+
+    from aegis_app.bundles import local_bundle
+    from aegis_app.policies import local_terms
+    from models.datasets import read_payments
+    from models.evaluation import resample
+    from models.evaluation.handbook import frauds
+    from models.evaluation.report import bundle_as_json, bundle_lines
+    from models.evaluation.served import score
+
+    read = partial(read_payments, data, format=layout, currency=settings.base_currency)
+    first = _number(test_start)
+    with options.counting("reading labels") as count:
+        labels = list(frauds(counted(read(), count), label_delay, range(first, _EVER)))
+    with options.counting("scoring") as count:
+        payments = (each.transaction for each in counted(read(), count))
+        served = score(payments, labels, local_terms(settings, local_bundle(settings)), first)
+    with options.counting("drawing", resamples) as count:
+        found = resample([(served.test, served.scores)], resamples, seed, count)
+    if out != options.DASH:
+        for line in bundle_lines(served.test, found):
+            click.echo(line)
+    if out is not None:
+        with options.writing(out) as file:
+            report = bundle_as_json(str(data), str(bundle), served.test, found)
+            file.write(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")

@@ -93,6 +93,27 @@ def prune(keep_days: int, as_json: bool) -> None:
         click.echo(f"{options.number_of(rows, 'row')} about payments before {options.moment(before)} deleted")
 
 
+@ledger.command()
+@click.argument("card_id", metavar="CARD_ID")
+@options.as_json
+def erase(card_id: str, as_json: bool) -> None:
+    """Delete all that the ledger holds about a card, after `aegis cards erase` had its worker forget it.
+
+    A ledger that is made anew reads again what Kafka's logs still hold: `aegis cards erase` says until when.
+
+    Example: aegis ledger erase tok_83f1
+    """
+    settings = options.settings_with()
+    from aegis_app.ledger.store import erase as delete_card
+
+    with _migrated(settings) as engine:
+        rows = delete_card(engine, card_id)
+    if as_json:
+        options.print_json({"card_id": card_id, "rows": rows})
+    else:
+        click.echo(f"{card_id}: {options.number_of(rows, 'row')} deleted")
+
+
 _DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from aegis_app.core.intake import check_card, hide
+from aegis_app.core.intake import Reason, Refused, check_card, hide
 from aegis_app.core.payment import MOST_MONEY, Transaction, exponent
 
 Flat = Mapping[str, Any]
@@ -32,11 +32,11 @@ class Unfit(ValueError):
 
 
 def read_flat(body: bytes) -> dict[str, Any]:
-    """One JSON object, its fractions exact (`Decimal`). Raises `Unfit`."""
+    """One JSON object, its fractions exact (`Decimal`). Raises `Refused`."""
     try:
         return _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InvalidOperation) as error:
-        raise Unfit(None, hide(str(error).encode()).decode()) from None
+        raise Refused(Reason.MALFORMED, hide(str(error).encode()).decode()) from None
 
 
 _decode: Final = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
@@ -148,7 +148,12 @@ def _number(field: str, value: Any) -> float:
         number = inf
     if not isfinite(number):
         raise Unfit(field, "it is too large")
-    text = str(int(value))
+    check_number(field, int(value))
+    return number
+
+
+def check_number(field: str, value: int) -> None:
+    """Raise `Unfit` for a number that is a card's: of 14 to 19 digits, with the right first and the right check digit."""
+    text = str(value)
     if _LIKE_A_CARD_NUMBER.fullmatch(text) and hide(text.encode()) != text.encode():
         raise Unfit(field, "it looks like a card number; send a token as card_id")
-    return number

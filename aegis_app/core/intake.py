@@ -68,7 +68,7 @@ def read_payment(value: bytes | None, key: bytes | None, written: Millis, *, tok
     """
     txn = read_value(value, token=token)
     _check_key(txn.card_id, key)
-    _check_time("timestamp", txn.at, written)
+    check_time("timestamp", txn.at, written)
     return txn
 
 
@@ -79,7 +79,7 @@ def read_history(value: bytes | None, key: bytes | None, written: Millis, *, tok
     check_card(card_id, token=token)
     _check_key(card_id, key)
     if isinstance(record, Past):
-        _check_time("timestamp", record.transaction.at, written)
+        check_time("timestamp", record.transaction.at, written)
     return record
 
 
@@ -87,7 +87,7 @@ def read_label(value: bytes | None, key: bytes | None, written: Millis, *, token
     """Read a record of `labels`, whose Kafka timestamp is `written`. Raises `Refused`."""
     label = read_label_value(value, token=token)
     _check_key(label.card_id, key)
-    _check_time("labelled_at", label.known_at, written)
+    check_time("labelled_at", label.known_at, written)
     return label
 
 
@@ -146,7 +146,8 @@ def _check_key(card_id: str, key: bytes | None) -> None:
         raise Refused(Reason.KEY, "the record's key is not the card_id")
 
 
-def _check_time(field: str, at: Millis, written: Millis) -> None:
+def check_time(field: str, at: Millis, written: Millis) -> None:
+    """Raise `Refused` for a time too far ahead of when its record was written."""
     if at - written > FUTURE_MS:
         hours = (at - written) / 3_600_000
         far = f"{hours:.1f} h" if hours <= 48 else f"{hours / 24:,.0f} days"

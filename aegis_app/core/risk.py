@@ -19,8 +19,10 @@ from aegis_app.core.payment import DAY_MS, HOUR_MS, MINUTE_MS, Millis
 from aegis_app.core.rows import column
 
 LAYOUT: Final = 1
-MATURES_DAYS: Final = 7
-"""Of younger payments most verdicts are not known yet."""
+MATURES_DAYS: Final = 8
+"""Of younger payments verdicts are not known yet, which take a week: those of the day a week ago are known in part."""
+LASTS: Final = (1, 3, 10)
+"""Payments of which shares of fraud are told."""
 SPANS: Final = (1, 7, 30)
 """UTC days back from a payment, its own so far among them: 1 is today."""
 PRIOR_FRAUDS: Final = 0.1
@@ -206,6 +208,17 @@ def _column(numbers: list[int]) -> bytes:
     raise OverflowError("a sum beyond 64 bits")
 
 
+def _numbers(packed: bytes) -> Sequence[int]:
+    """What `_column` packed; none where that were only zeros."""
+    if not packed or packed[0] == _UNSIGNED:
+        return packed[1:]
+    return array(chr(packed[0]), packed[1:])
+
+
+_UNSIGNED: Final = ord("B")
+"""Letter of a column of bytes."""
+
+
 def has_credits(raw: bytes) -> bool:
     """Whether a risk counts credits, without reading it: they stand last, and mostly there are none."""
     return raw[-2:] != _NO_BYTES
@@ -291,7 +304,7 @@ class Risk:
 
     @property
     def frauds_delayed(self) -> Sequence[int | None]:
-        """Confirmed frauds among the payments of as many days that end seven days before."""
+        """Confirmed frauds among the payments of as many days that end eight days before."""
         known = self._snapshot
         return _UNKNOWN if known is None else self._floored(known.frauds, MATURES_DAYS)
 
@@ -303,6 +316,46 @@ class Risk:
             return _UNKNOWN
         payments, frauds = self._sums(known.back, known.payments, MATURES_DAYS), self._floored(known.frauds, MATURES_DAYS)
         return [min(1.0, (bad + PRIOR_FRAUDS) / (every + PRIOR_PAYMENTS)) for bad, every in zip(frauds, payments, strict=True)]
+
+    @property
+    def fraud_days(self) -> Sequence[int | None]:
+        """Days since the first and since the last payment of 38 days that is confirmed as fraud, and how many came after that one.
+
+        Those came at least eight days ago: most of them would be known as fraud by now. All are `None` where there is no fraud.
+        """
+        known = self._snapshot
+        if known is None or not known.frauds:
+            return _UNKNOWN
+        passed = self._at // DAY_MS - known.today
+        days = [back + passed for back, frauds in zip(known.told_back, _numbers(known.frauds), strict=True) if frauds > 0]
+        days = [day for day in days if 0 <= day < RISK_DAYS]
+        if not days:
+            return _UNKNOWN
+        last, back = days[0], known.back
+        since = _numbers(known.payments)[bisect_left(back, MATURES_DAYS - passed) : bisect_left(back, last - passed)]
+        return days[-1], last, sum(since)
+
+    @property
+    def fraud_shares(self) -> Sequence[float | None]:
+        """Share of frauds among the last payments of 38 days that are eight days old, of whole days that hold each of `LASTS`, 0 to 1.
+
+        Of fewer where there were no more; 0 where there were none.
+        """
+        known = self._snapshot
+        if known is None:
+            return _UNKNOWN
+        passed, bad = self._at // DAY_MS - known.today, dict(zip(known.told_back, _numbers(known.frauds), strict=False))
+        shares: list[float] = []
+        share, payments, frauds = 0.0, 0, 0
+        for back, number in zip(known.back, _numbers(known.payments), strict=False):
+            if back + passed < MATURES_DAYS:
+                continue
+            if back + passed >= RISK_DAYS or len(shares) == len(LASTS):
+                break
+            payments, frauds = payments + number, frauds + bad.get(back, 0)
+            share = min(1.0, max(0, frauds) / payments) if payments else 0.0
+            shares += [share for last in LASTS[len(shares) :] if last <= payments]
+        return shares + [share] * (len(LASTS) - len(shares))
 
     @property
     def frauds_known(self) -> Sequence[int | None]:
@@ -332,7 +385,7 @@ class Risk:
         known = self._snapshot
         assert known is not None
         first = youngest - self._at // DAY_MS + known.today
-        numbers = packed[1:] if packed[0] == _UNSIGNED else array(chr(packed[0]), packed[1:])
+        numbers = _numbers(packed)
         start, total, sums = bisect_left(back, first), 0, []
         for days in SPANS:
             end = bisect_left(back, first + days, start)
@@ -344,5 +397,3 @@ class Risk:
 
 _UNKNOWN: Final = (None,) * len(SPANS)
 _NONE: Final = (0,) * len(SPANS)
-_UNSIGNED: Final = ord("B")
-"""Letter of a column of bytes."""

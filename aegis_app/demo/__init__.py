@@ -9,6 +9,7 @@ from time import perf_counter
 from rich.console import Console
 
 from aegis_app.demo import stack, traffic
+from aegis_app.demo.edge import edge, invite
 from aegis_app.demo.interrupts import Interrupts
 from aegis_app.demo.show import LAST_DECISION_SECONDS, Show, picture
 from aegis_app.demo.stack import Children, Stack, Steps
@@ -64,13 +65,18 @@ def _run(
         _directory(keep) as directory,
         stack.broker(given, directory, steps, interrupts, children) as (settings, kafka),
         stack.worker(settings, directory, interrupts, children) as (worker, training),
+        edge(settings, worker, directory, interrupts, children) as beside,
     ):
         try:
-            running = Stack(settings, worker, kafka, training)
+            running = Stack(settings, worker, kafka, training, [] if beside is None else beside.processes)
             if with_models:
                 with interrupts.held():
                     children.add("training", training.start())
             stream = _settle_in(running, steps, interrupts)
+            if beside is None:
+                steps.say("No gateway and no ledger: they need the extra `gateway`")
+            else:
+                invite(beside, steps)
             steps.say(f"Up after {perf_counter() - begun:.0f} s; views on {worker.url}")
             show = Show(running, seconds)
             show.play(stream, steps, interrupts)

@@ -25,7 +25,7 @@ from aegis_app.kafka import Kafka, jars
 from aegis_app.kafka.broker import USUAL_PORT
 from aegis_app.kafka.ports import free_port
 from aegis_app.policies import local_policy, with_mode
-from aegis_app.process import Worker, WorkerError
+from aegis_app.process import Process, Worker, WorkerError
 from aegis_app.settings import Settings
 from aegis_app.simulate import RATES_FILE
 
@@ -68,13 +68,15 @@ class Stack(Struct):
     kafka: Kafka | None
     """`None` where AEGIS_BROKER names another."""
     training: Training
+    beside: list[Process] = []
 
     def check(self) -> None:
         """Raise `KafkaError` or `WorkerError` where something ended by itself."""
         if self.kafka is not None:
             self.kafka.check()
-        if self.worker.pid is None:
-            raise WorkerError(f"the worker ended with status {self.worker.returncode}: {self.worker.last_words()}")
+        for process in (self.worker, *self.beside):
+            if process.pid is None:
+                raise WorkerError(f"the {process.name} ended with status {process.returncode}: {process.last_words()}")
 
 
 class Children:

@@ -84,6 +84,8 @@ class Tally:
         self.sent = 0
         self.surplus = 0
         """Decisions about payments that were not under way: decided before, or never sent."""
+        self.cards: set[str] = set()
+        """Those that paid; payments of others are not the demo's."""
         self.simulated: datetime | None = None
         """Event time of the latest payment sent."""
         self._blocked: dict[str, Stopped] = {}
@@ -106,6 +108,7 @@ class Tally:
     def send(self, labelled: Labelled, at: float) -> None:
         """Take note of a payment as it is handed over."""
         self.sent += 1
+        self.cards.add(labelled.transaction.card_id)
         self.simulated = labelled.transaction.timestamp
         self._under_way[labelled.transaction.transaction_id] = (labelled, at)
 

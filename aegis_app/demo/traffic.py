@@ -82,9 +82,10 @@ async def decisions(settings: Settings) -> AsyncIterator[Any]:
 
 
 async def read(consumer: Any, tally: Tally) -> None:
-    """Take note of decisions until cancelled."""
+    """Take note of decisions until cancelled; but not of those about cards that others pay with, at the gateway."""
     async for record in consumer:
-        tally.decide(_decode(record.value), perf_counter())
+        if record.key.decode() in tally.cards:
+            tally.decide(_decode(record.value), perf_counter())
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Engine, Row, Select, exists, select, tuple_
+from sqlalchemy import ColumnElement, Engine, FromClause, Row, Select, Table, select, tuple_
 
 from aegis_app.core.decision import Decision
 from aegis_app.core.label import Label, Source
@@ -96,10 +96,12 @@ def find(engine: Engine, transaction_id: str, card_id: str | None = None) -> lis
 def page(engine: Engine, wanted: Wanted, after: Place | None = None, limit: int = 100) -> Page:
     """Up to `limit` (1 to `MOST`) decisions behind `after`. Raises `LedgerAwayError`."""
     limit = min(max(limit, 1), MOST)
-    query = _narrowed(_entries(), wanted)
+    of = decisions if wanted.rule is None else hits
+    key = of.c.timestamp, of.c.transaction_id, of.c.card_id
+    query = _narrowed(_entries(of), wanted, of.c.timestamp)
     if after is not None:
-        query = query.where(tuple_(*_KEY) < tuple_(after.timestamp, after.transaction_id, after.card_id))
-    query = query.order_by(*(column.desc() for column in _KEY)).limit(limit + 1)
+        query = query.where(tuple_(*key) < tuple_(after.timestamp, after.transaction_id, after.card_id))
+    query = query.order_by(*(column.desc() for column in key)).limit(limit + 1)
     with speaking(engine), engine.connect() as connection:
         rows = connection.execute(query).all()
     entries = [_entry(row) for row in rows[:limit]]
@@ -114,29 +116,37 @@ def said(engine: Engine, transaction_id: str, card_id: str) -> list[Label]:
         return [msgspec.convert(_values(row), Label) for row in connection.execute(about.order_by(labels.c.labelled_at))]
 
 
-_KEY: Final = (decisions.c.timestamp, decisions.c.transaction_id, decisions.c.card_id)
 _KNOWN: Final = [verdicts.c[name].label(f"known_{name}") for name in Verdict.__struct_fields__]
 
 
-def _entries() -> Select[Any]:
-    same = (verdicts.c.transaction_id == decisions.c.transaction_id) & (verdicts.c.card_id == decisions.c.card_id)
-    return select(decisions, *_KNOWN).select_from(decisions.outerjoin(verdicts, same))
+def _entries(of: Table = decisions) -> Select[Any]:
+    """Decisions with their verdicts; those that rules hit, in the order of `hits`, if they are asked for.
+
+    The joins are outer ones, though nothing is missing: PostgreSQL underrates how many rows two columns together select, and would
+    read and sort the whole table for one page.
+    """
+    whole: FromClause = decisions if of is decisions else hits.outerjoin(decisions, _same(hits))
+    return select(decisions, *_KNOWN).select_from(whole.outerjoin(verdicts, _same(verdicts)))
 
 
-def _narrowed(query: Select[Any], wanted: Wanted) -> Select[Any]:
+def _same(table: Table) -> ColumnElement[bool]:
+    return (table.c.transaction_id == decisions.c.transaction_id) & (table.c.card_id == decisions.c.card_id)
+
+
+def _narrowed(query: Select[Any], wanted: Wanted, at: ColumnElement[datetime]) -> Select[Any]:
     for name in ("outcome", "verdict", "card_id", "merchant_id"):
         value = getattr(wanted, name)
         if value is not None:
             query = query.where(decisions.c[name] == str(value))
     if wanted.rule is not None:
-        same = (hits.c.transaction_id == decisions.c.transaction_id) & (hits.c.card_id == decisions.c.card_id)
-        query = query.where(exists().where(same, hits.c.rule == wanted.rule))
+        query = query.where(hits.c.rule == wanted.rule)
     if wanted.reviewed is not None:
-        query = query.where(verdicts.c.is_fraud.is_not(None) if wanted.reviewed else verdicts.c.is_fraud.is_(None))
+        known = select(verdicts.c.is_fraud).where(_same(verdicts)).correlate(decisions).scalar_subquery()  # no join, see above
+        query = query.where(known.is_not(None) if wanted.reviewed else known.is_(None))
     if wanted.since is not None:
-        query = query.where(decisions.c.timestamp >= wanted.since)
+        query = query.where(at >= wanted.since)
     if wanted.until is not None:
-        query = query.where(decisions.c.timestamp < wanted.until)
+        query = query.where(at < wanted.until)
     return query
 
 

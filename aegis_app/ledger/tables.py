@@ -112,12 +112,11 @@ decisions: Final = Table(
     Column("features", Json),
 )
 """The first decision of each payment."""
-_newest: Final = (decisions.c.timestamp, decisions.c.transaction_id, decisions.c.card_id)
-Index("decisions_by_time", *_newest)
+Index("decisions_by_time", decisions.c.timestamp, decisions.c.transaction_id, decisions.c.card_id)
 Index("decisions_by_card", decisions.c.card_id, decisions.c.timestamp)
 Index("decisions_by_merchant", decisions.c.merchant_id, decisions.c.timestamp)
 Index("decisions_by_day", decisions.c.day)
-Index("decisions_flagged", *_newest, postgresql_where=text("verdict <> 'allow'"), sqlite_where=text("verdict <> 'allow'"))
+Index("decisions_flagged", decisions.c.decided_at, postgresql_where=text("verdict <> 'allow'"), sqlite_where=text("verdict <> 'allow'"))
 
 hits: Final = Table(
     "hits",
@@ -128,7 +127,7 @@ hits: Final = Table(
     Column("timestamp", Moment, nullable=False),
 )
 """The rules that each decision hit, `on` or in `shadow`."""
-Index("hits_by_rule", hits.c.rule, hits.c.timestamp)
+Index("hits_by_rule", hits.c.rule, hits.c.timestamp, hits.c.transaction_id, hits.c.card_id)
 Index("hits_by_time", hits.c.timestamp)
 
 labels: Final = Table(

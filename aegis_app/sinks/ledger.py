@@ -25,7 +25,10 @@ log = logging.getLogger("aegis")
 
 
 class Ledger:
-    """The sink. How far it has read stands in the database, with the rows: so nothing is missing there, and nothing double."""
+    """The sink. How far it has read stands in the database, with the rows: so nothing is missing there, and nothing double.
+
+    A ledger that is new begins with all that Kafka has, whatever another one has read.
+    """
 
     name = "ledger"
 
@@ -39,7 +42,7 @@ class Ledger:
             found = await asyncio.to_thread(self._places, partitions)
         except LedgerAwayError as error:
             raise AwayError(str(error)) from error
-        return {TopicPartition(*place): offset for place, offset in found.items()}
+        return {tp: found.get((tp.topic, tp.partition), 0) for tp in partitions}
 
     def _places(self, partitions: Collection[TopicPartition]) -> Mapping[tuple[str, int], int]:
         self._store.open()

@@ -95,7 +95,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     @property
     def partitions(self) -> set[int]:
         """Those that are ours now, of any topic."""
-        return {tp.partition for tp in self._consumer.assignment()}
+        return set() if self._consumer is None else {tp.partition for tp in self._consumer.assignment()}
 
     def stop(self) -> None:
         """Make `run` return, with the batch in hand taken if that can be done in time."""
@@ -179,7 +179,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         for tp, offset in places.items():
             if offset > ends[tp]:
                 log.warning("%s:%d ends before what was read of it: it was made anew, and is read from its beginning", *tp)
-            elif offset < begins[tp]:
+            elif 0 < offset < begins[tp]:
                 log.error("%s:%d: %d records were deleted by its retention before they were read", *tp, begins[tp] - offset)
             self._seek(tp, offset if begins[tp] <= offset <= ends[tp] else begins[tp])
         self._placed = assignment

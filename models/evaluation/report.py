@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from math import isnan
 from typing import Any, Final
 
+from models.evaluation.figures import Test
 from models.evaluation.handbook import PUBLISHED, Judged
 from models.evaluation.resampling import Resampled
 from models.evaluation.weeks import Week
@@ -26,6 +27,19 @@ def as_json(data: str, judged: Sequence[Judged], found: Resampled) -> dict[str, 
         for each, of in zip(judged, found.weeks, strict=True)
     ]
     return {"data": data, **layers, "weeks": weeks, "published": {"train_start": "2018-07-25", "test_start": "2018-08-08", **PUBLISHED}}
+
+
+def bundle_as_json(data: str, bundle: str, test: Test, found: Resampled) -> dict[str, Any]:
+    """The figures of each layer of a bundle, under its name, with `intervals`."""
+    layers = {layer: {**_plain(point), "intervals": _intervals(found, layer)} for layer, point in found.point.items()}
+    return {"data": data, "bundle": bundle, "payments": len(test.is_fraud), "frauds": int(test.is_fraud.sum()), **layers}
+
+
+def bundle_lines(test: Test, found: Resampled) -> Iterator[str]:
+    """The same as a table."""
+    yield f"tested from {day(int(test.day.min()))} to {day(int(test.day.max()))}"
+    yield f"{len(test.is_fraud):,} payments, {test.is_fraud.sum():,} frauds"
+    yield from _table(found)
 
 
 def _plain(point: dict[str, float]) -> dict[str, float | None]:
@@ -59,14 +73,18 @@ def lines(judged: Sequence[Judged], found: Resampled) -> Iterator[str]:
     yield f"tested from {day(first.test_start)} to {day(last.test_end - 1)}, {weeks}"
     yield f"trained on {first.train_days} days, which end {first.delay} days before the test"
     yield f"{payments:,} payments of cards not known to be compromised, {frauds:,} frauds"
-    yield _row("", list(SHOWN.values()))
-    for layer, point in found.point.items():
-        bounds = [found.interval(layer, name) for name in SHOWN]
-        yield _row(layer, [f"{point[name]:.3f} ({low:.3f} to {high:.3f})" for name, (low, high) in zip(SHOWN, bounds, strict=True)])
+    yield from _table(found)
     yield "published, trained on 7 days from 2018-07-25, tested on 7 from 2018-08-08:"
     for layer, point in PUBLISHED.items():
         yield _row(layer, [f"{value:.3f}" for value in point.values()])
 
 
+def _table(found: Resampled) -> Iterator[str]:
+    yield _row("", list(SHOWN.values()))
+    for layer, point in found.point.items():
+        bounds = [found.interval(layer, name) for name in SHOWN]
+        yield _row(layer, [f"{point[name]:.3f} ({low:.3f} to {high:.3f})" for name, (low, high) in zip(SHOWN, bounds, strict=True)])
+
+
 def _row(name: str, cells: Sequence[str]) -> str:
-    return f"{name:20}" + "".join(f"{cell:24}" for cell in cells).rstrip()
+    return f"{name:24}" + "".join(f"{cell:24}" for cell in cells).rstrip()

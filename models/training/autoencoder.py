@@ -15,6 +15,8 @@ from models.training.trees import RAW, ROWS, model
 FUNNEL: Final = (32, 16, 8)
 """Widths from the inputs to the middle, and back."""
 DROPOUT: Final = 0.2
+EPOCHS: Final = 40
+"""At most."""
 RATE: Final = 0.003
 """Of learning."""
 PATIENCE: Final = 4

@@ -1,33 +1,25 @@
 """How good the scores of a layer are, on payments that had no part in making it."""
 
+from math import isnan
 from typing import Final
 
-import numpy as np
-
 from models.bundle import Figures, Thresholds
+from models.evaluation.figures import FALSE_POSITIVE_RATES, plain
 from models.inputs import Vector
 
-RATES: Final = (0.001, 0.005, 0.01)
-"""False-positive rates at which frauds found are told."""
+TOLD: Final = (
+    "roc_auc",
+    "average_precision",
+    *(f"{what}_at_fpr_{rate}" for rate in FALSE_POSITIVE_RATES for what in ("recall", "precision")),
+)
 
 
 def ranking(score: Vector, is_fraud: Vector) -> Figures:
-    """How well frauds are ranked before genuine payments."""
-    from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
-
+    """How well frauds are ranked before genuine payments; nothing where there is but one kind."""
     if not 0 < is_fraud.sum() < len(is_fraud):
         return {}
-    rates, found, _ = roc_curve(is_fraud, score, drop_intermediate=False)
-    figures: Figures = {
-        "roc_auc": float(roc_auc_score(is_fraud, score)),
-        "average_precision": float(average_precision_score(is_fraud, score)),
-    }
-    for rate in RATES:
-        recall = float(found[np.searchsorted(rates, rate, side="right") - 1])
-        figures[f"recall_at_fpr_{rate:g}"] = recall
-        stopped = recall * is_fraud.sum() + rate * (is_fraud == 0).sum()
-        figures[f"precision_at_fpr_{rate:g}"] = float(recall * is_fraud.sum() / stopped)
-    return figures
+    found = plain(is_fraud == 1, score)
+    return {name: None if isnan(found[name]) else found[name] for name in TOLD}
 
 
 def stopping(stopped: Vector, is_fraud: Vector) -> Figures:

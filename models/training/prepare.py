@@ -5,7 +5,6 @@ from typing import Final
 
 import numpy as np
 
-from aegis_app.core.features import FROM_LABELS
 from models.inputs import ATTRIBUTES, CODED, Plain, Rows, Scaled, Vector
 
 UNUSUAL: Final = (
@@ -13,34 +12,28 @@ UNUSUAL: Final = (
     "amount_ratio",
     "amount_z",
     "amount_to_largest",
-    "amount_to_smallest_1h",
     "recurring_ratio",
     "balance_share",
     "attempts_10m",
-    "attempts_1h",
-    "attempts_24h",
     "small_1h",
     "merchants_1h",
     "refused_1h",
-    "money_24h",
-    "seconds_since_last",
-    "gap_z",
     "kmh",
     "km_from_home",
     "hour_share",
-    "weekday_share",
-    "kind_share",
-    "merchant_share",
-    "category_share",
-    "country_share",
-    "device_share",
-    "payee_share",
     "new_country",
     "new_device",
 )
-"""Features by which a payment can be unusual; with the attributes, and with what labels tell of merchants and cards. Few well-chosen
-inputs beat many for the layers without labels: each input that says nothing blurs the others."""
-DATES: Final = frozenset({"age_days"})
+"""Features by which a payment can be unusual; with the attributes, and `TOLD`. Few well-chosen inputs beat many for the layers without
+labels: each input that says nothing blurs the others."""
+TOLD: Final = (
+    "merchant_fraud_share_last_1",
+    "merchant_fraud_share_last_3",
+    "merchant_fraud_share_last_10",
+    "device_frauds_known_30d",
+)
+"""Those that labels tell. Shares of the last payments say at once that a merchant is compromised, and that it is no more."""
+DATES: Final = frozenset({"age_days", "merchant_age_days", "device_age_days", "habit", "habit_amounts"})
 """Features that grow with the time since the data began, and so are never again as they were when a model was fitted."""
 MOST_CODES: Final = 30
 FREQUENT: Final = 0.002
@@ -77,7 +70,7 @@ def _frequent(values: Vector) -> list[float]:
 
 def unusual(chosen: Sequence[str], *, cold_start: bool) -> tuple[str, ...]:
     """Of what was chosen, the inputs of the layers without labels; a cold start leaves out what labels tell."""
-    return tuple(name for name in chosen if name in UNUSUAL or name.startswith(ATTRIBUTES) or (name in FROM_LABELS and not cold_start))
+    return tuple(name for name in chosen if name in UNUSUAL or name.startswith(ATTRIBUTES) or (name in TOLD and not cold_start))
 
 
 def scaled(names: Sequence[str], rows: Rows, chosen: Sequence[str]) -> Scaled:

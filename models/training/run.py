@@ -14,8 +14,8 @@ from aegis_app.core.features import FROM_LABELS
 from models.bundle import CONTRIBUTIONS, Cost, Figures, Layer, Manifest, together, write
 from models.drift import SCORE, Histogram, histogram
 from models.ensemble import SUPERVISED, Combination, published
-from models.inputs import Inputs, Vector
-from models.training import autoencoder, combine, figures, prepare, report, supervised, trees
+from models.inputs import Inputs, Vector, in_parts
+from models.training import autoencoder, combine, figures, isolation, prepare, report, supervised, trees
 from models.training.errors import TrainingError
 from models.training.sample import DAY_MS, Sample
 from models.training.thresholds import Chosen, FalsePositives, Target, choose
@@ -43,8 +43,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     maturity: Annotated[float, Meta(ge=0, description="days until a payment without a label counts as genuine")] = 60.0
     search: Annotated[int, Meta(ge=0, description="trials for settings of XGBoost")] = 0
     cold_start: Annotated[bool, Meta(description="the layers without labels get no input that labels tell")] = False
-    trees: Annotated[int, Meta(ge=1, description="of the isolation forest")] = 100
-    epochs: Annotated[int, Meta(ge=1, description="of the autoencoder, at most")] = 40
+    trees: Annotated[int, Meta(ge=1, description="of the isolation forest")] = isolation.TREES
+    epochs: Annotated[int, Meta(ge=1, description="of the autoencoder, at most")] = autoencoder.EPOCHS
     base_currency: str = "EUR"
 
 
@@ -117,12 +117,10 @@ class _Training:
         yield self._autoencoder(inputs, table)
 
     def _isolation_forest(self, inputs: Inputs, table: Vector) -> _Fitted:
-        from sklearn.ensemble import IsolationForest
-
         self._show("isolation forest", 0, 1)
         here = table[self._fit.rows][self._sample.is_fraud[self._fit.rows] != 1]
-        forest = IsolationForest(n_estimators=self._plan.trees, random_state=self._plan.seed).fit(here)
-        raw = _in_parts(lambda part: -forest.score_samples(part), table)
+        forest = isolation.fit(here, self._plan.trees, self._plan.seed)
+        raw = isolation.score(forest, table)
         graph = trees.isolation_forest(forest).SerializeToString()
         words = f"isolation forest of {self._plan.trees} trees"
         return self._unsupervised(
@@ -157,14 +155,14 @@ class _Training:
                 trees.random_forest(forest),
                 _saved(SUPERVISED, forest),
             )
-            raw = _in_parts(lambda part: _log_odds(forest.predict_proba(read(part))[:, 1]), sample.rows)
+            raw = in_parts(lambda part: _log_odds(forest.predict_proba(read(part))[:, 1]), sample.rows)
         else:
             settings = self._settings(rows, is_fraud, weights, sample.times[known])
             booster = supervised.boost(rows, is_fraud, weights, settings, plan.seed, lambda done, of: self._show("boosted trees", done, of))
             booster.feature_names = list(inputs.names)
             words, graph = f"XGBoost, {booster.num_boosted_rounds()} trees", trees.boosted(booster)
             files = {CONTRIBUTIONS: bytes(booster.save_raw("ubj"))}
-            raw = _in_parts(lambda part: booster.inplace_predict(read(part), predict_type="margin", validate_features=False), sample.rows)
+            raw = in_parts(lambda part: booster.inplace_predict(read(part), predict_type="margin", validate_features=False), sample.rows)
         layer = Layer(name=SUPERVISED, model=words, file=f"{SUPERVISED}.onnx", inputs=inputs)
         return _Fitted(layer, {layer.file: graph.SerializeToString(), **files}, raw, raw)
 
@@ -278,12 +276,6 @@ def _unsupervised(layers: Sequence[_Fitted]) -> Vector:
     """The layers without labels as one: the mean of their surprises."""
     mean: Vector = np.mean([each.evidence for each in layers], axis=0)
     return mean
-
-
-def _in_parts(score: Callable[[Vector], Vector], table: Vector) -> Vector:
-    """Scored a part at a time, so that what is made on the way stays small."""
-    parts = np.array_split(table, max(1, len(table) // 50_000))
-    return np.concatenate([score(part) for part in parts]).astype(np.float64)
 
 
 def _log_odds(votes: Vector) -> Vector:

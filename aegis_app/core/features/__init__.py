@@ -12,7 +12,16 @@ from aegis_app.core.case import Case
 from aegis_app.core.features import amounts, elsewhere, places, usual, windows
 from aegis_app.core.features.amounts import Amounts, Comparisons
 from aegis_app.core.features.catalogue import once
-from aegis_app.core.features.elsewhere import Compromise, Device, Merchant, MerchantDays, MerchantFrauds, MerchantRates, Verdicts
+from aegis_app.core.features.elsewhere import (
+    Compromise,
+    Device,
+    Merchant,
+    MerchantDays,
+    MerchantFraudDays,
+    MerchantFrauds,
+    MerchantRates,
+    Verdicts,
+)
 from aegis_app.core.features.places import Home, Travel
 from aegis_app.core.features.usual import Codes, Hours, Novelty, Parties, Rhythm, Shares
 from aegis_app.core.features.windows import Counts, Money, Month, Span
@@ -123,6 +132,10 @@ class Features:
         return elsewhere.merchant_frauds(self._merchant)
 
     @once
+    def merchant_fraud_days(self) -> MerchantFraudDays:
+        return elsewhere.merchant_fraud_days(self._merchant)
+
+    @once
     def merchant_rates(self) -> MerchantRates:
         return elsewhere.merchant_rates(self._merchant)
 
@@ -161,7 +174,9 @@ _all_groups: Final = attrgetter(*GROUPS)
 CATALOGUE: Final = {field.name: field.type for kind in GROUPS.values() for field in fields(kind)}
 """Every feature by its name: its type, annotated as `catalogue.of` has it."""
 OF_OTHERS: Final = frozenset(
-    field.name for kind in (Merchant, MerchantDays, MerchantFrauds, MerchantRates, Compromise, Device) for field in fields(kind)
+    field.name
+    for kind in (Merchant, MerchantDays, MerchantFrauds, MerchantFraudDays, MerchantRates, Compromise, Device)
+    for field in fields(kind)
 )
 """Those that payments of other cards flow into, as far as a worker had heard of them."""
 FROM_LABELS: Final = frozenset(name for name, kind in CATALOGUE.items() if _said(kind)["labels"])

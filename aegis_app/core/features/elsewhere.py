@@ -15,7 +15,8 @@ _NO_DEVICE: Final = "no device given, or no other card known to use it, nor a fr
 _RATE: Final = f"{_NOBODY}, or a rate was missing"
 _UNUSUAL: Final = f"{_NOBODY}, or of none of these payments"
 _AT: Final = "at the merchant"
-_MATURE: Final = "of younger ones most verdicts are not known yet"
+_MATURE: Final = "of younger ones verdicts are not known yet"
+_NO_FRAUD: Final = f"{_NOBODY}, or no payment is confirmed as fraud"
 _CREDITED: Final = "in the 30 days before a fraud of theirs elsewhere, one that became known within 30 days"
 
 
@@ -45,7 +46,7 @@ class MerchantDays(Struct, frozen=True, gc=False):
 
 class MerchantFrauds(Struct, frozen=True, gc=False):
     merchant_frauds_1d: Annotated[
-        int | None, of("payments", f"{_AT} confirmed as fraud, of the day a week ago ({_MATURE})", _NOBODY, labels=True)
+        int | None, of("payments", f"{_AT} confirmed as fraud, of the day eight days ago ({_MATURE})", _NOBODY, labels=True)
     ]
     merchant_frauds_7d: Annotated[int | None, of("payments", "the same, of the 7 days that end then", _NOBODY, labels=True)]
     merchant_frauds_30d: Annotated[int | None, of("payments", "the same, of the 30 days that end then", _NOBODY, labels=True)]
@@ -55,10 +56,28 @@ class MerchantFrauds(Struct, frozen=True, gc=False):
     merchant_credits_30d: Annotated[int | None, of("cards", f"used {_AT} {_CREDITED}", _NOBODY, labels=True)]
 
 
+class MerchantFraudDays(Struct, frozen=True, gc=False):
+    merchant_days_since_first_fraud: Annotated[
+        int | None, of("days", f"since the first payment {_AT} in 38 days that is confirmed as fraud", _NO_FRAUD, labels=True)
+    ]
+    merchant_days_since_fraud: Annotated[int | None, of("days", "since the last of them", _NO_FRAUD, labels=True)]
+    merchant_payments_since_fraud: Annotated[
+        int | None, of("payments", f"{_AT} on days after that, up to the day eight days ago ({_MATURE})", _NO_FRAUD, labels=True)
+    ]
+    merchant_fraud_share_last_1: Annotated[
+        float | None,
+        of("0 to 1", f"share of frauds in the last payment {_AT} that is eight days old, or all of its day", _NOBODY, labels=True),
+    ]
+    merchant_fraud_share_last_3: Annotated[float | None, of("0 to 1", "the same of the last 3", _NOBODY, labels=True)]
+    merchant_fraud_share_last_10: Annotated[float | None, of("0 to 1", "the same of the last 10", _NOBODY, labels=True)]
+
+
 class MerchantRates(Struct, frozen=True, gc=False):
     merchant_fraud_rate_1d: Annotated[
         float | None,
-        of("0 to 1", f"share of frauds in all payments {_AT}, of the day a week ago; 0.005 where there were none", _NOBODY, labels=True),
+        of(
+            "0 to 1", f"share of frauds in all payments {_AT}, of the day eight days ago; 0.005 where there were none", _NOBODY, labels=True
+        ),
     ]
     merchant_fraud_rate_7d: Annotated[float | None, of("0 to 1", "the same, of the 7 days that end then", _NOBODY, labels=True)]
     merchant_fraud_rate_30d: Annotated[float | None, of("0 to 1", "the same, of the 30 days that end then", _NOBODY, labels=True)]
@@ -119,6 +138,13 @@ def merchant_frauds(known: Risk) -> MerchantFrauds:
 
 
 _NO_FRAUDS: Final = MerchantFrauds(*[0] * 7)
+
+
+def merchant_fraud_days(known: Risk) -> MerchantFraudDays:
+    return _NO_FRAUD_DAYS if known.is_clean else MerchantFraudDays(*known.fraud_days, *known.fraud_shares)
+
+
+_NO_FRAUD_DAYS: Final = MerchantFraudDays(None, None, None, 0.0, 0.0, 0.0)
 
 
 def merchant_rates(known: Risk) -> MerchantRates:

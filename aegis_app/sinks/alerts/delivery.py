@@ -32,8 +32,9 @@ from aegis_app.topics import Name, full_name
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 0.5
-"""Longest time between two looks at what is due; and the shortest:"""
-PAUSE_SECONDS: Final = 0.1
+"""Longest time between two looks at what is due."""
+PAUSES: Final = 4.0
+"""The shortest, in terms of how long the look took: where much waits, most of the time is left for other things."""
 ATTEMPTS: Final = 3
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -92,13 +93,15 @@ class Delivery:
         """Deliver until cancelled. What cannot be delivered soon then stays on `alerts`. Raises `KafkaError`."""
         try:
             while True:
+                begun = monotonic()
                 self._collect()
                 self._look()
+                took = monotonic() - begun
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_SECONDS):
                         await self.news.wait()
                 self.news.clear()
-                await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(PAUSES * took)
         finally:
             tasks = [*self._tasks.values(), *self._chores]
             if tasks:

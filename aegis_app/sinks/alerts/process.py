@@ -5,7 +5,6 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from aegis_app import metrics
 from aegis_app.admin import partition_count
 from aegis_app.broadcast import Broadcast
 from aegis_app.settings import Settings
@@ -32,8 +31,6 @@ async def run(settings: Settings, routes: Routes, port: int) -> None:
     outbox = Outbox(settings.connection())
     reader = Reader(settings, Raising(settings, routes, lambda: snoozed.held, outbox), [Name.DECISIONS])
     delivery = Delivery(settings, routes, ready, lambda: waiting.held, outbox, lambda: reader.partitions)
-    metrics.BROADCAST_REFUSED.labels(Name.ALERTS)
-    metrics.BROADCAST_REFUSED.labels(Name.ALERTS_SNOOZED)
     async with outbox:
         await snoozed.load()
         await waiting.load()

@@ -25,6 +25,9 @@ from aegis_app.stream.outbox import Outbox, Outgoing
 from aegis_app.topics import Name, full_name
 
 LONGEST: Final = timedelta(days=365)
+ASKING: Final = tuple(code for code in CODES if code not in {"control", "allow_list"} and not code.startswith("model_"))
+"""Codes of what asks for something: rules, lists, models, and failures of these. The others tell more about it."""
+_BESIDES: Final = frozenset(CODES) - frozenset(ASKING)
 
 
 class SnoozeError(ValueError):
@@ -56,8 +59,8 @@ class Snooze(Struct, frozen=True, kw_only=True):
     def check(self, *, token: bool) -> None:
         """Raise `SnoozeError` where it makes no sense, or a card number stands in it. `token`: card_ids may look like card numbers."""
         is_token = token and self.of is Of.CARD
-        if self.of is Of.RULE and self.value not in CODES:
-            raise SnoozeError(f"there is no rule or reason {hide(self.value.encode()).decode()!r}; there are {', '.join(CODES)}")
+        if self.of is Of.RULE and self.value not in ASKING:
+            raise SnoozeError(f"{hide(self.value.encode()).decode()!r} is nothing that asks for a review or block; {', '.join(ASKING)} are")
         if (self.of is Of.ALL) is not (self.value == ""):
             raise SnoozeError("a card or a rule has a name, everything has none")
         if looks_like_card_number(self.value) and not is_token:
@@ -85,10 +88,11 @@ class Snoozes:
             self.latest[snooze.key] = snooze
 
     def silence(self, told: Told) -> bool:
-        """Whether nobody is to be told: everything sleeps, or the card does, or every reason that there is."""
+        """Whether nobody is to be told: everything sleeps, or the card does, or all that asked for something."""
         if (self.began is not None and told.decided_at < self.began) or self._sleeps(f"card:{told.card_id}", told):
             return True
-        return bool(told.reasons) and all(self._sleeps(f"rule:{reason.code}", told) for reason in told.reasons)
+        asked = [reason.code for reason in told.reasons if reason.code not in _BESIDES]
+        return bool(asked) and all(self._sleeps(f"rule:{code}", told) for code in asked)
 
     def _sleeps(self, key: str, told: Told) -> bool:
         snooze = self.latest.get(key)

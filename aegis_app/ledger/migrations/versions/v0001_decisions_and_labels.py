@@ -16,11 +16,13 @@ FLAGGED = sa.text("verdict <> 'allow'")
 DIALECT = {
     "postgresql": {
         "number": "numeric",
+        "units": "CAST(base_minor_units AS numeric)",
         "mature": "d.day <= (now() AT TIME ZONE 'UTC')::date - b.maturity_days",
         "why": "(SELECT string_agg(each ->> 'text', '; ') FROM jsonb_array_elements(d.reasons) AS each)",
     },
     "sqlite": {
         "number": "real",
+        "units": "CAST(base_minor_units AS real)",
         "mature": "d.day <= date('now', '-' || b.maturity_days || ' days')",
         "why": "(SELECT group_concat(json_extract(value, '$.text'), '; ') FROM json_each(d.reasons))",
     },
@@ -32,7 +34,7 @@ VIEWS = {
     # blocked gets no chargeback, and stays unknown.
     "judged": """
         SELECT d.transaction_id, d.card_id, d.timestamp, d.day, d.decided_at, d.kind, d.channel, d.merchant_id, d.merchant_category,
-            d.country, d.latitude, d.longitude, d.amount_minor, d.currency,
+            d.country, d.latitude, d.longitude, d.amount_minor, d.currency, d.base_minor, b.base_minor_units,
             CAST(d.base_minor AS {number}) / b.base_minor_units AS amount, d.outcome, d.verdict, d.score, d.probability,
             d.isolation_forest, d.autoencoder, d.supervised, d.policy, d.bundle, d.degraded, d.stale, {mature} AS is_mature,
             v.is_fraud AS labelled, v.source AS label_source, v.labelled_at, v.fraud_type,
@@ -50,14 +52,14 @@ VIEWS = {
             count(*) FILTER (WHERE is_fraud AND verdict = 'allow') AS missed,
             count(*) FILTER (WHERE NOT is_fraud AND verdict <> 'allow') AS false_alarms,
             count(*) FILTER (WHERE is_fraud IS NULL) AS unknown,
-            count(*) FILTER (WHERE amount IS NULL) AS unpriced,
-            coalesce(sum(amount), 0) AS money,
-            coalesce(sum(amount) FILTER (WHERE is_fraud), 0) AS fraud_money,
-            coalesce(sum(amount) FILTER (WHERE is_fraud AND verdict <> 'allow'), 0) AS caught_money,
-            coalesce(sum(amount) FILTER (WHERE is_fraud AND verdict = 'allow'), 0) AS missed_money,
-            coalesce(sum(amount) FILTER (WHERE NOT is_fraud AND verdict <> 'allow'), 0) AS false_alarm_money,
-            coalesce(sum(amount) FILTER (WHERE outcome = 'block'), 0) AS blocked_money
-        FROM judged WHERE kind NOT IN ('refund', 'reversal') GROUP BY day, is_mature
+            count(*) FILTER (WHERE base_minor IS NULL) AS unpriced,
+            coalesce(sum(base_minor), 0) / {units} AS money,
+            coalesce(sum(base_minor) FILTER (WHERE is_fraud), 0) / {units} AS fraud_money,
+            coalesce(sum(base_minor) FILTER (WHERE is_fraud AND verdict <> 'allow'), 0) / {units} AS caught_money,
+            coalesce(sum(base_minor) FILTER (WHERE is_fraud AND verdict = 'allow'), 0) / {units} AS missed_money,
+            coalesce(sum(base_minor) FILTER (WHERE NOT is_fraud AND verdict <> 'allow'), 0) / {units} AS false_alarm_money,
+            coalesce(sum(base_minor) FILTER (WHERE outcome = 'block'), 0) / {units} AS blocked_money
+        FROM judged WHERE kind NOT IN ('refund', 'reversal') GROUP BY day, is_mature, base_minor_units
     """,
     # A row for each rule, mode (on, shadow) and day.
     "rule_days": """
@@ -65,10 +67,10 @@ VIEWS = {
             count(*) FILTER (WHERE j.is_fraud) AS frauds,
             count(*) FILTER (WHERE NOT j.is_fraud) AS false_alarms,
             count(*) FILTER (WHERE j.is_fraud IS NULL) AS unknown,
-            coalesce(sum(j.amount), 0) AS money,
-            coalesce(sum(j.amount) FILTER (WHERE j.is_fraud), 0) AS fraud_money
+            coalesce(sum(j.base_minor), 0) / {units} AS money,
+            coalesce(sum(j.base_minor) FILTER (WHERE j.is_fraud), 0) / {units} AS fraud_money
         FROM judged j JOIN hits h ON h.transaction_id = j.transaction_id AND h.card_id = j.card_id
-        GROUP BY h.rule, h.mode, j.day, j.is_mature
+        GROUP BY h.rule, h.mode, j.day, j.is_mature, j.base_minor_units
     """,
     # Decisions that policy did not simply allow, with their reasons in one text, strongest first.
     "flagged": """
@@ -140,9 +142,7 @@ def make_decisions() -> None:
     op.create_index("decisions_by_card", "decisions", ["card_id", "timestamp"])
     op.create_index("decisions_by_merchant", "decisions", ["merchant_id", "timestamp"])
     op.create_index("decisions_by_day", "decisions", ["day"])
-    op.create_index(
-        "decisions_flagged", "decisions", ["timestamp", "transaction_id", "card_id"], postgresql_where=FLAGGED, sqlite_where=FLAGGED
-    )
+    op.create_index("decisions_flagged", "decisions", ["decided_at"], postgresql_where=FLAGGED, sqlite_where=FLAGGED)
 
 
 def make_hits() -> None:
@@ -154,7 +154,7 @@ def make_hits() -> None:
         sa.Column("timestamp", MOMENT, nullable=False),
         sa.PrimaryKeyConstraint("transaction_id", "card_id", "rule"),
     )
-    op.create_index("hits_by_rule", "hits", ["rule", "timestamp"])
+    op.create_index("hits_by_rule", "hits", ["rule", "timestamp", "transaction_id", "card_id"])
     op.create_index("hits_by_time", "hits", ["timestamp"])
 
 

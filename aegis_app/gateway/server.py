@@ -1,0 +1,86 @@
+"""The gateway's process."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from aegis_app import logs
+from aegis_app.admin import partition_count
+from aegis_app.gateway import metrics, problems, schema
+from aegis_app.gateway.desk import Desk
+from aegis_app.gateway.guard import Edge
+from aegis_app.gateway.patience import Protocol
+from aegis_app.gateway.routes import about, payments, records
+from aegis_app.keys import read as read_keys
+from aegis_app.settings import Settings
+from aegis_app.topics import Name, full_name
+from aegis_app.version import VERSION
+
+log = logging.getLogger("aegis")
+
+STOP_SECONDS: Final = 15
+"""For requests under way."""
+IDLE_SECONDS: Final = 30
+"""After which a connection without a request is closed."""
+
+
+def application(desk: Desk) -> FastAPI:
+    """The routes, to which `desk` is at hand while the application runs."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await desk.start()
+        try:
+            yield
+        finally:
+            await desk.stop()
+
+    app = FastAPI(
+        title="Aegis",
+        version=VERSION,
+        summary="Payments in, decisions out.",
+        lifespan=lifespan,
+        redoc_url=None,
+        openapi_tags=[{"name": name} for name in ("payments", "ledger", "labels", "about", "compatibility")],
+    )
+    app.state.desk = desk
+    for router in (payments.router, records.router, about.router):
+        app.include_router(router)
+    problems.install(app)
+    schema.install(app)
+    app.add_middleware(Edge)
+    return app
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises `SettingsError`, `PolicyError`, `KeysError`, `MissingTopicError`, and what aiokafka raises."""
+    logs.begin(settings.log)
+    metrics.begin()
+    if not read_keys(settings.keys):
+        log.warning("%s holds no keys, so every request is refused: make one with `aegis keys create`", settings.keys)
+    app = application(Desk(settings))
+    asyncio.run(partition_count(settings, full_name(Name.TRANSACTIONS, settings)))  # a Kafka that is away is one line, here
+    config = uvicorn.Config(
+        app,
+        host=settings.gateway_host,
+        port=settings.gateway_port,
+        log_config=None,
+        log_level="warning",
+        access_log=False,  # a path may hold what is none of a log's business
+        server_header=False,
+        http=Protocol,
+        lifespan="on",
+        backlog=4096,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        sys.exit(1)

@@ -1,0 +1,91 @@
+"""The client against a real HTTP server that fails at times. With a real gateway it is in `test_gateway`."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import stamina
+
+from aegis_app.client import AegisError, AsyncClient, Client
+
+PROBLEM = b'{"title": "No", "status": 422, "detail": "it is odd", "errors": [{"field": "f", "detail": "odd"}]}'
+
+
+@pytest.fixture(autouse=True)
+def at_once() -> Iterator[None]:
+    """Attempts follow each other without a pause."""
+    with stamina.set_testing(True, attempts=3):
+        yield
+
+
+@contextmanager
+def answering(*answers: tuple[int, bytes]) -> Iterator[tuple[str, list[str]]]:
+    """A server that gives these answers, one after another; its URL, and the paths that it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            status, body = answers[len(asked) - 1]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_what_is_to_come_later_is_asked_again() -> None:
+    with answering((503, b"busy"), (429, PROBLEM), (200, b'{"mode": "observe"}')) as (url, asked), Client(url, "key") as aegis:
+        assert aegis.rules() == {"mode": "observe"}
+    assert len(asked) == 3
+
+
+def test_a_refusal_is_final_and_names_the_field() -> None:
+    with answering((422, PROBLEM)) as (url, asked), Client(url, "key") as aegis, pytest.raises(AegisError, match="422: it is odd") as error:
+        aegis.card("a/b")
+
+    assert [fault.field for fault in error.value.errors] == ["f"]
+    assert asked == ["/v1/cards/a%2Fb"]
+
+
+def test_a_gateway_that_stays_away_is_given_up() -> None:
+    with answering() as (url, _):
+        pass
+
+    async def ask() -> None:
+        async with AsyncClient(url, "key") as aegis:
+            await aegis.rules()
+
+    with pytest.raises(AegisError, match="does not answer"), Client(url, "key") as aegis:
+        aegis.rules()
+    with pytest.raises(AegisError, match="does not answer"):
+        asyncio.run(ask())
+
+
+def test_pages_follow_each_other() -> None:
+    pages = (200, b'{"decisions": [{"n": 1}, {"n": 2}], "next": "abc"}'), (200, b'{"decisions": [{"n": 3}], "next": null}')
+    with answering(*pages, *pages) as (url, asked):
+
+        async def everything() -> list[int]:
+            async with AsyncClient(url, "key") as aegis:
+                return [entry["n"] async for entry in aegis.decisions(outcome="review")]
+
+        with Client(url, "key") as aegis:
+            assert [entry["n"] for entry in aegis.decisions(outcome="review")] == [1, 2, 3]
+        assert asyncio.run(everything()) == [1, 2, 3]
+    assert asked[:2] == ["/v1/decisions?outcome=review", "/v1/decisions?outcome=review&after=abc"]

@@ -1,0 +1,450 @@
+"""The gateway on a real Kafka, before a real worker and a real ledger."""
+
+import asyncio
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import msgspec
+import pytest
+
+from aegis_app.client import AegisError, AsyncClient, Client, Refusal
+from aegis_app.core.answer import Answer
+from aegis_app.core.payment import encode_transaction
+from aegis_app.kafka.ports import free_port
+from aegis_app.keys import Scope, create
+from aegis_app.process import Gateway, Ledger
+from aegis_app.topics import Name
+from tests.deployment import Deployment, wait_until
+from tests.make import label, payment
+
+pytestmark = pytest.mark.kafka
+
+CARD_NUMBER = "4111 1111 1111 1111"
+PATIENT: Mapping[str, str] = {"Aegis-Deadline-Ms": "30000"}
+"""Long enough on a noisy machine: these tests want decisions, not fallbacks."""
+
+
+class Edge(NamedTuple):
+    """What runs, and a way in for each scope."""
+
+    made: Deployment
+    gateway: Gateway
+    ledger: Ledger
+    keys: dict[Scope, str]
+    directory: Path
+
+    def ask(
+        self, method: str, path: str, body: Any = None, *, scope: Scope | None = Scope.SCORE, headers: Mapping[str, str] = PATIENT
+    ) -> httpx.Response:
+        """Bodies that are no bytes go as JSON."""
+        content = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
+        key = {} if scope is None else {"Authorization": f"Bearer {self.keys[scope]}"}
+        return httpx.request(method, self.gateway.url + path, content=content, headers=key | dict(headers), timeout=60)
+
+    def pay(self, **fields: Any) -> httpx.Response:
+        return self.ask("POST", "/v1/transactions", encode_transaction(payment(timestamp=now(), **fields)))
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture(scope="module")
+def edge(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    directory = tmp_path_factory.mktemp("edge")
+    policy = directory / "policy.toml"
+    policy.write_text('mode = "enforce"\n\n[rules.amount_spike]\nstate = "on"\n')
+    ports = {name: free_port() for name in ("gateway", "ledger", "worker")}
+    environment = {
+        "AEGIS_POLICY": str(policy),
+        "AEGIS_KEYS": str(directory / "keys.json"),
+        "AEGIS_LEDGER": f"sqlite:///{directory}/ledger.sqlite",
+        "AEGIS_CARD_KEY": f"k2:{'2' * 32},k1:{'1' * 32}",
+    }
+    keys = {scope: create(directory / "keys.json", f"test {scope}", [scope], 100_000).secret for scope in Scope}
+    with Deployment(kafka, directory, "edge", **environment) as made:
+        worker = made.worker()
+        assert made.aegis("ledger", "migrate").exit_code == 0
+        made_environment = made.environment | {"AEGIS_WORKERS": f"http://127.0.0.1:9,{worker.url}"}
+        gateway = Gateway(directory / "gateway", ports["gateway"], made_environment)
+        ledger = Ledger(directory / "ledger", ports["ledger"], made_environment)
+        try:
+            worker.wait_until_ready()
+            ledger.start()
+            gateway.start().wait_until_ready()
+            yield Edge(made, gateway, ledger, keys, directory)
+        finally:
+            gateway.kill()
+            ledger.kill()
+
+
+def test_a_payment_is_answered_with_its_decision(edge: Edge) -> None:
+    answer = edge.pay(transaction_id="first", card_id="card-first")
+
+    assert answer.status_code == 200, answer.text
+    said = answer.json()
+    (decision,) = [each for each in edge.made.decisions() if each["transaction_id"] == "first"]
+    assert (said["outcome"], said["action"], said["fallback"], said["duplicate"]) == ("allow", "approve", False, False)
+    assert {name: said[name] for name in ("verdict", "score", "policy", "decided_at")} == {
+        name: decision[name] for name in ("verdict", "score", "policy", "decided_at")
+    }
+    assert said["explanation"] is None
+
+
+def test_a_repeat_is_answered_as_before(edge: Edge) -> None:
+    first, again = (edge.pay(transaction_id="twice", card_id="card-twice").json() for _ in range(2))
+
+    assert (first["duplicate"], again["duplicate"]) == (False, True)
+    assert [first[name] for name in ("outcome", "score")] == [again[name] for name in ("outcome", "score")]
+
+
+def test_five_at_once_are_one_payment(edge: Edge) -> None:
+    """A storm of duplicates: every request is answered, all of one payment alike, and one decision each is no duplicate."""
+    payments = [payment(transaction_id=f"storm-{number}", card_id=f"storm-card-{number % 7}", timestamp=now()) for number in range(40)]
+
+    async def storm() -> list[dict[str, Any]]:
+        async with httpx.AsyncClient(base_url=edge.gateway.url, timeout=60) as client:
+            headers = dict(PATIENT) | {"Authorization": f"Bearer {edge.keys[Scope.SCORE]}"}
+            bodies = [encode_transaction(txn) for txn in payments for _ in range(5)]
+            answers = await asyncio.gather(*(client.post("/v1/transactions", content=body, headers=headers) for body in bodies))
+            return [answer.json() for answer in answers]
+
+    said = asyncio.run(storm())
+
+    assert len(said) == 200
+    assert not any(answer["fallback"] for answer in said)
+    for txn in payments:
+        mine = [answer for answer in said if answer["transaction_id"] == txn.transaction_id]
+        assert len(mine) == 5
+        assert len({(answer["outcome"], answer["score"]) for answer in mine}) == 1
+        assert [answer["duplicate"] for answer in mine].count(False) == 1
+
+
+def test_a_batch_is_answered_in_order_and_what_cannot_be_taken_gets_its_problem(edge: Edge) -> None:
+    good = [msgspec.to_builtins(payment(transaction_id=f"b{number}", card_id="card-b", timestamp=now())) for number in range(3)]
+    bad = good[0] | {"amount_minor": -1}
+
+    answers = edge.ask("POST", "/v1/transactions/batch", {"transactions": [good[0], bad, *good[1:]]}).json()["answers"]
+
+    assert [answer.get("transaction_id") for answer in answers] == ["b0", None, "b1", "b2"]
+    assert answers[1]["status"] == 422
+    assert answers[1]["errors"][0]["field"] == "transactions[1].amount_minor"
+
+
+def test_a_refusal_is_explained(edge: Edge) -> None:
+    """A large amount on a card that is known for small ones, with layers and features."""
+    for number in range(12):
+        edge.pay(transaction_id=f"habit-{number}", card_id="card-habit", amount_minor=20_00)
+    body = encode_transaction(payment(transaction_id="spike", card_id="card-habit", amount_minor=9000_00, timestamp=now()))
+
+    said = edge.ask("POST", "/v1/transactions?explain=true", body).json()
+
+    assert (said["outcome"], said["action"], said["rules"]) == ("review", "hold", ["amount_spike"])
+    assert "9,000.00 EUR" in said["reasons"][0]["text"]
+    assert said["explanation"]["features"]["amount"] == 9000_00
+
+
+def test_past_the_deadline_the_answer_is_the_fallback_and_the_decision_follows(edge: Edge) -> None:
+    body = encode_transaction(payment(transaction_id="late", card_id="card-late", timestamp=now()))
+
+    said = edge.ask("POST", "/v1/transactions", body, headers={"Aegis-Deadline-Ms": "1"}).json()
+
+    assert (said["outcome"], said["action"], said["fallback"], said["score"], said["verdict"]) == ("review", "hold", True, None, None)
+    assert said["decision"] == "/v1/decisions/late"
+    wait_until(
+        lambda: 'aegis_gateway_late_total{as_answered="false",outcome="allow"} 1.0' in edge.gateway.get("/metrics")[1], 30, edge.made
+    )
+    wait_until(lambda: edge.ask("GET", said["decision"], scope=Scope.READ).status_code == 200, 60, edge.made)
+    assert edge.ask("GET", said["decision"], scope=Scope.READ).json()["decision"]["outcome"] == "allow"
+
+
+def test_bodies_of_other_systems_are_answered_as_they_expect(edge: Edge) -> None:
+    """As written in their documents."""
+    checked = edge.ask(
+        "POST",
+        "/api/check-fraud",
+        b'{"transaction_id": "o1", "user_id": "u1", "merchant_id": "m1", "amount": 1500.00, "timestamp": "%s"}'
+        % now().isoformat().encode(),
+    ).json()
+    predicted = edge.ask("POST", "/predict", b'{"amount": 149.62, "V1": -1.36, "V2": 0.07, "hour": 14}').json()
+
+    assert checked.pop("processing_time_ms") > 0
+    assert checked == {
+        "transaction_id": "o1",
+        "fraud_score": 0.0,
+        "is_fraud": False,
+        "risk_level": "low",
+        "factors": [],
+        "action": "approve",
+        "fallback": False,
+    }
+    assert (predicted["fraud_score"], predicted["action"], predicted["reason"]) == (0.0, "approve", "nothing stands out")
+    by_id = {each["transaction_id"]: each for each in edge.made.decisions()}
+    assert by_id["o1"]["amount_minor"] == 1500_00
+    assert by_id[predicted["transaction_id"]]["attributes"] == {"V1": -1.36, "V2": 0.07, "hour": 14.0}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "scope", "status", "field"),
+    [
+        ("POST", "/v1/transactions", b"{}", None, 401, None),
+        ("POST", "/v1/transactions", b"{}", Scope.READ, 403, None),
+        ("GET", "/v1/decisions/x", None, Scope.SCORE, 403, None),
+        ("POST", "/v1/labels", b"{}", Scope.SCORE, 403, None),
+        ("POST", "/v1/transactions", b"{", Scope.SCORE, 400, None),
+        ("POST", "/v1/transactions", b"", Scope.SCORE, 400, None),
+        ("POST", "/v1/transactions", b"{}", Scope.SCORE, 422, None),
+        ("POST", "/v1/transactions", b'{"transaction_id": 3}', Scope.SCORE, 422, "transaction_id"),
+        ("POST", "/v1/transactions?explain=maybe", b"{}", Scope.SCORE, 422, "explain"),
+        ("POST", "/v1/transactions", b"x" * 70_000, Scope.SCORE, 413, None),
+        ("POST", "/v1/transactions/batch", {"transactions": []}, Scope.SCORE, 422, "transactions"),
+        ("POST", "/v1/transactions/batch", {"transactions": [{}] * 1001}, Scope.SCORE, 422, "transactions"),
+        ("POST", "/predict", {"V1": 1}, Scope.SCORE, 422, "amount"),
+        ("POST", "/api/check-fraud", {"amount": 1.001}, Scope.SCORE, 422, "amount"),
+        ("POST", "/v1/labels", [{"transaction_id": "x"}], Scope.LABEL, 422, "[0]"),
+        ("POST", "/v1/labels", [], Scope.LABEL, 422, None),
+        ("GET", "/v1/decisions/unknown", None, Scope.READ, 404, None),
+        ("POST", "/v1/decisions/unknown/verdict", {"is_fraud": True}, Scope.LABEL, 404, None),
+        ("POST", "/v1/decisions/unknown/verdict", {"is_fraud": 3}, Scope.LABEL, 422, "is_fraud"),
+        ("GET", "/v1/decisions?limit=0", None, Scope.READ, 422, "limit"),
+        ("GET", "/v1/decisions?after=x", None, Scope.READ, 422, "after"),
+        ("GET", "/v1/cards/nobody", None, Scope.READ, 404, None),
+        ("GET", "/v1/bundle", None, Scope.READ, 404, None),
+        ("GET", "/nothing", None, Scope.READ, 404, None),
+        ("DELETE", "/v1/transactions", None, Scope.SCORE, 405, None),
+    ],
+)
+def test_what_goes_wrong_has_one_shape(
+    edge: Edge, method: str, path: str, body: Any, scope: Scope | None, status: int, field: str | None
+) -> None:
+    answer = edge.ask(method, path, body, scope=scope)
+
+    problem = answer.json()
+    assert (answer.status_code, problem["status"]) == (status, status), problem
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert problem["type"].startswith("urn:aegis:problem:")
+    assert problem["detail"]
+    assert [fault["field"] for fault in problem.get("errors", [])] == ([] if field is None else [field])
+
+
+@pytest.mark.parametrize("deadline", ["0", "-1", "60001", "soon", "1e3"])
+def test_a_deadline_is_milliseconds(edge: Edge, deadline: str) -> None:
+    answer = edge.ask("POST", "/v1/transactions", b"{}", headers={"Aegis-Deadline-Ms": deadline})
+
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "Aegis-Deadline-Ms")
+
+
+def test_a_key_counts_what_it_may_and_is_refused_once_revoked(edge: Edge) -> None:
+    path = edge.directory / "keys.json"
+    few = create(path, "few", [Scope.READ], 2)
+    headers = {"Authorization": f"Bearer {few.secret}"}
+    wait_until(lambda: edge.ask("GET", "/v1/rules", scope=None, headers=headers).status_code == 200, 30)
+
+    statuses = {edge.ask("GET", "/v1/rules", scope=None, headers=headers).status_code for _ in range(30)}
+    too_many = [
+        answer for answer in (edge.ask("GET", "/v1/rules", scope=None, headers=headers) for _ in range(30)) if answer.status_code == 429
+    ]
+
+    assert statuses == {200, 429}
+    assert too_many[0].headers["retry-after"] == "1"
+    assert edge.made.aegis("keys", "revoke", few.key.id).exit_code == 0
+    wait_until(lambda: edge.ask("GET", "/v1/rules", scope=None, headers=headers).status_code == 401, 30)
+    wrong = f"{few.secret[:-1]}{'A' if few.secret[-1] != 'A' else 'B'}"
+    assert edge.ask("GET", "/v1/rules", scope=None, headers={"Authorization": f"Bearer {wrong}"}).status_code == 401
+
+
+def test_reviews_are_found_and_closed(edge: Edge) -> None:
+    """What was sent to review is listed, judged, and then no longer open; the verdict is a label that the card learns."""
+    for number in range(12):
+        edge.pay(transaction_id=f"open-{number}", card_id="card-open", amount_minor=20_00, merchant_id="m-open")
+    for number in range(3):
+        edge.pay(transaction_id=f"odd-{number}", card_id="card-open", amount_minor=9000_00 + number, merchant_id="m-open")
+    query = "/v1/decisions?outcome=review&card=card-open&merchant=m-open&rule=amount_spike&reviewed=false&since=2020-01-01T00:00:00Z"
+    wait_until(lambda: len(edge.ask("GET", query, scope=Scope.READ).json()["decisions"]) == 3, 60, edge.made)
+
+    first = edge.ask("GET", f"{query}&limit=2", scope=Scope.READ).json()
+    rest = edge.ask("GET", f"{query}&limit=2&after={first['next']}", scope=Scope.READ).json()
+    table = edge.ask("GET", f"{query}&limit=2&format=csv", scope=Scope.READ)
+    judged = edge.ask("POST", "/v1/decisions/odd-1/verdict", {"is_fraud": True, "note": "not his"}, scope=Scope.LABEL)
+
+    ids = [entry["decision"]["transaction_id"] for entry in (*first["decisions"], *rest["decisions"])]
+    assert (ids, rest["next"]) == (["odd-2", "odd-1", "odd-0"], None)
+    assert [line.split(",")[0] for line in table.text.splitlines()] == ["transaction_id", "odd-2", "odd-1"]
+    assert f"after={first['next']}" in table.headers["link"]
+    assert judged.status_code == 200, judged.text
+    assert (judged.json()["source"], judged.json()["labelled_by"], judged.json()["note"]) == ("analyst", "test label", "not his")
+    wait_until(lambda: len(edge.ask("GET", query, scope=Scope.READ).json()["decisions"]) == 2, 60, edge.made)
+    known = edge.ask("GET", "/v1/decisions/odd-1", scope=Scope.READ).json()["known"]
+    assert (known["is_fraud"], known["note"]) == (True, "not his")
+    edge.made.await_settled(name=Name.LABELS)
+    card = edge.ask("GET", "/v1/cards/card-open", scope=Scope.READ).json()
+    assert [verdict["is_fraud"] for verdict in card["memory"]["verdicts"]] == [True]
+    assert len(card["history"]) == 15
+
+
+def test_labels_come_one_or_many(edge: Edge) -> None:
+    said = {
+        "transaction_id": "l1",
+        "card_id": "card-l",
+        "timestamp": (now() - timedelta(days=3)).isoformat(),
+        "is_fraud": True,
+        "labelled_at": now().isoformat(),
+        "source": "chargeback",
+    }
+    before = len(edge.made.records(Name.LABELS))
+
+    one = edge.ask("POST", "/v1/labels", said, scope=Scope.LABEL)
+    many = edge.ask("POST", "/v1/labels", [said | {"transaction_id": f"l{number}"} for number in range(2, 5)], scope=Scope.LABEL)
+    none = edge.ask("POST", "/v1/labels", [said, said | {"source": "rumour"}], scope=Scope.LABEL)
+
+    assert (one.json(), many.json(), none.json()["errors"][0]["field"]) == ({"accepted": 1}, {"accepted": 3}, "[1].source")
+    assert len(edge.made.records(Name.LABELS)) == before + 4
+
+
+def test_what_is_in_force_is_told(edge: Edge) -> None:
+    rules = edge.ask("GET", "/v1/rules", scope=Scope.READ).json()
+
+    assert (rules["mode"], rules["source"]) == ("enforce", {"from": "AEGIS_POLICY"})
+    assert {each["rule"]: each["state"] for each in rules["rules"]}["amount_spike"] == "on"
+    assert httpx.get(f"{edge.gateway.url}/health").json()["status"] == "ok"
+    assert httpx.get(f"{edge.gateway.url}/docs").status_code == 200
+
+
+def test_card_numbers_go_no_further(edge: Edge) -> None:
+    """Sent in every way there is, they are on no topic, in no log, no metric and no answer; a token stands for each."""
+    digits = CARD_NUMBER.replace(" ", "")
+    usual = msgspec.to_builtins(payment(transaction_id="numbered", timestamp=now()))
+    del usual["card_id"]
+    ways: list[tuple[str, str, Any]] = [
+        ("POST", "/v1/transactions", usual | {"card_number": CARD_NUMBER}),
+        ("POST", "/v1/transactions", usual | {"card_number": digits, "card_key": "k1"}),
+        ("POST", "/v1/transactions/batch", {"transactions": [usual | {"card_number": digits}]}),
+        ("POST", "/predict", {"amount": 1, "card_number": int(digits)}),
+        ("POST", "/v1/transactions", usual | {"card_number": int(digits)}),
+        ("POST", "/v1/transactions", usual | {"card_number": digits, "card_key": digits}),
+        ("POST", "/v1/transactions", usual | {"card_number": f"{digits}{digits}"}),
+        ("POST", "/v1/transactions", usual | {"card_id": digits}),
+        ("POST", "/v1/transactions", usual | {"card_id": "x", "attributes": {"reference": int(digits)}}),
+        ("POST", "/v1/transactions", usual | {"card_id": "x", "kind": digits}),
+        ("POST", "/v1/transactions", b'{"card_number": "' + digits.encode()),
+        ("POST", "/predict", {"amount": 1, "user_id": digits}),
+        ("POST", "/predict", {"amount": 1, "Card_Number": digits}),
+        ("POST", "/predict", {"amount": 1, "timestamp": digits}),
+        ("POST", "/api/check-fraud", {"amount": 1, "pan": int(digits)}),
+        ("GET", f"/v1/cards/{digits}", None),
+        ("GET", f"/v1/decisions?card={digits}", None),
+        ("GET", f"/v1/decisions?since={digits}x&after={digits}", None),
+        ("GET", f"/nothing/{digits}", None),
+        ("POST", "/v1/decisions/numbered/verdict", {"is_fraud": True, "note": f"of {CARD_NUMBER}"}),
+        ("POST", "/v1/labels", {"transaction_id": "x", "card_id": digits}),
+    ]
+    scopes = {"GET": Scope.READ, "POST": Scope.SCORE}
+    answers = [
+        edge.ask(method, path, body, scope=Scope.LABEL if "verdict" in path or "labels" in path else scopes[method])
+        for method, path, body in ways
+    ]
+    wait_until(lambda: edge.ask("GET", "/v1/decisions/numbered?card=nobody", scope=Scope.READ).status_code == 404, 60, edge.made)
+
+    tokens = [
+        msgspec.json.decode(record.value)["card_id"] for record in edge.made.records(Name.TRANSACTIONS) if b"numbered" in record.value
+    ]
+    assert [answer.status_code for answer in answers[:4]] == [200] * 4
+    assert [answer.status_code for answer in answers[4:] if answer.status_code not in {400, 404, 422}] == []
+    assert [token.partition(".")[0] for token in sorted(tokens)] == ["k1", "k2", "k2"]
+    assert len(set(tokens)) == 2
+    everywhere = [
+        *(answer.content + repr(answer.headers).encode() for answer in answers),
+        *(part for name in Name for record in edge.made.records(name) for part in (record.key or b"", record.value or b"")),
+        *(path.read_bytes() for path in edge.directory.rglob("*") if path.is_file()),
+        edge.gateway.get("/metrics")[1].encode(),
+    ]
+    assert len(everywhere) > 100
+    assert [part[:300] for part in everywhere if digits.encode() in part or CARD_NUMBER.encode() in part] == []
+
+
+def test_the_client_speaks_to_it(edge: Edge) -> None:
+    payments = [payment(transaction_id=f"c{number}", card_id="card-c", timestamp=now()) for number in range(3)]
+
+    async def meanwhile() -> list[Answer | Refusal]:
+        async with AsyncClient(edge.gateway.url, edge.keys[Scope.SCORE]) as aegis:
+            one = await aegis.decide(payments[0], deadline_ms=30_000)
+            return [one, *await aegis.decide_many([*payments[1:], payments[0]], deadline_ms=30_000)]
+
+    answers = asyncio.run(meanwhile())
+
+    assert [(said.transaction_id, said.duplicate) for said in answers if isinstance(said, Answer)] == [
+        ("c0", False),
+        ("c1", False),
+        ("c2", False),
+        ("c0", True),
+    ]
+    with Client(edge.gateway.url, edge.keys[Scope.LABEL]) as aegis:
+        assert aegis.label(label(payments[0], after=timedelta())) == 1
+        wait_until(lambda: edge.ask("GET", "/v1/decisions/c1", scope=Scope.READ).status_code == 200, 60, edge.made)
+        assert aegis.judge("c1", is_fraud=False, by="ana").labelled_by == "ana"
+        with pytest.raises(AegisError, match="403"):
+            aegis.rules()
+
+
+def test_fuzzed_from_its_own_description_it_neither_fails_nor_strays(edge: Edge) -> None:
+    """Every route, by schemathesis: no 5xx, no status, type or body that openapi.json does not know."""
+    every = create(edge.directory / "keys.json", "fuzz", list(Scope), 100_000)
+    wait_until(lambda: edge.ask("GET", "/v1/rules", scope=None, headers={"Authorization": f"Bearer {every.secret}"}).status_code == 200, 30)
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    command = ["run", f"{edge.gateway.url}/openapi.json", "-H", f"Authorization: Bearer {every.secret}", "--checks", checks]
+    bounds = ["--phases", "examples,fuzzing", "-n", "10", "--seed", "1", "--no-shrink"]
+    quiet = ["--generation-database", "none", "--no-color", "--warnings", "off"]
+
+    fuzzed = subprocess.run(
+        [sys.executable, "-m", "schemathesis.cli", *command, *bounds, *quiet],
+        cwd=edge.directory,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert fuzzed.returncode == 0, fuzzed.stdout[-6000:] + fuzzed.stderr[-2000:]
+    operations = [path for path, methods in httpx.get(f"{edge.gateway.url}/openapi.json").json()["paths"].items() for _ in methods]
+    assert f"Tested: {len(operations)}" in fuzzed.stdout
+
+
+def test_a_killed_worker_leaves_no_request_without_an_answer_and_none_with_two(edge: Edge) -> None:
+    """Requests go on while the one worker dies and another takes over: decisions or fallbacks, and no decision is ever another."""
+    payments = [payment(transaction_id=f"kill-{number}", card_id=f"kill-card-{number % 20}", timestamp=now()) for number in range(400)]
+    headers = {"Aegis-Deadline-Ms": "300", "Authorization": f"Bearer {edge.keys[Scope.SCORE]}"}
+
+    async def pay(client: httpx.AsyncClient, number: int) -> dict[str, Any]:
+        await asyncio.sleep(number / 100)
+        answer = await client.post("/v1/transactions", content=encode_transaction(payments[number]), headers=headers)
+        assert answer.status_code == 200, answer.text
+        said: dict[str, Any] = answer.json()
+        return said
+
+    async def under_load() -> list[dict[str, Any]]:
+        async with httpx.AsyncClient(base_url=edge.gateway.url, timeout=60) as client:
+            asyncio.get_running_loop().call_later(1.5, edge.made.workers[0].kill)
+            return await asyncio.gather(*(pay(client, number) for number in range(len(payments))))
+
+    first = asyncio.run(under_load())
+    edge.made.worker().wait_until_ready()
+    again = [edge.ask("POST", "/v1/transactions", encode_transaction(txn)).json() for txn in payments]
+
+    assert [said["transaction_id"] for said in first] == [txn.transaction_id for txn in payments]
+    decided = [said for said in first if not said["fallback"]]
+    assert 0 < len(decided) < len(payments)
+    repeated = {said["transaction_id"]: said for said in again}
+    assert not any(said["fallback"] for said in again)
+    assert [said for said in decided if _told(said) != _told(repeated[said["transaction_id"]])] == []
+    fresh = Counter(each["transaction_id"] for each in edge.made.decisions() if not each.get("duplicate"))
+    assert {fresh[txn.transaction_id] for txn in payments} == {1}
+
+
+def _told(said: dict[str, Any]) -> tuple[Any, ...]:
+    return said["outcome"], said["verdict"], said["score"], [reason["code"] for reason in said["reasons"]]
