@@ -18,10 +18,11 @@ import pytest
 from rich.console import Console
 
 from aegis_app.access import connect
+from aegis_app.bundles import Published
 from aegis_app.core.decision import Reason
 from aegis_app.core.payment import Outcome, Transaction
 from aegis_app.core.policy import Mode, parse_policy
-from aegis_app.demo import DemoError, run, traffic
+from aegis_app.demo import DemoError, learning, run, traffic
 from aegis_app.demo.interrupts import Interrupts
 from aegis_app.demo.screen import Scene, render
 from aegis_app.demo.show import line, picture
@@ -41,8 +42,12 @@ from aegis_app.demo.tally import (
     share,
     summary,
 )
+from aegis_app.demo.training import Training
 from aegis_app.settings import Settings
 from aegis_app.simulate import Labelled
+from aegis_app.topics import Name
+from models.bundle import load
+from tests.deployment import Deployment
 
 TESTING, STOLEN, TAKEOVER = "card_testing", "stolen_card", "account_takeover"
 
@@ -342,7 +347,7 @@ def test_no_signal_disturbs_the_ending() -> None:
 def demo(directory: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """`aegis demo` in a session of its own, its data below `directory`; a failing test leaves nothing behind."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "aegis_app.cli", "demo", *arguments],
+        [sys.executable, "-m", "aegis_app.cli", "demo", "--no-models", *arguments],
         env=os.environ | {"TMPDIR": str(directory)} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -430,6 +435,36 @@ def test_a_worker_that_dies_ends_it_with_the_reason_and_leaves_nothing_on_the_br
     assert "aegis: the worker ended with status -9" in said
     assert not [pid for pid in children(said) if lives(pid)]
     assert not [topic for topic in topics(kafka) if topic.startswith("aegis-demo-")]
+
+
+@pytest.mark.kafka
+def test_what_was_trained_meanwhile_is_published(kafka: str, tmp_path: Path) -> None:
+    """With few cardholders; the process is one that has ended."""
+    with Deployment(kafka, tmp_path, "trained-meanwhile") as made:
+        training = Training(made.settings, tmp_path, {})
+        assert training.state == "rules decide alone"
+        asyncio.run(training.look())
+        learning.main(tmp_path / "bundle", cards=250, part=1)
+        training._process = subprocess.Popen([sys.executable, "-c", ""])
+        training._process.wait()
+        asyncio.run(training.look())
+
+        (record,) = made.records(Name.BUNDLES)
+    published = msgspec.json.decode(record.value, type=Published)
+    assert training.state == f"bundle {published.version}, trained meanwhile"
+    manifest = load(Path(published.source)).manifest
+    assert manifest.version == published.version
+    assert {layer.name for layer in manifest.layers} == {"isolation_forest", "autoencoder", "supervised"}
+    assert (manifest.metrics["ensemble"]["roc_auc"] or 0) > 0.7
+
+
+def test_a_training_that_fails_is_told(tmp_path: Path) -> None:
+    training = Training(Settings(), tmp_path, {})
+    training._process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+    training._process.wait()
+    asyncio.run(training.look())
+
+    assert training.state.startswith("rules decide alone: the training failed, see ")
 
 
 def topics(broker: str) -> set[str]:

@@ -27,12 +27,15 @@ def kafka(port: int | None, data: Path) -> None:
 @click.option("--seconds", type=click.FloatRange(min=1), help="End by itself after so long; exits with 0 only if all went well.")
 @click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Leave data and logs in this new directory.")
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw the last screen as SVG.")
-def demo(seconds: float | None, keep: Path | None, picture: Path | None) -> None:
+@click.option("--models/--no-models", "with_models", default=True, help="Train a bundle meanwhile, and serve it; or leave it at rules.")
+def demo(seconds: float | None, keep: Path | None, picture: Path | None, with_models: bool) -> None:
     """Watch Aegis decide simulated payments, on a Kafka of its own (or that of AEGIS_BROKER); Ctrl-C ends it.
+
+    Rules decide first. Models are trained on the cardholders' past meanwhile, and join them after a minute or so.
 
     Example: aegis demo --seconds 30
     """
     settings = options.settings_with()
     from aegis_app.demo import run
 
-    run(settings, seconds, keep, picture)
+    run(settings, seconds, keep, picture, with_models=with_models)

@@ -287,7 +287,8 @@ def _print(policy: "Policy", as_json: bool, source: dict[str, Any] | None = None
         options.print_json({"policy": policy.version} | ({"source": source} if source else {}) | described | {"rules": rules})
         return
     effect = "outcomes are what it asks for" if policy.enforces else "every outcome is allow, what it asks for stands beside it"
-    click.echo(f"policy {policy.version}, {described['mode']}: {effect}\nwhen a rule fails: {described['on_failure']}")
+    click.echo(f"policy {policy.version}, {described['mode']}: {effect}\nwhen a rule or layer fails: {described['on_failure']}")
+    click.echo(f"models: {_MODELS[policy.models.state]}".format(policy.models.most))
     if source is not None:
         click.echo(_told(source))
     click.echo()
@@ -296,6 +297,14 @@ def _print(policy: "Policy", as_json: bool, source: dict[str, Any] | None = None
         click.echo(f"{clause.rule.name}: {state}\n    {clause.rule.text}")
         for name, value, meaning in _limits(clause.limits):
             click.echo(f"    {name} = {value}  # {meaning}")
+
+
+_MODELS = {
+    "on": "ask for {} at most",
+    "shadow": "in shadow: what they say stands in the decision, without effect",
+    "off": "off",
+}
+"""By the state that a policy gives them."""
 
 
 def _told(source: dict[str, Any]) -> str:

@@ -24,7 +24,9 @@ class DemoError(RuntimeError):
     """The demo did not show what it should; the message says why."""
 
 
-def run(settings: Settings, seconds: float | None = None, keep: Path | None = None, drawing: Path | None = None) -> None:
+def run(
+    settings: Settings, seconds: float | None = None, keep: Path | None = None, drawing: Path | None = None, *, with_models: bool = True
+) -> None:
     """Show Aegis at work for `seconds`, or until SIGINT or SIGTERM, then end all that was started.
 
     Data goes to `keep`, a new directory, or else to one that is removed at the end; `drawing` receives the last screen as SVG.
@@ -34,7 +36,7 @@ def run(settings: Settings, seconds: float | None = None, keep: Path | None = No
     steps, children = Steps(Console(stderr=True)), Children()
     with Interrupts() as interrupts:
         try:
-            show = _run(settings, seconds, keep, steps, interrupts, children)
+            show = _run(settings, seconds, keep, steps, interrupts, children, with_models=with_models)
         except KeyboardInterrupt:
             raise DemoError("interrupted before the first payment was sent") from None
     if drawing is not None and show.scene is not None:
@@ -48,7 +50,16 @@ def run(settings: Settings, seconds: float | None = None, keep: Path | None = No
     steps.say("Everything has ended, nothing is left running" + ("" if keep is None else f"; data and logs are in {keep}"))
 
 
-def _run(given: Settings, seconds: float | None, keep: Path | None, steps: Steps, interrupts: Interrupts, children: Children) -> Show:
+def _run(
+    given: Settings,
+    seconds: float | None,
+    keep: Path | None,
+    steps: Steps,
+    interrupts: Interrupts,
+    children: Children,
+    *,
+    with_models: bool,
+) -> Show:
     begun = perf_counter()
     with (
         _directory(keep) as directory,
@@ -58,8 +69,9 @@ def _run(given: Settings, seconds: float | None, keep: Path | None, steps: Steps
     ):
         try:
             running = Stack(settings, worker, kafka, training, [] if beside is None else beside.processes)
-            with interrupts.held():
-                children.add("training", training.start())
+            if with_models:
+                with interrupts.held():
+                    children.add("training", training.start())
             stream = _settle_in(running, steps, interrupts)
             if beside is None:
                 steps.say("No gateway and no ledger: they need the extra `gateway`")

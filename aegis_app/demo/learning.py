@@ -10,7 +10,7 @@ import msgspec
 
 from aegis_app.core.merchant_events import card_hash
 from aegis_app.core.replay import replay
-from aegis_app.demo.traffic import BEGIN, WARM_DAYS, lives
+from aegis_app.demo.traffic import BEGIN, CARDS, WARM_DAYS, lives
 from aegis_app.policies import local_terms
 from aegis_app.settings import settings
 from models.datasets.matrix import write_matrix
@@ -23,14 +23,14 @@ EPOCHS: Final = 5
 NICE: Final = 10
 
 
-def main(out: Path) -> None:
-    """Describe the warm days as the worker would have, had it decided them, and train on some of the cards."""
-    course = list(takewhile(lambda each: each.transaction.timestamp < BEGIN + WARM_DAYS, lives()))
+def main(out: Path, cards: int = CARDS, part: int = PART) -> None:
+    """Describe the warm days as the worker would have, had it decided them, and train on one in `part` cards."""
+    course = list(takewhile(lambda each: each.transaction.timestamp < BEGIN + WARM_DAYS, lives(cards)))
     payments = (each.transaction for each in course)
     rows = (
         (txn, screened.ruling.verdict, screened.seen)
         for txn, screened in replay(payments, local_terms(settings()))
-        if screened.seen is not None and card_hash(txn.card_id) % PART == 0
+        if screened.seen is not None and card_hash(txn.card_id) % part == 0
     )
     matrix, truth = out.parent / "matrix.parquet", out.parent / "truth.jsonl"
     write_matrix(matrix, rows)

@@ -38,10 +38,10 @@ CLOSE_SECONDS: Final = 1.0
 _decode = msgspec.json.Decoder(Answer).decode
 
 
-def lives() -> Iterator[Labelled]:
-    """All that the cardholders do from `BEGIN` to the present."""
+def lives(cards: int = CARDS) -> Iterator[Labelled]:
+    """All that so many cardholders do from `BEGIN` to the present."""
     days = (datetime.now(UTC) - BEGIN) / timedelta(days=1)
-    return simulate(CARDS, days, SEED, BEGIN, FRAUD_RATE)
+    return simulate(cards, days, SEED, BEGIN, FRAUD_RATE)
 
 
 async def warm(settings: Settings, stream: Iterator[Labelled], learnt: Callable[[int], object]) -> int:

@@ -20,7 +20,7 @@ class Training:
 
     def __init__(self, settings: Settings, directory: Path, environment: dict[str, str]) -> None:
         """`environment` says by which policy, rates and currency; the bundle and a log go to `directory`."""
-        self.state = "models are being trained on their past"
+        self.state = "rules decide alone"
         """For people."""
         self._settings = settings
         self._environment = environment
@@ -32,6 +32,7 @@ class Training:
         if not all(importlib.util.find_spec(name) for name in NEEDED):
             self.state = "rules decide alone: what trains models is not installed"
             return None
+        self.state = "models are being trained on their past"
         self._directory.mkdir(parents=True, exist_ok=True)
         with (self._directory / "training.log").open("wb") as log:
             self._process = subprocess.Popen(

@@ -18,6 +18,7 @@ async def rules(request: Any) -> Answer:
         "source": now.source(),
         "mode": described["mode"],
         "on_failure": described["on_failure"],
+        "models": described["models"],
         "rules": [{"rule": name, "text": texts[name], **limits} for name, limits in described["rules"].items()],
         "lists": {
             "version": listed.version,
