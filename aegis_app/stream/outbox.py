@@ -1,6 +1,7 @@
 """Records on their way to Kafka, a chunk's worth at a time, acknowledged by all replicas."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, Final, Self
 
@@ -45,6 +46,7 @@ class Outbox:
         self._producer = AIOKafkaProducer(
             **connection, acks="all", enable_idempotence=True, max_batch_size=BATCH_BYTES, request_timeout_ms=60_000, linger_ms=linger_ms
         )
+        self._turns: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def __aenter__(self) -> Self:
         try:
@@ -69,18 +71,23 @@ class Outbox:
 
     async def send(self, topic: str, partition: int, records: Iterable[Outgoing]) -> list[Sent]:
         """Send `records` in order; those sent before to this partition come before. Raises `TooLargeError`."""
-        sent = []
         batch = self._producer.create_batch()
+        batches = [batch]
         for record in records:
             if record.value is not None and len(record.value) > SUSPICIOUS and record.size > LARGEST_RECORD:
                 raise TooLargeError(f"a record of {record.size} bytes for {topic}, where {LARGEST_RECORD} fit")
             if batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers) is None:
-                sent.append((await self._producer.send_batch(batch, topic, partition=partition), batch.record_count()))
                 batch = self._producer.create_batch()
                 batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
-        if batch.record_count():
-            sent.append((await self._producer.send_batch(batch, topic, partition=partition), batch.record_count()))
-        return sent
+                batches.append(batch)
+        # One at a time: of several that wait for a partition, aiokafka takes the whole time from each whenever one of them had its turn,
+        # and gives up long before its timeout.
+        async with self._turns[topic, partition]:
+            return [
+                (await self._producer.send_batch(each, topic, partition=partition), each.record_count())
+                for each in batches
+                if each.record_count()
+            ]
 
 
 async def landed(sent: Iterable[Sent]) -> list[Landed]:
