@@ -59,10 +59,12 @@ class Told:
 
     def memories(self) -> dict[str, Merchant]:
         """What each is to remember."""
-        memories: dict[str, Merchant] = {}
+        whole: dict[tuple[str, int, int], list[Event]] = defaultdict(list)
         for (source, partition, _), told in sorted(self._events.items()):
             for name, events in told.items():
-                first = {type(event): event for event in reversed(events)}
-                if first:
-                    memories[name] = fold(memories.get(name), Events(source, partition, list(first.values())))
+                whole[name, source, partition] += {type(event): event for event in reversed(events)}.values()
+        memories: dict[str, Merchant] = {}
+        for (name, source, partition), events in whole.items():
+            if events:
+                memories[name] = fold(memories.get(name), Events(source, partition, events))
         return memories
