@@ -148,21 +148,17 @@ def learn_label(card: Card | None, label: Label, offset: int) -> Heard:
     was_fraud = before is not None and before.is_fraud
     is_fraud = was_fraud if ignored is not None else label.is_fraud
     report = report_on(card.reports, payment)
-    if is_fraud and not was_fraud:
-        report = Report(payment, label.at, label.merchant_id, label.device_id)
-        visited = [name for name in visited_before(card.visited, label.at) if name != label.merchant_id]
-        changed = Changed(report.merchant_id, report.device_id, report.at, True, label.known_at, visited)
-    elif was_fraud and not is_fraud:
-        said = report or Report(payment, label.at, label.merchant_id, label.device_id)
-        visited = [name for name in visited_before(card.visited, said.at) if name != said.merchant_id]
-        card = replace(card, reports=without(card.reports, payment))
-        return Heard(card, changed=Changed(said.merchant_id, said.device_id, said.at, False, label.known_at, visited))
-    elif report is not None and (more := supplement(report, label)) != report:  # it is fraud as before; now it is known where
+    if is_fraud is was_fraud:
+        if report is None or (more := supplement(report, label)) == report:
+            return Heard(card, ignored)
+        # It is fraud as before; now it is known where.
         merchant, device = more.merchant_id if report.merchant_id is None else None, more.device_id if report.device_id is None else None
-        report, changed = more, Changed(merchant, device, report.at, True, label.known_at, [])
-    else:
-        return Heard(card, ignored)
-    return Heard(replace(card, reports=keep(card.reports, report)), ignored, changed)
+        card = replace(card, reports=keep(card.reports, more))
+        return Heard(card, ignored, Changed(merchant, device, report.at, True, label.known_at, []))
+    said = Report(payment, label.at, label.merchant_id, label.device_id) if is_fraud or report is None else report
+    visited = [name for name in visited_before(card.visited, said.at) if name != said.merchant_id]
+    card = replace(card, reports=keep(card.reports, said) if is_fraud else without(card.reports, payment))
+    return Heard(card, changed=Changed(said.merchant_id, said.device_id, said.at, is_fraud, label.known_at, visited))
 
 
 def _recall(card: Card | None, payment: Case, terms: Terms) -> Card:
