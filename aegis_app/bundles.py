@@ -22,7 +22,7 @@ from aiokafka.structs import ConsumerRecord
 from msgspec import Meta, Struct
 
 from aegis_app.broadcast import UnreadableError, read_once, readable
-from aegis_app.core.intake import hide
+from aegis_app.core.intake import holds_card_number
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outbox, Outgoing
 from aegis_app.topics import Name, full_name
@@ -130,7 +130,7 @@ async def publish(settings: Settings, published: Published) -> Release:
 
 def signed(version: str, checksum: str, source: str, *, author: str, note: str, at: datetime) -> Published:
     """What is to be published. Raises `BundleError` where a worker could not read it."""
-    if any(hide(text.encode()) != text.encode() for text in (author, note)):
+    if holds_card_number(note) or holds_card_number(author):
         raise BundleError("author or note holds a card number; name its token")
     fields = {"version": version, "checksum": checksum, "source": source, "author": author, "note": note, "at": at}
     try:

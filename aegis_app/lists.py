@@ -12,7 +12,7 @@ import msgspec
 from aiokafka.structs import ConsumerRecord
 
 from aegis_app.broadcast import UnreadableError, read_once, readable
-from aegis_app.core.intake import hide
+from aegis_app.core.intake import hide_text
 from aegis_app.core.lists import Change, Entry, Key, ListError, Lists, decode_entry, encode_entry
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outbox, Outgoing
@@ -81,14 +81,14 @@ async def publish(settings: Settings, entries: Iterable[Entry], sent: Callable[[
 def make_entry(fields: Mapping[str, Any], *, by: str, at: datetime, token: bool) -> Entry:
     """An entry from the fields of a line or of a command; `by` and `at` where they do not say. Raises `ListError`."""
     if unknown := sorted(fields.keys() - set(Entry.__struct_fields__)):
-        name = hide(repr(unknown[0]).encode()).decode()
+        name = hide_text(repr(unknown[0]))
         raise ListError(f"{name} is no field of an entry; fields are {', '.join(Entry.__struct_fields__)}")
     until = fields.get("until")
     try:
         given = {**fields, "until": parse_until(until) if isinstance(until, str) else until}
         entry = msgspec.convert({"by": by, "at": at} | given, Entry, strict=False)
     except (ValueError, msgspec.ValidationError) as error:
-        raise ListError(hide(str(error).encode()).decode()) from None
+        raise ListError(hide_text(str(error))) from None
     if entry.until is not None and entry.until <= entry.at:
         raise ListError("until lies before the entry itself was made")
     entry.check(token=token)

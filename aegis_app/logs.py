@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from aegis_app.core.intake import hide
+from aegis_app.core.intake import hide_text
 
 PLACE: Final = ("topic", "partition", "offset")
 """What a record's `extra` may say about where on Kafka it happened."""
@@ -48,7 +48,7 @@ class Text(logging.Formatter):
         super().__init__("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        return _safe(super().format(record))
+        return hide_text(super().format(record))
 
 
 class Json(logging.Formatter):
@@ -59,13 +59,9 @@ class Json(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "message": _safe(record.getMessage()),
+            "message": hide_text(record.getMessage()),
         }
         said |= {name: getattr(record, name) for name in PLACE if hasattr(record, name)}
         if record.exc_info:
-            said["error"] = _safe(self.formatException(record.exc_info))
+            said["error"] = hide_text(self.formatException(record.exc_info))
         return msgspec.json.encode(said).decode()
-
-
-def _safe(text: str) -> str:
-    return hide(text.encode(errors="replace")).decode(errors="replace")

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from aegis_app.core.intake import Reason, Refused, check_card, hide
+from aegis_app.core.intake import Reason, Refused, check_card, hide_text, holds_card_number
 from aegis_app.core.payment import MOST_MONEY, Transaction, exponent
 
 Flat = Mapping[str, Any]
@@ -36,7 +36,7 @@ def read_flat(body: bytes) -> dict[str, Any]:
     try:
         return _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InvalidOperation) as error:
-        raise Refused(Reason.MALFORMED, hide(str(error).encode()).decode()) from None
+        raise Refused(Reason.MALFORMED, hide_text(str(error))) from None
 
 
 _decode: Final = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
@@ -63,7 +63,7 @@ def adapt(flat: Flat, *, currency: str, new_id: Callable[[], str], now: datetime
     try:
         txn = msgspec.convert(fields, Transaction)
     except msgspec.ValidationError as error:
-        said, _, place = hide(str(error).encode()).decode().partition(" - at `$.")
+        said, _, place = hide_text(str(error)).partition(" - at `$.")
         raise Unfit(place.rstrip("`") or None, said) from None
     check_card(txn.card_id, token=token)
     return txn
@@ -155,5 +155,5 @@ def _number(field: str, value: Any) -> float:
 def check_number(field: str, value: int) -> None:
     """Raise `Unfit` for a number that is a card's: of 14 to 19 digits, with the right first and the right check digit."""
     text = str(value)
-    if _LIKE_A_CARD_NUMBER.fullmatch(text) and hide(text.encode()) != text.encode():
+    if _LIKE_A_CARD_NUMBER.fullmatch(text) and holds_card_number(text):
         raise Unfit(field, "it looks like a card number; send a token as card_id")

@@ -128,9 +128,9 @@ def _decode(decode: Callable[[bytes], T], value: bytes | None) -> T:
     try:
         return decode(value)
     except msgspec.ValidationError as error:
-        raise Refused(Reason.INVALID, hide(str(error).encode()).decode()) from None
+        raise Refused(Reason.INVALID, hide_text(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(Reason.MALFORMED, hide(str(error).encode()).decode()) from None
+        raise Refused(Reason.MALFORMED, hide_text(str(error))) from None
 
 
 def check_card(card_id: str, *, token: bool) -> None:
@@ -161,6 +161,17 @@ _DIGITS: Final = re.compile(rb"(?<!\d)(?<!\d\.)(?:\d{4}(?:\.\d{4}){3}|\d(?:[ -]*
 def hide(text: bytes) -> bytes:
     """`text` without what can be card numbers: groups of together 12 to 19 digits whose check digit is right."""
     return _DIGITS.sub(lambda found: HIDDEN if _holds_card_number(found[0]) else found[0], text)
+
+
+def hide_text(text: str) -> str:
+    """The same of text for people."""
+    return hide(text.encode(errors="replace")).decode(errors="replace")
+
+
+def holds_card_number(text: str) -> bool:
+    """Whether `hide` would take anything out of it."""
+    raw = text.encode(errors="replace")
+    return hide(raw) != raw
 
 
 def hide_card_id(value: bytes) -> bytes:

@@ -18,7 +18,7 @@ from aegis_app.broadcast import Broadcast
 from aegis_app.card_numbers import CardNumberError, CardNumbers
 from aegis_app.core.adapter import Unfit, adapt, check_number, read_flat
 from aegis_app.core.answer import Answer
-from aegis_app.core.intake import Refused, check_time, hide, read_label_value, read_value
+from aegis_app.core.intake import Refused, check_time, holds_card_number, read_label_value, read_value
 from aegis_app.core.label import Label, encode_label
 from aegis_app.core.payment import Millis, Outcome, Transaction, encode_transaction
 from aegis_app.gateway import metrics
@@ -245,7 +245,7 @@ def now() -> Millis:
 
 def check_words(field: str, words: str | None) -> None:
     """Raise `Problem` where free text holds a card number."""
-    if words is not None and hide(words.encode(errors="replace")) != words.encode(errors="replace"):
+    if words is not None and holds_card_number(words):
         raise Problem(422, "it holds a card number; name its token", field)
 
 

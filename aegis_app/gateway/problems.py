@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from starlette.exceptions import HTTPException
 
 from aegis_app.core.adapter import Unfit
-from aegis_app.core.intake import Reason, Refused, hide
+from aegis_app.core.intake import Reason, Refused, hide_text
 
 MEDIA: Final = "application/problem+json"
 
@@ -99,7 +99,7 @@ def install(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         found = error.errors()[0]
         field = ".".join(map(str, found["loc"][1:]))
-        return Problem(422, hide(str(found["msg"]).encode()).decode(), field or None).response()
+        return Problem(422, hide_text(str(found["msg"])), field or None).response()
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:

@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 
 from aegis_app.broadcast import UnreadableError, read_once, readable
 from aegis_app.core.decision import CODES
-from aegis_app.core.intake import hide
+from aegis_app.core.intake import hide_text, holds_card_number
 from aegis_app.core.payment import looks_like_card_number
 from aegis_app.settings import Settings
 from aegis_app.sinks.alerts.message import Told
@@ -60,13 +60,13 @@ class Snooze(Struct, frozen=True, kw_only=True):
         """Raise `SnoozeError` where it makes no sense, or a card number stands in it. `token`: card_ids may look like card numbers."""
         is_token = token and self.of is Of.CARD
         if self.of is Of.RULE and self.value not in ASKING:
-            raise SnoozeError(f"{hide(self.value.encode()).decode()!r} is nothing that asks for a review or block; {', '.join(ASKING)} are")
+            raise SnoozeError(f"{hide_text(self.value)!r} is nothing that asks for a review or block; {', '.join(ASKING)} are")
         if (self.of is Of.ALL) is not (self.value == ""):
             raise SnoozeError("a card or a rule has a name, everything has none")
         if looks_like_card_number(self.value) and not is_token:
             raise SnoozeError("that looks like a card number; name its token (or set AEGIS_CARD_ID_IS_TOKEN=true, where card_ids look so)")
         for text in (self.reason, self.by) if is_token else (self.value, self.reason, self.by):
-            if hide(text.encode()) != text.encode():
+            if holds_card_number(text):
                 raise SnoozeError("there is a card number in it; name its token")
 
 
