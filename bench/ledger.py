@@ -1,12 +1,8 @@
 """Decisions and labels a second into SQL, by one `aegis ledger run`. `python -m bench --only ledger`."""
 
 import asyncio
-import os
-import subprocess
-import sys
 import time
 from collections import Counter
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -15,7 +11,6 @@ from sqlalchemy import Engine, func, select
 from aegis_app.core.decision import encode_decision
 from aegis_app.core.label import Label, Source, encode_label
 from aegis_app.core.replay import replay
-from aegis_app.kafka.ports import free_port
 from aegis_app.ledger.database import connect
 from aegis_app.ledger.migrating import migrate
 from aegis_app.ledger.tables import decisions, sources
@@ -24,7 +19,7 @@ from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outbox, Outgoing
 from aegis_app.topics import Name, full_name, home
 from bench.postgres import Postgres, programs
-from bench.rig import PARTITIONS, Rig, payments
+from bench.rig import PARTITIONS, Rig, cpu_seconds, payments
 
 LABELLED = 20
 """One payment of so many has a label."""
@@ -73,18 +68,18 @@ def _keep(rig: Rig, settings: Settings, url: str, sent: Counter[Name]) -> dict[s
     engine = connect(Settings(ledger=url))
     migrate(engine)
     deadline = time.monotonic() + SECONDS
-    command = [sys.executable, "-m", "aegis_app.cli", "ledger", "run", "--port", str(free_port())]
     looks: list[tuple[float, int]] = []
-    with subprocess.Popen(command, env=os.environ | rig.environment(settings) | {"AEGIS_LEDGER": url}) as keeper:
+    keeper = rig.ledger(settings, url).start()
+    try:
         while not looks or looks[-1][1] < sent.total():
             time.sleep(0.5)
             if (taken := _taken(engine)) > 0:
                 looks.append((time.monotonic(), taken))
-            if keeper.poll() is not None or time.monotonic() > deadline:
-                keeper.kill()
-                raise RuntimeError(f"{looks[-1:]} of {sent.total()} rows are in the ledger; status {keeper.returncode}")
-        cpu = sum(map(int, Path(f"/proc/{keeper.pid}/stat").read_text().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
-        keeper.terminate()
+            if keeper.pid is None or time.monotonic() > deadline:
+                raise RuntimeError(f"{looks[-1:]} of {sent.total()} rows are in the ledger: {keeper.last_words()}")
+        cpu = cpu_seconds(keeper)
+    finally:
+        keeper.stop()
     with engine.connect() as connection:
         kept = connection.execute(select(func.count()).select_from(decisions)).scalar_one()
     assert kept == sent[Name.DECISIONS], f"{kept} of {sent[Name.DECISIONS]} decisions are in the ledger"

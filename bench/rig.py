@@ -23,7 +23,7 @@ from aegis_app.core.rates import EUROS
 from aegis_app.core.risk import risk
 from aegis_app.kafka import Kafka
 from aegis_app.kafka.ports import free_port
-from aegis_app.process import Process, Worker
+from aegis_app.process import Ledger, Process, Worker
 from aegis_app.settings import Settings
 from aegis_app.simulate import simulate
 from aegis_app.stream.outbox import Outbox, Outgoing
@@ -105,6 +105,11 @@ class Rig:
         """Not started yet."""
         self._runs += 1
         return Worker(self._directory / f"run{self._runs}", free_port(), self.environment(settings) | environment, application=application)
+
+    def ledger(self, settings: Settings, url: str) -> Ledger:
+        """Not started yet."""
+        self._runs += 1
+        return Ledger(self._directory / f"run{self._runs}", free_port(), self.environment(settings) | {"AEGIS_LEDGER": url})
 
     def environment(self, settings: Settings) -> dict[str, str]:
         """What a process of ours needs to know."""
