@@ -127,6 +127,11 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
+def bears(authorization: str | None, token: str) -> bool:
+    """Whether a request's `Authorization` header has `token`; as fast where it nearly has."""
+    return hmac.compare_digest((authorization or "").encode(errors="replace"), f"Bearer {token}".encode())
+
+
 class Keyring:
     """The keys of a file, as they are now."""
 

@@ -206,7 +206,7 @@ SINK_LAG: Final = Gauge(
 )
 SINK_BEHIND: Final = Gauge(
     "aegis_sink_behind_seconds",
-    "Age of the record that a sink took last where others wait, 0 where none does; absent before the first.",
+    "Most that the oldest record which a sink has not taken can have waited, 0 where none waits; absent while that cannot be told.",
     ["sink", "topic", "partition"],
 )
 SINK_RECORDS: Final = Counter("aegis_sink_records_total", "Records that a sink has taken.", ["sink", "topic"])

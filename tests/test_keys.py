@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from aegis_app import keys
 from aegis_app.card_numbers import CardNumberError, CardNumbers
 from aegis_app.cli import main
-from aegis_app.keys import Keyring, KeysError, Scope, create, read, revoke
+from aegis_app.keys import Keyring, KeysError, Scope, bears, create, read, revoke
 from aegis_app.settings import SettingsError, settings
 from aegis_app.settings import read as read_settings
 
@@ -114,3 +114,19 @@ def test_a_bad_card_key_stops_the_start_and_is_not_shown(value: str) -> None:
         CardNumbers.of(read_settings({"AEGIS_CARD_KEY": value}))
 
     assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "is_it"),
+    [
+        ("Bearer token-1", True),
+        ("bearer token-1", False),
+        ("Bearer token-2", False),
+        ("token-1", False),
+        ("Bearer \udcff", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_token_is_borne_as_a_whole(given: str | None, is_it: bool) -> None:
+    assert bears(given, "token-1") is is_it

@@ -1,17 +1,14 @@
 """`aegis ledger run` on a real Kafka: what stands in SQL is what stands in the log, once, whatever dies meanwhile."""
 
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,6 +18,7 @@ from aegis_app.core.label import decode_label, encode_label
 from aegis_app.kafka.ports import free_port
 from aegis_app.ledger.database import connect
 from aegis_app.ledger.tables import decisions, hits, labels, sources, verdicts
+from aegis_app.process import Ledger
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outgoing
 from aegis_app.topics import Name, home
@@ -34,47 +32,25 @@ pytestmark = pytest.mark.kafka
 CARD_NUMBER = "4111111111111111"
 
 
-class Keeper:
-    """`aegis ledger run` as a process of its own."""
+@contextmanager
+def keeping(made: Deployment, ledger: str, directory: Path, **more: str) -> Iterator[Ledger]:
+    """`aegis ledger run` in a directory of its own."""
+    environment = made.environment | {"AEGIS_LEDGER": ledger, "AEGIS_SESSION_TIMEOUT_SECONDS": "6"} | more
+    keeper = Ledger(directory, free_port(), environment).start()
+    try:
+        yield keeper
+    finally:
+        keeper.kill()
 
-    def __init__(self, made: Deployment, ledger: str, log: Path, **more: str) -> None:
-        self.port = free_port()
-        self._log = log
-        environment = os.environ | made.environment | {"AEGIS_LEDGER": ledger, "AEGIS_SESSION_TIMEOUT_SECONDS": "6"} | more
-        with log.open("ab") as out:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "aegis_app.cli", "ledger", "run", "--port", str(self.port)],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
 
-    def __enter__(self) -> Self:
-        return self
+def series(keeper: Ledger) -> str:
+    """What it exports; empty while it does not answer."""
+    status, text = keeper.get("/metrics")
+    return str(text) if status == 200 else ""
 
-    def __exit__(self, *_: object) -> None:
-        self.kill()
 
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def stop(self) -> int:
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(240)
-
-    def get(self, path: str, token: str = "") -> str:
-        """Empty while it does not answer, or not to us."""
-        asked = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers={"Authorization": f"Bearer {token}"})
-        try:
-            with urllib.request.urlopen(asked, timeout=5) as answer:
-                return str(answer.read().decode())
-        except OSError:
-            return ""
-
-    def said(self) -> str:
-        return self._log.read_text()
+def answers(keeper: Ledger) -> bool:
+    return keeper.get("/health")[0] == 200
 
 
 @pytest.fixture(scope="module")
@@ -135,23 +111,22 @@ def test_nothing_is_missing_or_double_after_kills_and_a_database_that_went_away(
         engine = migrated(made, url)
         publish(made, 0, 200)
         sending = threading.Thread(target=publish, args=(made, 200, number))
-        with Keeper(made, url, tmp_path / "one.log") as one, Keeper(made, url, tmp_path / "two.log") as two:
-            wait_until(lambda: kept(engine) == 200 and two.get("/health") != "", 60)
+        with keeping(made, url, tmp_path / "one") as one, keeping(made, url, tmp_path / "two") as two:
+            wait_until(lambda: kept(engine) == 200 and answers(two), 60)
             postgres.stop(signal.SIGQUIT)
             sending.start()
-            wait_until(lambda: 'aegis_sink_away{sink="ledger"} 1.0' in one.get("/metrics") + two.get("/metrics"), 60)
-            assert "does not answer" in one.get("/health") + two.get("/health")
+            wait_until(lambda: 'aegis_sink_away{sink="ledger"} 1.0' in series(one) + series(two), 60)
+            assert "does not answer" in str(one.get("/health")) + str(two.get("/health"))
             two.kill()
             postgres.start()
             wait_until(lambda: kept(engine) > 900, 60)
             one.kill()
-            with Keeper(made, url, tmp_path / "three.log") as three:
+            with keeping(made, url, tmp_path / "three") as three:
                 sending.join()
                 wait_until(lambda: is_at_the_end(made, engine), 90)
-                wait_until(
-                    lambda: f'aegis_sink_lag_records{{partition="0",sink="ledger",topic="{Name.LABELS}"}} 0.0' in three.get("/metrics"), 30
-                )
-                assert '"ok"' in three.get("/health")
+                wait_until(lambda: f'aegis_sink_lag_records{{partition="0",sink="ledger",topic="{Name.LABELS}"}} 0.0' in series(three), 30)
+                assert three.get("/health")[1]["status"] == "ok"
+                assert "_created" not in series(three)
                 check(made, engine, number)
                 assert three.stop() == 0
         engine.dispose()
@@ -173,15 +148,15 @@ def test_a_new_ledger_has_all_that_kafka_has_but_what_is_no_decision_or_label_an
         numbered = payment(card_id=CARD_NUMBER)
         bad = [Outgoing(CARD_NUMBER.encode(), encode_label(label(numbered))), Outgoing(b"other", encode_label(label(txn)))]
         made.put(Name.LABELS, partition, [*bad, Outgoing(txn.card_id.encode(), encode_label(label(txn)))])
-        with Keeper(made, f"sqlite:///{file}", tmp_path / "log") as keeper:
+        with keeping(made, f"sqlite:///{file}", tmp_path / "odd") as keeper:
             wait_until(lambda: kept(engine) == 1, 60)
-            wait_until(lambda: 'unreadable_total{sink="ledger",topic="labels"} 2.0' in keeper.get("/metrics"), 60)
-            assert 'unreadable_total{sink="ledger",topic="decisions"} 3.0' in keeper.get("/metrics")
+            wait_until(lambda: 'unreadable_total{sink="ledger",topic="labels"} 2.0' in series(keeper), 60)
+            assert 'unreadable_total{sink="ledger",topic="decisions"} 3.0' in series(keeper)
             assert keeper.stop() == 0
-            assert CARD_NUMBER not in keeper.said()
+            assert CARD_NUMBER not in keeper.log.read_text()
         engine.dispose()
         other = migrated(made, f"sqlite:///{tmp_path}/other.sqlite")
-        with Keeper(made, f"sqlite:///{tmp_path}/other.sqlite", tmp_path / "log"):
+        with keeping(made, f"sqlite:///{tmp_path}/other.sqlite", tmp_path / "other"):
             wait_until(lambda: kept(other) == 1, 60)
         other.dispose()
         with closing(sqlite3.connect(file)) as database:
@@ -193,24 +168,20 @@ def test_a_new_ledger_has_all_that_kafka_has_but_what_is_no_decision_or_label_an
 def test_what_cannot_be_kept_is_said_in_one_line_and_metrics_want_the_token(kafka: str, tmp_path: Path) -> None:
     ledger = f"sqlite:///{tmp_path}/ledger.sqlite"
     with Deployment(kafka, tmp_path, "refused") as made:
-        with Keeper(made, ledger, tmp_path / "empty.log") as keeper:
-            assert keeper._process.wait(240) == 1
-            assert keeper.said() == f"aegis: the ledger at {ledger} is empty: run `aegis ledger migrate`\n"
+        with keeping(made, ledger, tmp_path / "empty") as keeper:
+            wait_until(lambda: keeper.returncode is not None, 240)
+            assert (keeper.returncode, keeper.log.read_text()) == (
+                1,
+                f"aegis: the ledger at {ledger} is empty: run `aegis ledger migrate`\n",
+            )
         migrated(made, ledger).dispose()
         token = "a token of the sink's own"
-        with Keeper(made, ledger, tmp_path / "one.log", AEGIS_WEB_TOKEN=token) as one:
-            wait_until(lambda: one.get("/health") != "", 60)
-            assert one.get("/metrics") == ""
-            assert "aegis_sink_away" in one.get("/metrics", token)
-            done = subprocess.run(
-                [sys.executable, "-m", "aegis_app.cli", "ledger", "run", "--port", str(one.port)],
-                env=os.environ | made.environment | {"AEGIS_LEDGER": ledger},
-                capture_output=True,
-                text=True,
-                timeout=240,
-                check=False,
-            )
-            assert (done.returncode, done.stderr.splitlines()[-1].split(" (")[0]) == (
-                1,
-                f"aegis: port {one.port} on 127.0.0.1 cannot be used",
-            )
+        with keeping(made, ledger, tmp_path / "one", AEGIS_WEB_TOKEN=token) as one:
+            wait_until(lambda: answers(one), 60)
+            assert one.get("/metrics")[0] == 401
+            asked = urllib.request.Request(f"{one.url}/metrics", headers={"Authorization": f"Bearer {token}"})
+            with urllib.request.urlopen(asked, timeout=30) as answer:
+                assert "aegis_sink_away" in answer.read().decode()
+            late = Ledger(tmp_path / "late", one.port, made.environment | {"AEGIS_LEDGER": ledger}).start()
+            wait_until(lambda: late.returncode is not None, 240)
+            assert (late.returncode, late.last_words(1).split(" (")[0]) == (1, f"aegis: port {one.port} on 127.0.0.1 cannot be used")

@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
+from time import time
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
+from aegis_app import metrics
 from aegis_app.access import connect
 from aegis_app.sinks import reading
 from aegis_app.sinks.reading import AwayError, Reader
@@ -50,6 +53,12 @@ def made(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setattr(reading, "LONGEST_PAUSE_SECONDS", 0.5)
     with Deployment(kafka, tmp_path, f"shelf{next(NUMBERS)}") as deployment:
         yield deployment
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at what waits ten times a second."""
+    monkeypatch.setattr(reading, "LOOK_SECONDS", 0.1)
 
 
 def send(made: Deployment, number: int) -> set[tuple[int, int]]:
@@ -175,3 +184,52 @@ def test_an_absent_sink_does_not_hold_up_the_end(made: Deployment) -> None:
 
     assert asyncio.run(run()) == {}
     assert shelf.kept == []
+
+
+def behind() -> dict[int, float]:
+    """Of each partition, for how long the oldest record waits, as exported."""
+    (family,) = metrics.SINK_BEHIND.collect()
+    return {int(sample.labels["partition"]): sample.value for sample in family.samples if sample.labels["sink"] == "shelf"}
+
+
+async def write(made: Deployment, partition: int, seconds_ago: float) -> None:
+    """A record that was written so long ago."""
+    async with AIOKafkaProducer(**made.settings.connection()) as producer:
+        await producer.send_and_wait(made.topic(Name.DECISIONS), b"v", partition=partition, timestamp_ms=int((time() - seconds_ago) * 1000))
+
+
+@pytest.mark.usefixtures("often")
+def test_what_comes_after_a_pause_waits_since_it_came(made: Deployment) -> None:
+    shelf = Shelf()
+
+    async def run() -> dict[int, float]:
+        await write(made, 0, 3600)
+        async with running(made, shelf) as reader:
+            await until(lambda: shelf.kept == [(0, 0)] and behind() == {0: 0.0, 1: 0.0})
+            shelf.away = True
+            await write(made, 0, 0)
+            await until(lambda: reader.lag == 1)
+            return behind()
+
+    found = asyncio.run(run())
+
+    assert 0 <= found[0] < 1800
+    assert found[1] == 0
+
+
+@pytest.mark.usefixtures("often")
+def test_what_waits_for_a_sink_that_was_never_there_is_as_old_as_its_first_record(made: Deployment) -> None:
+    shelf = Shelf()
+    shelf.away = True
+
+    async def run() -> dict[int, float]:
+        await write(made, 0, 3600)
+        await write(made, 0, 60)
+        async with running(made, shelf) as reader:
+            await until(lambda: reader.lag == 2)
+            return behind()
+
+    found = asyncio.run(run())
+
+    assert 3600 <= found[0] < 7200
+    assert found[1] == 0

@@ -1,7 +1,6 @@
 """Who may do what, how much of it, and how large: before anything else is looked at."""
 
 import asyncio
-import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any, Final
@@ -15,7 +14,7 @@ from starlette.types import Scope as Connection
 
 from aegis_app.gateway import metrics
 from aegis_app.gateway.problems import Problem
-from aegis_app.keys import Key, Keyring, Scope
+from aegis_app.keys import Key, Keyring, Scope, bears
 from aegis_app.settings import Settings, is_loopback
 
 BODY_SECONDS: Final = 10.0
@@ -76,8 +75,7 @@ class Guard:
         token = self._settings.web_token
         if token is None and is_loopback(self._settings.gateway_host):
             return
-        given = request.headers.get("authorization", "")
-        if token is None or not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        if token is None or not bears(request.headers.get("authorization"), token):
             raise Problem(401, "this wants `Authorization: Bearer` with AEGIS_WEB_TOKEN", WWW_Authenticate="Bearer")
 
 

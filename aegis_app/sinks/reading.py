@@ -31,6 +31,8 @@ LONGEST_PAUSE_SECONDS: Final = 10.0
 """Between two attempts at a batch."""
 LOOK_SECONDS: Final = 2.0
 """Between two looks at how much waits."""
+PEEK_SECONDS: Final = 3.0
+"""Longest look at the age of what waits, where it is not known from reading."""
 T = TypeVar("T")
 
 
@@ -70,8 +72,10 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """Counts what happens to partitions; what was fetched before the last change is not handed over."""
         self._placed = 0
         """The count when the sink was last asked where to read on."""
-        self._taken: dict[TopicPartition, tuple[int, Millis]] = {}
-        """Of each partition, the next offset, and the time of the record before it."""
+        self._taken: dict[TopicPartition, int] = {}
+        """Of each partition, the next offset."""
+        self._since: dict[TopicPartition, float] = {}
+        """Of each partition, when what waits there was written at the earliest, in seconds since 1970."""
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = asyncio.Event()
@@ -140,7 +144,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         self._assignment += 1
-        self._taken = {}
+        self._taken, self._since = {}, {}
 
     async def _drain(self) -> None:
         try:
@@ -192,7 +196,8 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         metrics.SINK_BATCH.labels(self.name).observe(self.moved_at - begun)
         for tp, each in fetched.items():
             metrics.SINK_RECORDS.labels(self.name, self._topics[tp.topic]).inc(len(each))
-            self._taken[tp] = each[-1].offset + 1, each[-1].timestamp
+            self._taken[tp] = each[-1].offset + 1
+            self._since[tp] = max(self._since.get(tp, 0.0), each[-1].timestamp / 1000)
         try:
             await self._consumer.commit({tp: each[-1].offset + 1 for tp, each in fetched.items()})
         except (IllegalStateError, KafkaError) as error:  # the next commit covers it, or whoever has the partitions takes them again
@@ -241,13 +246,22 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _waiting(self) -> dict[TopicPartition, int]:
-        partitions = self._consumer.assignment()
+        """How many records wait in each partition; and when the oldest was written, where that is not known yet."""
+        partitions, looked = self._consumer.assignment(), time()
         ends = await self._consumer.end_offsets(list(partitions)) if partitions else {}
         begins = await self._consumer.beginning_offsets(list(partitions)) if partitions else {}
-        waiting = {}
+        waiting, unknown = {}, {}
         for tp in partitions:
-            at = self._taken[tp][0] if tp in self._taken else await self._consumer.committed(tp)
-            waiting[tp] = max(0, ends[tp] - max(begins[tp], 0 if at is None else at))
+            at = self._taken[tp] if tp in self._taken else await self._consumer.committed(tp)
+            first = max(begins[tp], 0 if at is None else at)
+            waiting[tp] = max(0, ends[tp] - first)
+            if waiting[tp] == 0:
+                self._since[tp] = looked
+            elif tp not in self._since:
+                unknown[tp] = first
+        if unknown:
+            found = await written(self._settings, unknown)
+            self._since = {tp: at / 1000 for tp, at in found.items()} | self._since
         return waiting
 
     def _export(self, waiting: dict[TopicPartition, int] | None) -> None:
@@ -259,11 +273,30 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             metrics.SINK_LAG.labels(*labels).set(records)
             if records == 0:
                 metrics.SINK_BEHIND.labels(*labels).set(0)
-            elif tp in self._taken:
-                metrics.SINK_BEHIND.labels(*labels).set(max(0.0, time() - self._taken[tp][1] / 1000))
+            elif tp in self._since:
+                metrics.SINK_BEHIND.labels(*labels).set(max(0.0, time() - self._since[tp]))
         self.lag = None if waiting is None else sum(waiting.values())
         if not self.lag:
             self.moved_at = monotonic()
+
+
+async def written(settings: Settings, places: Mapping[TopicPartition, int]) -> dict[TopicPartition, Millis]:
+    """When the first record at or behind each place was written, of those that Kafka hands out within some seconds."""
+    consumer = AIOKafkaConsumer(**settings.connection(), enable_auto_commit=False, isolation_level="read_committed")
+    found: dict[TopicPartition, Millis] = {}
+    try:
+        await consumer.start()
+        consumer.assign(list(places))
+        for tp, offset in places.items():
+            consumer.seek(tp, offset)
+        ends = monotonic() + PEEK_SECONDS
+        while len(found) < len(places) and monotonic() < ends:
+            for tp, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
+                found.setdefault(tp, records[0].timestamp)
+                consumer.pause(tp)
+    finally:
+        await consumer.stop()
+    return found
 
 
 class _GivenUpError(Exception):

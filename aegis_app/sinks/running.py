@@ -1,7 +1,6 @@
 """A sink's process: its reader, what Prometheus and a supervisor ask of it, and an orderly end."""
 
 import asyncio
-import hmac
 import logging
 import signal
 from collections.abc import AsyncIterator
@@ -11,8 +10,10 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
+from prometheus_client import disable_created_metrics
 
 from aegis_app import metrics
+from aegis_app.keys import bears
 from aegis_app.settings import Settings
 from aegis_app.sinks.reading import Reader
 
@@ -28,6 +29,7 @@ class PortError(RuntimeError):
 
 async def serve(settings: Settings, reader: Reader, port: int) -> None:
     """Run `reader` until SIGTERM or SIGINT, with its views on `port`. Raises `PortError`, and what the reader raises."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client's
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, reader.stop)
@@ -53,8 +55,7 @@ async def _views(settings: Settings, reader: Reader, port: int) -> AsyncIterator
         return web.Response(body=body, content_type="application/json", status=503 if status == "stuck" else 200)
 
     async def exported(request: web.Request) -> web.Response:
-        given = request.headers.get("Authorization", "")
-        if settings.web_token is not None and not hmac.compare_digest(given.encode(), f"Bearer {settings.web_token}".encode()):
+        if settings.web_token is not None and not bears(request.headers.get("Authorization"), settings.web_token):
             return web.json_response({"error": "this view wants `Authorization: Bearer` with AEGIS_WEB_TOKEN"}, status=401)
         return web.Response(body=metrics.exported(beside=True), content_type="text/plain")
 

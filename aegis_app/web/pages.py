@@ -1,12 +1,12 @@
 """How a view is declared: JSON out, and the token in where one is set."""
 
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
 
 from aegis_app.application import app, settings
+from aegis_app.keys import bears
 
 Answer = tuple[int, Any]
 View = Callable[..., Awaitable[Answer]]
@@ -18,7 +18,7 @@ def page(path: str, *, guarded: bool = True) -> Callable[[View], View]:
 
     def declare(view: View) -> View:
         async def serve(web: Any, request: Any, **found: str) -> Any:
-            if guarded and not _is_welcome(request):
+            if guarded and settings.web_token is not None and not bears(request.headers.get("Authorization"), settings.web_token):
                 return _json(web, 401, {"error": "this view wants `Authorization: Bearer` with the worker's AEGIS_WEB_TOKEN"})
             status, answer = await view(request, **found)
             return _json(web, status, answer)
@@ -27,13 +27,6 @@ def page(path: str, *, guarded: bool = True) -> Callable[[View], View]:
         return view
 
     return declare
-
-
-def _is_welcome(request: Any) -> bool:
-    if settings.web_token is None:
-        return True
-    given = request.headers.get("Authorization", "")
-    return hmac.compare_digest(given.encode(), f"Bearer {settings.web_token}".encode())
 
 
 def _json(web: Any, status: int, answer: Any) -> Any:
