@@ -1,6 +1,7 @@
 """The gateway on a real Kafka, before a real worker and a real ledger."""
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -314,7 +315,16 @@ def test_what_is_in_force_is_told(edge: Edge) -> None:
     assert {each["rule"]: each["state"] for each in rules["rules"]}["amount_spike"] == "on"
     assert edge.ask("GET", "/v1/bundle", scope=Scope.READ).json()["bundle"] is None
     assert httpx.get(f"{edge.gateway.url}/health").json()["status"] == "ok"
-    assert httpx.get(f"{edge.gateway.url}/docs").status_code == 200
+
+
+def test_the_page_of_docs_runs_nothing_that_a_stranger_serves(edge: Edge) -> None:
+    page = httpx.get(f"{edge.gateway.url}/docs")
+
+    wanted = [link for link in re.findall(r'(?:src|href)="([^"]+)"', page.text) if link != "data:,"]
+    assert {*wanted} > {"docs/files/swagger-ui-bundle.js", "docs/start.js", "openapi.json"}
+    assert [httpx.get(f"{edge.gateway.url}/{link}").status_code for link in wanted] == [200] * len(wanted)
+    assert "script-src 'self';" in page.headers["content-security-policy"]
+    assert "http" not in page.headers["content-security-policy"]
 
 
 def test_card_numbers_go_no_further(edge: Edge) -> None:

@@ -12,7 +12,7 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Connection
 
-from aegis_app.gateway import metrics
+from aegis_app.gateway import docs, metrics
 from aegis_app.gateway.problems import Problem
 from aegis_app.keys import Key, Keyring, Scope, bears
 from aegis_app.settings import Settings, is_loopback
@@ -31,12 +31,6 @@ HEADERS: Final = (
     (b"strict-transport-security", b"max-age=31536000"),
 )
 STRICT: Final = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
-DOCS: Final = (
-    b"content-security-policy",
-    b"default-src 'none'; connect-src 'self'; img-src 'self' data: https://fastapi.tiangolo.com; frame-ancestors 'none'; "
-    b"script-src 'unsafe-inline' https://cdn.jsdelivr.net; style-src 'unsafe-inline' https://cdn.jsdelivr.net",
-)
-"""The page of /docs loads its script from where FastAPI has it; openapi.json does without."""
 
 
 class Guard:
@@ -124,7 +118,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         begun, status = perf_counter(), 500
-        more = (*HEADERS, DOCS if scope["path"] == "/docs" else STRICT)
+        more = (*HEADERS, docs.POLICY if scope["path"] == "/docs" else STRICT)
 
         async def sending(message: Message) -> None:
             nonlocal status

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from aegis_app import logs
 from aegis_app.admin import partition_count
-from aegis_app.gateway import metrics, problems, schema
+from aegis_app.gateway import docs, metrics, problems, schema
 from aegis_app.gateway.desk import Desk
 from aegis_app.gateway.guard import Edge
 from aegis_app.gateway.patience import Protocol
@@ -46,6 +46,7 @@ def application(desk: Desk) -> FastAPI:
         version=VERSION,
         summary="Payments in, decisions out.",
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
         openapi_tags=[{"name": name} for name in ("payments", "ledger", "labels", "about", "compatibility")],
     )
@@ -54,6 +55,7 @@ def application(desk: Desk) -> FastAPI:
         app.include_router(router)
     problems.install(app)
     schema.install(app)
+    docs.install(app)
     app.add_middleware(Edge)
     return app
 
