@@ -90,6 +90,10 @@ EVENTS: Final = (Name.MERCHANT_EVENTS, Name.DEVICE_EVENTS)
 """What owners of cards tell those of merchants and devices."""
 
 
+EXPLAIN: Final = "explain"
+"""Header of a payment whose decision is to carry its features, and what models say of their why, also where it is allowed."""
+
+
 @lru_cache(maxsize=1 << 18)
 def home(key: bytes, partitions: int) -> int:
     """The partition where `key` belongs, by the default partitioner of Kafka's own clients. Slow at first: murmur2 is pure Python."""

@@ -27,6 +27,7 @@ from aegis_app.core.screen import (
 from aegis_app.core.tidings import Tidings, tidings_of_verdict
 from aegis_app.stream.letters import Letter, dead_letter
 from aegis_app.stream.owner import SOURCE, Work
+from aegis_app.topics import EXPLAIN
 from agents.refusing import bury, check_partition
 from agents.telling import Told
 from tables.cards import owners
@@ -131,8 +132,9 @@ class Chunk:
             self._tidings[record.offset] = adopted.tidings
             self._tally.adopted += 1
             return None
-        redriven = bool(record.headers) and any(name == REDRIVEN for name, _ in record.headers)
-        receipt = Receipt(record.timestamp, self._now, self._now_ms - record.timestamp > STALE_MS, redriven)
+        marks = [name for name, _ in record.headers] if record.headers else ()
+        stale = self._now_ms - record.timestamp > STALE_MS
+        receipt = Receipt(record.timestamp, self._now, stale, REDRIVEN in marks, EXPLAIN in marks)
         return describe(card, txn, terms, receipt, record.offset)
 
     def _learn(self, payment: Payment, screened: Screened) -> None:

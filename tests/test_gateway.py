@@ -151,6 +151,19 @@ def test_a_refusal_is_explained(edge: Edge) -> None:
     assert said["explanation"]["features"]["amount"] == 9000_00
 
 
+def test_what_is_allowed_is_described_for_who_asks(edge: Edge) -> None:
+    plain, asked = (encode_transaction(payment(transaction_id=name, card_id="card-plain", timestamp=now())) for name in ("plain", "asked"))
+
+    said = [edge.ask("POST", f"/v1/transactions?explain={ask}", body).json() for ask, body in (("false", plain), ("true", asked))]
+
+    assert [each["outcome"] for each in said] == ["allow", "allow"]
+    assert said[0]["explanation"] is None
+    assert said[1]["explanation"]["features"]["amount"] == payment().amount_minor
+    carried = {each["transaction_id"]: each["features"] for each in edge.made.decisions()}
+    assert carried["plain"] is None
+    assert carried["asked"] == said[1]["explanation"]["features"]
+
+
 def test_past_the_deadline_the_answer_is_the_fallback_and_the_decision_follows(edge: Edge) -> None:
     body = encode_transaction(payment(transaction_id="late", card_id="card-late", timestamp=now()))
 

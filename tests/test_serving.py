@@ -238,3 +238,19 @@ print(*(name for name in heavy.split() if name in sys.modules))
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert result.stdout.split() == []
+
+
+def test_models_say_why_of_what_is_allowed_where_somebody_asks(bundle: Serving, day: list[Transaction]) -> None:
+    """Nothing else of the decision changes."""
+    terms = Terms(parse_policy('mode = "observe"\n[models]\nstate = "shadow"\n'), bundle=bundle)
+    found = 0
+    for txn in day[:200]:
+        plain, asked = (screen(None, txn, terms, msgspec.structs.replace(receipt(txn), explain=ask), 0).ruling for ask in (False, True))
+        if plain.verdict is not Outcome.ALLOW or txn.kind in GIVES_BACK:
+            continue
+        said = asked.reasons[len(plain.reasons) :]
+        assert asked.features is not None
+        assert all(reason.code.startswith("model_") for reason in said)
+        assert msgspec.structs.replace(asked, reasons=plain.reasons, features=plain.features) == plain
+        found += bool(said)
+    assert found

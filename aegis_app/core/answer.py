@@ -28,9 +28,7 @@ class Explanation(Struct, frozen=True):
     ]
     shadow_rules: Annotated[list[str], Meta(description="rules that were hit without effect")]
     contributions: Annotated[list[Reason], Meta(description="what models say of their why, strongest first")]
-    features: Annotated[
-        dict[str, Any] | None, Meta(description="the payment described; null where the decision does not carry it, see AEGIS_FEATURE_SHARE")
-    ]
+    features: Annotated[dict[str, Any] | None, Meta(description="the payment described; null for a repeat, which is not described anew")]
 
 
 class Answer(Struct, frozen=True, kw_only=True):

@@ -129,6 +129,8 @@ class Receipt(Struct, frozen=True, gc=False):
     decided_at: datetime
     stale: bool = False
     redriven: bool = False
+    explain: bool = False
+    """Somebody will ask why, whatever is decided."""
 
 
 class Request(Struct, frozen=True, gc=False):
@@ -188,7 +190,7 @@ def decide(case: Case, seen: Features, terms: Terms, receipt: Receipt, scored: S
     failed = bool(findings.failures or said.failures)
     if policy.control_share > 0 and policy.enforces and _draw(txn.transaction_id, _CONTROL) < policy.control_share:
         outcome, controlled = _controlled(case, policy, verdict, is_sure=not (entries or failed))
-    show = verdict is not ALLOW or controlled or _draw(txn.transaction_id, _FEATURES) < terms.feature_share
+    show = verdict is not ALLOW or controlled or receipt.explain or _draw(txn.transaction_id, _FEATURES) < terms.feature_share
     return Ruling(
         outcome=outcome,
         verdict=verdict,

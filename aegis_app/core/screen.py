@@ -103,9 +103,9 @@ def judge(described: Sequence[Described], terms: Terms) -> Iterator[Screened]:
     said = models.ask([(described[place].case, described[place].seen) for place in asked])
     scored = dict(zip(asked, said.scored, strict=True))
     rulings = [decide(each.case, each.seen, terms, each.receipt, scored.get(place)) for place, each in enumerate(described)]
-    suspicious = [number for number, place in enumerate(asked) if rulings[place].verdict is not ALLOW]
-    causes = said.causes(suspicious) if suspicious else ()
-    why = {} if causes is None else {asked[number]: found for number, found in zip(suspicious, causes, strict=True)}
+    wanted = [number for number, place in enumerate(asked) if rulings[place].verdict is not ALLOW or described[place].receipt.explain]
+    causes = said.causes(wanted) if wanted else ()
+    why = {} if causes is None else {asked[number]: found for number, found in zip(wanted, causes, strict=True)}
     for place, (each, ruling) in enumerate(zip(described, rulings, strict=True)):
         told = explained(ruling, why[place]) if place in why else ruling
         yield _learnt(each, told, scored.get(place), causes is None and ruling.verdict is not ALLOW)

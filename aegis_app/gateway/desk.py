@@ -31,7 +31,7 @@ from aegis_app.ledger.migrating import check_is_migrated
 from aegis_app.policies import InForce, Policies, local_policy
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outgoing
-from aegis_app.topics import Name
+from aegis_app.topics import EXPLAIN, Name
 
 BEHIND_SECONDS: Final = 10.0
 """Of a Kafka that has not answered for so long, the gateway says that it is not ready."""
@@ -96,7 +96,8 @@ class Desk:
 
     async def decide(self, payments: Sequence[Transaction], begun: float, deadline_ms: int, *, explain: bool = False) -> list[Answer]:
         """Each payment's answer, by `deadline_ms` after `begun`, in the loop's time. Raises `Problem`."""
-        records = [(txn.transaction_id, Outgoing(txn.card_id.encode(), encode_transaction(txn))) for txn in payments]
+        headers = [(EXPLAIN, b"")] if explain else []
+        records = [(txn.transaction_id, Outgoing(txn.card_id.encode(), encode_transaction(txn), headers)) for txn in payments]
         try:
             tickets = await self.exchange.decide(records, begun + deadline_ms / 1000)
         except BusyError:
