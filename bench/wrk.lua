@@ -1,5 +1,6 @@
 -- Payments over 20,000 cards and 500 merchants, each with an id of its own, for wrk. Prints one line of JSON at the end.
--- Environment: BENCH_KEY, BENCH_FLAT (a flat body, for /predict), BENCH_DELAY_MS (pause of each connection between requests).
+-- Environment: BENCH_KEY, BENCH_FLAT (a flat body, for /predict), BENCH_DELAY_MS (pause of each connection between
+-- requests on average; drawn, or all of them would come at once).
 
 local key, flat, pause = os.getenv("BENCH_KEY"), os.getenv("BENCH_FLAT"), tonumber(os.getenv("BENCH_DELAY_MS") or "0")
 local threads = {}
@@ -33,7 +34,7 @@ function request()
 end
 
 function delay()
-   return pause
+   return pause > 0 and math.random(0, 2 * pause) or 0
 end
 
 function response(status, headers, body)

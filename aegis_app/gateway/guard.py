@@ -1,9 +1,9 @@
 """Who may do what, how much of it, and how large: before anything else is looked at."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 from fastapi import Request
 from limits import RateLimitItemPerSecond
@@ -108,10 +108,11 @@ def _too_large(most: int) -> Problem:
 
 
 class Edge:
-    """Around every request: limits of headers, security headers, metrics."""
+    """Around every request: limits of headers, security headers, metrics. `plain`: paths of routes that are none of FastAPI's."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, plain: frozenset[str] = frozenset()) -> None:
         self._app = app
+        self._plain = plain
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -134,10 +135,9 @@ class Edge:
             else:
                 await self._app(scope, receive, sending)
         finally:
-            _count(scope, status, perf_counter() - begun)
+            self._count(scope, status, perf_counter() - begun)
 
-
-def _count(scope: MutableMapping[str, Any], status: int, seconds: float) -> None:
-    route = getattr(scope.get("route"), "path", "none")
-    metrics.REQUESTS.labels(route, str(status)).inc()
-    metrics.REQUEST_SECONDS.labels(route).observe(seconds)
+    def _count(self, scope: Connection, status: int, seconds: float) -> None:
+        route = scope["path"] if scope["path"] in self._plain else getattr(scope.get("route"), "path", "none")
+        metrics.REQUESTS.labels(route, str(status)).inc()
+        metrics.REQUEST_SECONDS.labels(route).observe(seconds)

@@ -51,12 +51,14 @@ def application(desk: Desk) -> FastAPI:
         openapi_tags=[{"name": name} for name in ("payments", "ledger", "labels", "about", "compatibility")],
     )
     app.state.desk = desk
+    for path, endpoint in payments.PLAIN.items():
+        app.add_route(path, endpoint, methods=["POST"], include_in_schema=False)
     for router in (payments.router, records.router, about.router):
         app.include_router(router)
     problems.install(app)
     schema.install(app)
     docs.install(app)
-    app.add_middleware(Edge)
+    app.add_middleware(Edge, plain=frozenset(payments.PLAIN))
     return app
 
 
