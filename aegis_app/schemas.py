@@ -8,6 +8,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from aegis_app import bundles, metrics, policies
 from aegis_app.core import encoding
+from aegis_app.core.answer import Fallback
 from aegis_app.core.decision import Decision
 from aegis_app.core.features import GROUPS
 from aegis_app.core.intake import Erase, Past
@@ -26,6 +27,7 @@ RECORDS: Final[Mapping[Name, Any]] = {
     Name.LISTS: Entry,
     Name.POLICIES: policies.Published,
     Name.BUNDLES: bundles.Published,
+    Name.FALLBACKS: Fallback,
 }
 """What is on each topic that holds JSON of ours."""
 

@@ -32,6 +32,7 @@ class Name(StrEnum):
     ALERTS_FAILED = "alerts-failed"
     ALERTS_SNOOZED = "alerts-snoozed"
     BUNDLES = "bundles"
+    FALLBACKS = "fallbacks"
 
 
 class Topic(Struct, frozen=True):
@@ -83,6 +84,7 @@ TOPICS: Final = (
     Topic(Name.ALERTS_FAILED, "destination:partition:offset", "those that nobody could be told of", retention_ms=30 * DAY_MS, partitions=1),
     Topic(Name.ALERTS_SNOOZED, "of:value", "what people are not to be told of, until when", compacted=True, partitions=1),
     Topic(Name.BUNDLES, "the bundle's version", "where trained models lie", compacted=True, keep_changes_ms=5 * 365 * DAY_MS, partitions=1),
+    Topic(Name.FALLBACKS, "card_id", "what gateways answered without a decision", retention_ms=30 * DAY_MS),
 )
 SOURCES: Final = (Name.TRANSACTIONS, Name.LABELS, Name.HISTORY)
 """What the owner of a card reads; the order is that of `Card.seen`, and permanent."""

@@ -175,7 +175,11 @@ def test_past_the_deadline_the_answer_is_the_fallback_and_the_decision_follows(e
         lambda: 'aegis_gateway_late_total{as_answered="false",outcome="allow"} 1.0' in edge.gateway.get("/metrics")[1], 30, edge.made
     )
     wait_until(lambda: edge.ask("GET", said["decision"], scope=Scope.READ).status_code == 200, 60, edge.made)
-    assert edge.ask("GET", said["decision"], scope=Scope.READ).json()["decision"]["outcome"] == "allow"
+    told = edge.ask("GET", said["decision"], scope=Scope.READ).json
+    wait_until(lambda: told()["fallback"] is not None, 60, edge.made)
+    entry = told()
+    assert entry["decision"]["outcome"] == "allow"
+    assert [entry["fallback"][name] for name in ("outcome", "action", "waited_ms", "card_id")] == ["review", "hold", 1, "card-late"]
 
 
 def test_bodies_of_other_systems_are_answered_as_they_expect(edge: Edge) -> None:

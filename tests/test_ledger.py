@@ -17,9 +17,10 @@ from sqlalchemy import Engine, func, select, text
 from sqlalchemy.exc import IntegrityError
 
 from aegis_app.cli import main
+from aegis_app.core.answer import Action, Fallback
 from aegis_app.core.decision import Reason
 from aegis_app.core.label import Label, encode_label
-from aegis_app.core.payment import Channel, Kind, Outcome
+from aegis_app.core.payment import Channel, Kind, Outcome, Transaction
 from aegis_app.core.rates import EUROS, Rates
 from aegis_app.core.verdicts import Ignored, put, verdict_on, weigh
 from aegis_app.ledger import queries
@@ -28,7 +29,7 @@ from aegis_app.ledger.migrating import migrate
 from aegis_app.ledger.queries import Entry, Place, Wanted
 from aegis_app.ledger.rows import without_nul
 from aegis_app.ledger.store import Batch, Store, prune
-from aegis_app.ledger.tables import decisions, hits, labels, metadata, verdicts
+from aegis_app.ledger.tables import decisions, fallbacks, hits, labels, metadata, verdicts
 from aegis_app.settings import Settings
 from aegis_app.settings import settings as read_once
 from bench.postgres import Postgres
@@ -69,9 +70,24 @@ def store(engine: Engine) -> Store:
 
 
 def write(store: Store, *records: Any, read: dict[tuple[str, int], int] | None = None) -> None:
-    """Decisions and labels, in one transaction."""
+    """Decisions, labels and fallbacks, in one transaction."""
     said = [record for record in records if isinstance(record, Label)]
-    store.write(Batch([record for record in records if not isinstance(record, Label)], said, {} if read is None else read))
+    answered = [record for record in records if isinstance(record, Fallback)]
+    made = [record for record in records if not isinstance(record, Label | Fallback)]
+    store.write(Batch(made, said, {} if read is None else read, answered))
+
+
+def fallback(txn: Transaction, *, after: timedelta = timedelta(0), **fields: Any) -> Fallback:
+    """That its caller was answered `review` after 100 ms without a decision."""
+    answered: dict[str, Any] = {
+        "outcome": Outcome.REVIEW,
+        "action": Action.HOLD,
+        "answered_at": txn.timestamp + after,
+        "waited_ms": 100,
+        "source": "3:41",
+    }
+    about: dict[str, Any] = {"transaction_id": txn.transaction_id, "card_id": txn.card_id, "timestamp": txn.timestamp}
+    return Fallback(**about | answered | fields)
 
 
 def everything(engine: Engine, **wanted: Any) -> list[str]:
@@ -93,7 +109,7 @@ def view(engine: Engine, query: str) -> list[dict[str, Any]]:
 
 def rows(engine: Engine) -> dict[str, int]:
     with engine.connect() as connection:
-        tables = (decisions, hits, labels, verdicts)
+        tables = (decisions, hits, labels, verdicts, fallbacks)
         return {table.name: connection.execute(select(func.count()).select_from(table)).scalar_one() for table in tables}
 
 
@@ -161,8 +177,8 @@ def test_every_field_comes_back_as_it_was_written(engine: Engine, store: Store) 
     bare = allowed(payment(minute=1, merchant_id=None, country=None, latitude=None, longitude=None, channel=None), score=None)
     write(store, whole, bare)
 
-    assert only(queries.find(engine, whole.transaction_id)) == Entry(whole, 2500, None)
-    assert only(queries.find(engine, bare.transaction_id)) == Entry(bare, 2500, None)
+    assert only(queries.find(engine, whole.transaction_id)) == Entry(whole, 2500, None, None)
+    assert only(queries.find(engine, bare.transaction_id)) == Entry(bare, 2500, None, None)
     assert queries.find(engine, "never seen") == []
 
 
@@ -175,6 +191,24 @@ def test_the_first_decision_of_a_payment_stands(engine: Engine, store: Store) ->
     assert only(queries.find(engine, txn.transaction_id)).decision == first
     assert [row["rule"] for row in view(engine, "SELECT rule FROM hits")] == ["velocity_1m"]
     assert store.places([("decisions", 0), ("decisions", 1)]) == {("decisions", 1): 3}
+
+
+def test_what_was_answered_without_a_decision_stands_beside_the_decision_that_followed(engine: Engine, store: Store) -> None:
+    txn, other, lost = payment(), payment(transaction_id="other"), payment(transaction_id="lost")
+    first, again = fallback(txn), fallback(txn, after=timedelta(seconds=3), outcome=Outcome.ALLOW, action=Action.APPROVE)
+    write(store, again, fallback(lost, source=None))
+    write(store, first, again, decision(txn, outcome=Outcome.ALLOW), fallback(txn, card_id="card-2"), decision(other), label(txn))
+
+    assert only(queries.find(engine, txn.transaction_id)).fallback == first
+    assert [entry.fallback for entry in queries.page(engine, Wanted()).entries] == [first, None]
+    ends = view(
+        engine,
+        "SELECT transaction_id, answered, decided, as_answered, amount, labelled FROM fallen_back ORDER BY 1 DESC, 2, decided IS NULL",
+    )
+    mine = [[row["answered"], row["decided"], row["as_answered"] and True, row["labelled"] and True] for row in ends[:-1]]
+    assert mine == [["allow", "allow", True, True], ["review", "allow", False, True], ["review", None, None, None]]
+    assert ends[-1] == {"transaction_id": "lost", "answered": "review"} | dict.fromkeys(("decided", "as_answered", "amount", "labelled"))
+    assert float(ends[0]["amount"]) == 25.0
 
 
 def test_two_cards_with_one_transaction_id_are_two_payments(engine: Engine, store: Store) -> None:
@@ -219,7 +253,7 @@ def test_what_is_said_of_payments_never_decided_here_is_kept(engine: Engine, sto
     write(store, label(unknown, amount_minor=5, currency="EUR", labelled_by="ana", note="by phone", fraud_type="stolen"))
 
     assert only_label(queries.said(engine, "elsewhere", "card-1")).note == "by phone"
-    assert rows(engine) == {"decisions": 0, "hits": 0, "labels": 1, "verdicts": 1}
+    assert rows(engine) == {"decisions": 0, "hits": 0, "labels": 1, "verdicts": 1, "fallbacks": 0}
 
 
 def only_label(said: list[Label]) -> Label:
@@ -242,6 +276,7 @@ def test_two_writers_of_one_partition_write_each_row_once(engine: Engine, store:
             [decision(payment(transaction_id=f"t{n}", seconds=n)) for n in range(part, part + 50)],
             [label(payment(transaction_id=f"t{n}", seconds=n)) for n in range(part, part + 50)],
             {("decisions", 0): part + 50},
+            [fallback(payment(transaction_id=f"t{n}", seconds=n)) for n in range(part, part + 50)],
         )
         for part in range(0, 500, 50)
     ]
@@ -392,9 +427,9 @@ def test_what_is_old_is_pruned_with_all_about_it(engine: Engine, store: Store, m
     monkeypatch.setattr("aegis_app.ledger.store.PRUNED_AT_ONCE", 3)
     for minute in range(10):
         txn = payment(minute=minute, transaction_id=f"t{minute}")
-        write(store, decision(txn), label(txn))
+        write(store, decision(txn), label(txn), fallback(txn))
 
-    assert sum(prune(engine, NOON + timedelta(minutes=8))) == 4 * 8
+    assert sum(prune(engine, NOON + timedelta(minutes=8))) == 5 * 8
     assert everything(engine) == ["t9", "t8"]
     assert set(rows(engine).values()) == {2}
 
@@ -433,8 +468,8 @@ def aegis(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 
 def test_what_is_exported_is_what_training_reads(aegis: Callable[..., Result], tmp_path: Path, settings: Settings) -> None:
     assert "run `aegis ledger migrate`" in aegis("export", "--since", "2026-03-04", "--out", "x.parquet").output
-    assert aegis("migrate").output.endswith("now has schema 0001\n")
-    assert aegis("migrate").output.endswith(" has schema 0001\n")
+    assert aegis("migrate").output.endswith("now has schema 0002\n")
+    assert aegis("migrate").output.endswith(" has schema 0002\n")
     engine = connect(settings)
     store = Store(engine, EUROS)
     store.open()
@@ -490,9 +525,10 @@ def test_a_card_is_erased_with_all_about_it(aegis: Callable[..., Result], settin
     store = Store(engine, EUROS)
     store.open()
     gone, stays = payment(), payment(transaction_id="stays", card_id="card-2")
-    write(store, decision(gone), label(gone), label(payment(transaction_id="never decided")), decision(stays), label(stays))
+    never = label(payment(transaction_id="never decided"))
+    write(store, decision(gone), label(gone), fallback(gone), never, decision(stays), label(stays), fallback(stays))
 
-    assert aegis("erase", "card-1").output == "card-1: 6 rows deleted\n"
+    assert aegis("erase", "card-1").output == "card-1: 7 rows deleted\n"
     assert everything(engine) == ["stays"]
     assert set(rows(engine).values()) == {1}
     engine.dispose()

@@ -31,6 +31,21 @@ class Explanation(Struct, frozen=True):
     features: Annotated[dict[str, Any] | None, Meta(description="the payment described; null for a repeat, which is not described anew")]
 
 
+class Fallback(Struct, frozen=True, kw_only=True):
+    """What a caller was answered without a decision, exactly as it travels on `fallbacks`. The payment is decided all the same."""
+
+    transaction_id: str
+    card_id: str
+    timestamp: Annotated[datetime, Meta(tz=True, description="when the payment took place")]
+    outcome: Annotated[Outcome, Meta(description="as answered")]
+    action: Annotated[Action, Meta(description="as answered")]
+    answered_at: Annotated[datetime, Meta(tz=True)]
+    waited_ms: Annotated[int, Meta(ge=0, description="the caller's deadline")]
+    source: Annotated[
+        str | None, Meta(description="where Kafka holds the payment, as partition:offset; null where that was not known yet")
+    ] = None
+
+
 class Answer(Struct, frozen=True, kw_only=True):
     """A payment's decision; or, with `fallback`, what is to be done while there is none."""
 

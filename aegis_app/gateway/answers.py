@@ -8,9 +8,9 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Meta, Struct
 
-from aegis_app.core.answer import Action, Answer, Explanation
+from aegis_app.core.answer import Action, Answer, Explanation, Fallback
 from aegis_app.core.decision import Reason
-from aegis_app.core.payment import Outcome
+from aegis_app.core.payment import Outcome, Transaction
 
 
 class _Decided(Struct, frozen=True, kw_only=True, gc=False):
@@ -84,6 +84,20 @@ class Answers:
             source=source,
             decision=decision_url(transaction_id),
         )
+
+
+def fallback(txn: Transaction, answer: Answer, at: datetime, waited_ms: int) -> Fallback:
+    """That `answer` was given without a decision."""
+    return Fallback(
+        transaction_id=txn.transaction_id,
+        card_id=txn.card_id,
+        timestamp=txn.timestamp,
+        outcome=answer.outcome,
+        action=answer.action,
+        answered_at=at,
+        waited_ms=waited_ms,
+        source=answer.source,
+    )
 
 
 def decision_url(transaction_id: str) -> str:

@@ -22,7 +22,7 @@ from aegis_app.core.intake import Refused, check_time, holds_card_number, read_l
 from aegis_app.core.label import Label, encode_label
 from aegis_app.core.payment import Millis, Outcome, Transaction, encode_transaction
 from aegis_app.gateway import metrics
-from aegis_app.gateway.answers import Answers
+from aegis_app.gateway.answers import Answers, encode, fallback
 from aegis_app.gateway.exchange import BusyError, Exchange, Ticket
 from aegis_app.gateway.guard import Guard
 from aegis_app.gateway.problems import Problem, refused, unfit
@@ -102,15 +102,17 @@ class Desk:
             tickets = await self.exchange.decide(records, begun + deadline_ms / 1000)
         except BusyError:
             raise busy() from None
-        return [self._answer(ticket, deadline_ms, explain=explain) for ticket in tickets]
+        return [self._answer(txn, ticket, deadline_ms, explain=explain) for txn, ticket in zip(payments, tickets, strict=True)]
 
-    def _answer(self, ticket: Ticket, deadline_ms: int, *, explain: bool) -> Answer:
+    def _answer(self, txn: Transaction, ticket: Ticket, deadline_ms: int, *, explain: bool) -> Answer:
         if ticket.decision is not None:
             answer = self.answers.decided(ticket.decision, ticket.source, explain=explain)
         else:
             outcome = self._fallback()
-            self.exchange.fell_back(ticket, outcome)
-            answer = self.answers.fallback(ticket.transaction_id, outcome, ticket.source, deadline_ms)
+            answer = self.answers.fallback(txn.transaction_id, outcome, ticket.source, deadline_ms)
+            self.exchange.fell_back(
+                ticket, outcome, Outgoing(txn.card_id.encode(), encode(fallback(txn, answer, datetime.now(UTC), deadline_ms)))
+            )
         metrics.ANSWERS.labels(answer.outcome, str(answer.fallback).lower()).inc()
         return answer
 

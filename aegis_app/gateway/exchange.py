@@ -76,6 +76,7 @@ class Exchange:
         self._mail = Mail(lambda: Outbox(settings.connection()))
         self._lanes: list[Lane] = []
         self._labels: list[Lane] = []
+        self._fallbacks: list[Lane] = []
         self._pending: dict[tuple[int, int], Ticket] = {}
         self._late: dict[tuple[int, int], Ticket] = {}
         self._early: list[dict[int, bytes]] = []
@@ -86,21 +87,23 @@ class Exchange:
     async def start(self) -> None:
         """Raises `MissingTopicError`, and what aiokafka raises."""
         settings = self._settings
-        topic, labels = full_name(Name.TRANSACTIONS, settings), full_name(Name.LABELS, settings)
+        topic, labels, fallbacks = (full_name(name, settings) for name in (Name.TRANSACTIONS, Name.LABELS, Name.FALLBACKS))
         partitions = range(await partition_count(settings, topic))
+        told = range(await partition_count(settings, fallbacks))
         await self._read_from_the_end(partitions)
         await self._mail.start()
         self._early = [{} for _ in partitions]
         self._lanes = [Lane(self._mail, topic, partition) for partition in partitions]
         self._labels = [Lane(self._mail, labels, partition) for partition in partitions]
-        jobs = [lane.run() for lane in (*self._lanes, *self._labels)]
+        self._fallbacks = [Lane(self._mail, fallbacks, partition) for partition in told]
+        jobs = [lane.run() for lane in self._all]
         self._tasks = [asyncio.create_task(job) for job in (*jobs, self._read())]
 
     async def stop(self) -> None:
         """Send what is in hand, then end."""
         with suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_SECONDS):
-                await asyncio.gather(*(lane.drained() for lane in (*self._lanes, *self._labels)))
+                await asyncio.gather(*(lane.drained() for lane in self._all))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -114,8 +117,12 @@ class Exchange:
                 task.result()
 
     @property
+    def _all(self) -> list[Lane]:
+        return [*self._lanes, *self._labels, *self._fallbacks]
+
+    @property
     def in_hand(self) -> int:
-        return self._waiting + sum(map(len, self._lanes)) + sum(map(len, self._labels))
+        return self._waiting + sum(map(len, self._all))
 
     async def decide(self, payments: Sequence[tuple[str, Outgoing]], deadline: float) -> list[Ticket]:
         """Send payments, each with its transaction_id, and wait for their decisions until `deadline`, in the loop's time.
@@ -147,9 +154,10 @@ class Exchange:
         done, waiting = await asyncio.wait(futures, timeout=seconds)
         return not waiting and all(future.result() for future in done)
 
-    def fell_back(self, ticket: Ticket, outcome: Outcome) -> None:
-        """`ticket` was answered with `outcome`, without a decision: that is looked for on."""
+    def fell_back(self, ticket: Ticket, outcome: Outcome, record: Outgoing) -> None:
+        """`ticket` is answered with `outcome`, without a decision: that is looked for on, and `record` says so on `fallbacks`."""
         ticket.answered = outcome
+        self._fallbacks[home(record.key or b"", len(self._fallbacks))].put(record, lambda offset: None)
         place = None if ticket.source is None else _place(ticket.source)
         if place is not None and self._pending.pop(place, None) is not None:
             self._remember_late(place, ticket)

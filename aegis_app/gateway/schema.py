@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 from fastapi import FastAPI
 
-from aegis_app.core.answer import Answer
+from aegis_app.core.answer import Answer, Fallback
 from aegis_app.core.decision import Decision
 from aegis_app.core.label import Label
 from aegis_app.core.payment import Transaction
@@ -17,7 +17,7 @@ from aegis_app.ledger.queries import Verdict
 JSON: Final = "application/json"
 MOST: Final = 1000
 """Payments, labels or decisions at once."""
-TYPES: Final = (Answer, Checked, Decision, Label, Predicted, ProblemDetails, Transaction, Verdict)
+TYPES: Final = (Answer, Checked, Decision, Fallback, Label, Predicted, ProblemDetails, Transaction, Verdict)
 Schema = Mapping[str, Any]
 
 
@@ -43,7 +43,9 @@ OBJECT: Final[Schema] = {"type": "object"}
 TEXT: Final[Schema] = {"type": "string"}
 PAYMENT: Final[Schema] = {"anyOf": [ref("Transaction"), ref("PaymentByCardNumber")]}
 LABELS: Final[Schema] = {"anyOf": [ref("Label"), array(ref("Label"), 1)]}
-ENTRY: Final[Schema] = record(decision=ref("Decision"), base_minor=nullable({"type": "integer"}), known=nullable(ref("Verdict")))
+ENTRY: Final[Schema] = record(
+    decision=ref("Decision"), base_minor=nullable({"type": "integer"}), known=nullable(ref("Verdict")), fallback=nullable(ref("Fallback"))
+)
 JUDGEMENT: Final[Schema] = {
     "type": "object",
     "required": ["is_fraud"],

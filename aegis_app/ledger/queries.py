@@ -1,17 +1,19 @@
 """What is read from the ledger: a decision, or a page of them, each with the verdict in force."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Engine, FromClause, Row, Select, Table, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Row, Select, Table, select, tuple_
 
+from aegis_app.core.answer import Fallback
 from aegis_app.core.decision import Decision
 from aegis_app.core.label import Label, Source
 from aegis_app.core.payment import Outcome
 from aegis_app.ledger.database import speaking
-from aegis_app.ledger.tables import decisions, hits, labels, verdicts
+from aegis_app.ledger.tables import decisions, fallbacks, hits, labels, verdicts
 
 MOST: Final = 1000
 """Decisions on a page."""
@@ -37,6 +39,8 @@ class Entry(Struct, frozen=True):
     """Its amount in minor units of the base currency; `None` where that is not known."""
     known: Verdict | None
     """`None` while nobody said anything."""
+    fallback: Fallback | None
+    """What its caller was answered before there was a decision, the first time; `None` where that was the decision."""
 
 
 class Place(Struct, frozen=True, array_like=True):
@@ -86,11 +90,11 @@ class Page(Struct, frozen=True):
 
 def find(engine: Engine, transaction_id: str, card_id: str | None = None) -> list[Entry]:
     """The payment of this id; more than one where several cards came with it, the oldest first. Raises `LedgerAwayError`."""
-    query = _entries().where(decisions.c.transaction_id == transaction_id).order_by(decisions.c.decided_at)
+    query = _decided().where(decisions.c.transaction_id == transaction_id).order_by(decisions.c.decided_at)
     if card_id is not None:
         query = query.where(decisions.c.card_id == card_id)
     with speaking(engine), engine.connect() as connection:
-        return [_entry(row) for row in connection.execute(query)]
+        return _entries(connection, connection.execute(query).all())
 
 
 def page(engine: Engine, wanted: Wanted, after: Place | None = None, limit: int = 100) -> Page:
@@ -98,13 +102,13 @@ def page(engine: Engine, wanted: Wanted, after: Place | None = None, limit: int 
     limit = min(max(limit, 1), MOST)
     of = decisions if wanted.rule is None else hits
     key = of.c.timestamp, of.c.transaction_id, of.c.card_id
-    query = _narrowed(_entries(of), wanted, of.c.timestamp)
+    query = _narrowed(_decided(of), wanted, of.c.timestamp)
     if after is not None:
         query = query.where(tuple_(*key) < tuple_(after.timestamp, after.transaction_id, after.card_id))
     query = query.order_by(*(column.desc() for column in key)).limit(limit + 1)
     with speaking(engine), engine.connect() as connection:
         rows = connection.execute(query).all()
-    entries = [_entry(row) for row in rows[:limit]]
+        entries = _entries(connection, rows[:limit])
     last = entries[-1].decision if len(rows) > limit else None
     return Page(entries, None if last is None else Place(last.timestamp, last.transaction_id, last.card_id))
 
@@ -119,7 +123,7 @@ def said(engine: Engine, transaction_id: str, card_id: str) -> list[Label]:
 _KNOWN: Final = [verdicts.c[name].label(f"known_{name}") for name in Verdict.__struct_fields__]
 
 
-def _entries(of: Table = decisions) -> Select[Any]:
+def _decided(of: Table = decisions) -> Select[Any]:
     """Decisions with their verdicts; those that rules hit, in the order of `hits`, if they are asked for.
 
     The joins are outer ones, though nothing is missing: PostgreSQL underrates how many rows two columns together select, and would
@@ -150,11 +154,19 @@ def _narrowed(query: Select[Any], wanted: Wanted, at: ColumnElement[datetime]) -
     return query
 
 
-def _entry(row: Row[Any]) -> Entry:
+def _entries(connection: Connection, rows: Sequence[Row[Any]]) -> list[Entry]:
+    answered: dict[tuple[str, str], Fallback] = {}
+    asked = select(fallbacks).where(fallbacks.c.transaction_id.in_({row.transaction_id for row in rows}))
+    for row in connection.execute(asked.order_by(fallbacks.c.answered_at)) if rows else ():
+        answered.setdefault((row.transaction_id, row.card_id), msgspec.convert(_values(row), Fallback))
+    return [_entry(row, answered.get((row.transaction_id, row.card_id))) for row in rows]
+
+
+def _entry(row: Row[Any], fallback: Fallback | None) -> Entry:
     values = _values(row)
     known = {name: values.pop(f"known_{name}") for name in Verdict.__struct_fields__}
     verdict = None if known["is_fraud"] is None else msgspec.convert(known, Verdict)
-    return Entry(msgspec.convert(values, Decision), values["base_minor"], verdict)
+    return Entry(msgspec.convert(values, Decision), values["base_minor"], verdict, fallback)
 
 
 def _values(row: Row[Any]) -> dict[str, Any]:

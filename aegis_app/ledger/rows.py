@@ -8,15 +8,18 @@ from typing import Any, Final
 
 import msgspec
 
+from aegis_app.core.answer import Fallback
 from aegis_app.core.decision import Decision
 from aegis_app.core.label import STRENGTH, Label
 from aegis_app.core.rates import Rates
-from aegis_app.ledger.tables import decisions, labels, verdicts
+from aegis_app.ledger.tables import decisions, fallbacks, labels, verdicts
 
 Row = dict[str, Any]
 
 decode_decision: Final[Callable[[bytes], Any]] = msgspec.json.Decoder(Decision).decode
 _FIELDS: Final = tuple(column.name for column in decisions.columns if column.name not in {"day", "base_minor", "reasons"})
+decode_fallback: Final = msgspec.json.Decoder(Fallback).decode
+_FALLBACK: Final = tuple(column.name for column in fallbacks.columns)
 _LABEL: Final = tuple(column.name for column in labels.columns)
 _VERDICT: Final = tuple(column.name for column in verdicts.columns if column.name != "strength")
 _NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
@@ -41,6 +44,11 @@ def hit_rows(decision: Any) -> Iterator[Row]:
     key = {name: getattr(decision, name) for name in ("transaction_id", "card_id", "timestamp")}
     modes = dict.fromkeys(decision.shadow_rules, "shadow") | dict.fromkeys(decision.rules, "on")
     return (key | {"rule": rule, "mode": mode} for rule, mode in modes.items())
+
+
+def fallback_row(fallback: Fallback) -> Row:
+    """Of `fallbacks`."""
+    return _plain(fallback, _FALLBACK)
 
 
 def label_row(label: Label) -> Row:

@@ -11,13 +11,14 @@ import msgspec
 from sqlalchemy import Connection, Engine, Table, delete, select, text, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
+from aegis_app.core.answer import Fallback
 from aegis_app.core.label import Label
 from aegis_app.core.payment import exponent
 from aegis_app.core.rates import Rates
 from aegis_app.ledger.database import LedgerError, speaking
 from aegis_app.ledger.migrating import check_is_migrated
-from aegis_app.ledger.rows import Row, decision_row, hit_rows, label_row, verdict_row
-from aegis_app.ledger.tables import books, decisions, hits, labels, sources, verdicts
+from aegis_app.ledger.rows import Row, decision_row, fallback_row, hit_rows, label_row, verdict_row
+from aegis_app.ledger.tables import books, decisions, fallbacks, hits, labels, sources, verdicts
 
 Place = tuple[str, int]
 """A topic's full name, and a partition."""
@@ -25,6 +26,7 @@ MATURITY_DAYS: Final = 60
 PRUNED_AT_ONCE: Final = 5000
 """Most rows deleted in a transaction: the writer waits for no more."""
 _KEY: Final = ("transaction_id", "card_id")
+_ABOUT_PAYMENTS: Final = (hits, decisions, labels, verdicts, fallbacks)
 
 
 class Batch(NamedTuple):
@@ -35,6 +37,7 @@ class Batch(NamedTuple):
     labels: Sequence[Label]
     read: dict[Place, int]
     """The next offset of each partition."""
+    fallbacks: Sequence[Fallback] = ()
 
 
 class Store:
@@ -71,6 +74,7 @@ class Store:
                 self._decide(connection, batch.decisions)
             if batch.labels:
                 self._label(connection, batch.labels)
+            self._add(connection, fallbacks, [fallback_row(each) for each in batch.fallbacks])
             if batch.read:
                 rows = [
                     {"topic": topic, "partition": partition, "next_offset": at} for (topic, partition), at in sorted(batch.read.items())
@@ -120,7 +124,7 @@ class Store:
 
 def prune(engine: Engine, before: datetime) -> Iterator[int]:
     """Delete all about payments older than `before`, step by step; the number of rows of each. Raises `LedgerAwayError`."""
-    for table in (hits, decisions, labels, verdicts):
+    for table in _ABOUT_PAYMENTS:
         key = [table.c[column.name] for column in table.primary_key]
         old = select(*key).where(table.c.timestamp < before).order_by(table.c.timestamp).limit(PRUNED_AT_ONCE)
         while True:
@@ -134,6 +138,4 @@ def prune(engine: Engine, before: datetime) -> Iterator[int]:
 def erase(engine: Engine, card_id: str) -> int:
     """Delete all about a card; returns the number of rows. Raises `LedgerAwayError`."""
     with speaking(engine), engine.begin() as connection:
-        return sum(
-            connection.execute(delete(table).where(table.c.card_id == card_id)).rowcount for table in (hits, decisions, labels, verdicts)
-        )
+        return sum(connection.execute(delete(table).where(table.c.card_id == card_id)).rowcount for table in _ABOUT_PAYMENTS)

@@ -130,6 +130,21 @@ hits: Final = Table(
 Index("hits_by_rule", hits.c.rule, hits.c.timestamp, hits.c.transaction_id, hits.c.card_id)
 Index("hits_by_time", hits.c.timestamp)
 
+fallbacks: Final = Table(
+    "fallbacks",
+    metadata,
+    *_key(),
+    Column("answered_at", Moment, primary_key=True),
+    Column("timestamp", Moment, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("waited_ms", Integer, nullable=False),
+    Column("source", Text),
+)
+"""What callers were answered without a decision, each time; `decisions` has what was decided all the same."""
+Index("fallbacks_by_time", fallbacks.c.timestamp)
+Index("fallbacks_by_answer", fallbacks.c.answered_at)
+
 labels: Final = Table(
     "labels",
     metadata,

@@ -2,18 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import msgspec
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from aegis_app import logs, metrics
+from aegis_app.core.answer import Fallback
 from aegis_app.core.intake import Refused, read_label
 from aegis_app.core.label import Label
 from aegis_app.ledger.database import LedgerAwayError, connect
-from aegis_app.ledger.rows import decode_decision, without_nul
+from aegis_app.ledger.rows import decode_decision, decode_fallback, without_nul
 from aegis_app.ledger.store import Batch, Store
 from aegis_app.rates import load_rates
 from aegis_app.settings import Settings
@@ -22,6 +23,9 @@ from aegis_app.sinks.running import serve
 from aegis_app.topics import Name, full_name
 
 log = logging.getLogger("aegis")
+
+TOPICS: Final = (Name.DECISIONS, Name.LABELS, Name.FALLBACKS)
+T = TypeVar("T")
 
 
 class Ledger:
@@ -35,7 +39,7 @@ class Ledger:
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
         self._store = store
-        self._decisions = full_name(Name.DECISIONS, settings)
+        self._topics = [full_name(name, settings) for name in TOPICS]
 
     async def places(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
         try:
@@ -55,24 +59,30 @@ class Ledger:
             raise AwayError(str(error)) from error
 
     def _take(self, records: list[ConsumerRecord]) -> None:
-        made = [record for record in records if record.topic == self._decisions]
-        said = [record for record in records if record.topic != self._decisions]
+        came = {topic: [record for record in records if record.topic == topic] for topic in self._topics}
+        made, said, answered = (came[topic] for topic in self._topics)
         read = {(record.topic, record.partition): record.offset + 1 for record in records}
-        self._store.write(Batch(list(self._readable_decisions(made)), list(self._readable_labels(said)), read))
+        fallbacks = list(self._readable(answered, Name.FALLBACKS, _decode_fallback))
+        self._store.write(
+            Batch(list(self._readable(made, Name.DECISIONS, _decode_decision)), list(self._readable_labels(said)), read, fallbacks)
+        )
 
-    def _readable_decisions(self, records: list[ConsumerRecord]) -> Iterator[Any]:
+    def _readable(self, records: list[ConsumerRecord], name: Name, decode: Callable[[bytes], T]) -> Iterator[T]:
+        """What nobody but the ledger would tell of: it is logged with its place."""
         for record in records:
             try:
-                decision = decode_decision(without_nul(record.value or b""))
-                decision.decided_at.astimezone(UTC)
+                yield decode(without_nul(record.value or b""))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
                 place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
                 log.error(
-                    "%s, %d:%d is no decision and not in the ledger: %s", record.topic, record.partition, record.offset, error, extra=place
+                    "%s, %d:%d cannot be read and is not in the ledger: %s",
+                    record.topic,
+                    record.partition,
+                    record.offset,
+                    error,
+                    extra=place,
                 )
-                metrics.SINK_UNREADABLE.labels(self.name, Name.DECISIONS).inc()
-            else:
-                yield decision
+                metrics.SINK_UNREADABLE.labels(self.name, name).inc()
 
     def _readable_labels(self, records: list[ConsumerRecord]) -> Iterator[Label]:
         """What workers refuse becomes a dead letter of theirs, with its reason; here it is only counted."""
@@ -82,6 +92,19 @@ class Ledger:
                 yield read_label(value, record.key, record.timestamp, token=self._settings.card_id_is_token)
             except Refused:
                 metrics.SINK_UNREADABLE.labels(self.name, Name.LABELS).inc()
+
+
+def _decode_decision(value: bytes) -> Any:
+    decision = decode_decision(value)
+    decision.decided_at.astimezone(UTC)
+    return decision
+
+
+def _decode_fallback(value: bytes) -> Fallback:
+    fallback = decode_fallback(value)
+    fallback.answered_at.astimezone(UTC)
+    fallback.timestamp.astimezone(UTC)
+    return fallback
 
 
 def run(settings: Settings, port: int) -> None:
@@ -100,4 +123,4 @@ def run(settings: Settings, port: int) -> None:
 
 
 async def _run(settings: Settings, ledger: Ledger, port: int) -> None:
-    await serve(settings, Reader(settings, ledger, [Name.DECISIONS, Name.LABELS]), port)
+    await serve(settings, Reader(settings, ledger, TOPICS), port)

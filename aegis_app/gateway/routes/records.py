@@ -255,10 +255,11 @@ def _labelled(at: Desk, raw: msgspec.Raw, place: int) -> Label:
 def _csv(entries: list[Entry]) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow([*COLUMNS, "is_fraud", "labelled_by"])
+    writer.writerow([*COLUMNS, "is_fraud", "labelled_by", "fallback"])
     for entry in entries:
         known = ("", "") if entry.known is None else (entry.known.is_fraud, entry.known.labelled_by)
-        writer.writerow([*(_cell(getattr(entry.decision, name)) for name in COLUMNS), *map(_cell, known)])
+        answered = None if entry.fallback is None else entry.fallback.outcome
+        writer.writerow([*(_cell(getattr(entry.decision, name)) for name in COLUMNS), *map(_cell, (*known, answered))])
     return out.getvalue()
 
 
