@@ -15,7 +15,7 @@ from aegis_app.core.intake import Erase, Past
 from aegis_app.core.label import Label
 from aegis_app.core.lists import Entry
 from aegis_app.core.payment import Transaction
-from aegis_app.metrics import Distribution
+from aegis_app.metrics import Bins, Distribution
 from aegis_app.settings import PREFIX, Settings
 from aegis_app.topics import Name
 
@@ -70,7 +70,7 @@ def features_page() -> str:
 
 def metrics_page() -> str:
     """Every series as a table in Markdown."""
-    series = [each for each in vars(metrics).values() if isinstance(each, Distribution | MetricWrapperBase) and not _is_child(each)]
+    series = [each for each in vars(metrics).values() if isinstance(each, Bins | Distribution | MetricWrapperBase) and not _is_child(each)]
     rows = [_metric_row(each) for each in series]
     return "\n".join(
         [
@@ -89,14 +89,14 @@ def metrics_page() -> str:
     )
 
 
-def _metric_row(metric: Distribution | MetricWrapperBase) -> str:
+def _metric_row(metric: Bins | Distribution | MetricWrapperBase) -> str:
     family = next(iter(metric.describe()))
-    labels = metric.labelnames if isinstance(metric, Distribution) else metric._labelnames
+    labels = metric._labelnames if isinstance(metric, MetricWrapperBase) else metric.labelnames
     name = f"{family.name}_total" if family.type == "counter" else family.name
     return f"| `{name}` | {family.type} | {', '.join(f'`{label}`' for label in labels)} | {family.documentation} |"
 
 
-def _is_child(metric: Distribution | MetricWrapperBase) -> bool:
+def _is_child(metric: Bins | Distribution | MetricWrapperBase) -> bool:
     """Whether it is one of a series' own, with its labels given."""
     return isinstance(metric, MetricWrapperBase) and bool(metric._labelvalues)
 

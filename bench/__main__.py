@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +27,7 @@ from bench.latency import measure
 from bench.logs import Logs
 from bench.metrics import counting, scraping
 from bench.rig import Rig, cpu_model, payments
+from models.serving import serve
 
 POLICY = Path(__file__).parent.parent / "aegis_app" / "default_policy.toml"
 
@@ -85,9 +88,8 @@ def throughput(rig: Rig, number: int) -> dict[str, Any]:
 def with_bundle(rig: Rig, number: int) -> dict[str, Any]:
     """One worker by rules alone, and one that decides by the demo's bundle beside them: all layers, and what is not allowed explained."""
     found: dict[str, Any] = {}
-    with TemporaryDirectory(prefix="aegis-bench-bundle-") as name:
-        subprocess.run([sys.executable, "-m", "aegis_app.demo.learning", f"{name}/bundle"], check=True)
-        for way, environment in (("rules", {}), ("bundle", {"AEGIS_BUNDLE": f"{name}/bundle"})):
+    with learnt() as bundle:
+        for way, environment in (("rules", {}), ("bundle", {"AEGIS_BUNDLE": str(bundle)})):
             settings = rig.settings(f"served-{way}")
             sent = rig.prefill(settings, payments(number, 20_000))
             worker = rig.worker(settings, **environment)
@@ -97,6 +99,15 @@ def with_bundle(rig: Rig, number: int) -> dict[str, Any]:
             found[way]["not_allowed"] = round(1 - verdicts["allow"] / verdicts.total(), 4)
             say(f"  {way}: {found[way]}")
     return found
+
+
+@contextmanager
+def learnt() -> Iterator[Path]:
+    """The demo's bundle."""
+    with TemporaryDirectory(prefix="aegis-bench-bundle-") as name:
+        bundle = Path(name) / "bundle"
+        subprocess.run([sys.executable, "-m", "aegis_app.demo.learning", str(bundle)], check=True)
+        yield bundle
 
 
 def verdict(decision: bytes) -> str:
@@ -158,13 +169,16 @@ def recovery(rig: Rig, number: int) -> dict[str, Any]:
 
 
 def counted(rig: Rig, number: int) -> dict[str, Any]:
-    """What metrics cost: of each payment, and of each scrape of a worker that has decided some of every kind."""
+    """What metrics cost where a bundle serves: of each payment, and of each scrape of a worker that has decided some of every kind."""
+    number = min(number, 20_000)
     settings = rig.settings("metrics")
-    sent = rig.prefill(settings, payments(min(number, 20_000), 2000))
-    worker = rig.worker(settings)
-    with rig.running(worker):
-        rig.drain(settings, sent, [worker])
-        return {"counting": counting(min(number, 20_000)), "scraping": scraping(worker)}
+    sent = rig.prefill(settings, payments(number, 2000))
+    with learnt() as bundle:
+        worker = rig.worker(settings, AEGIS_BUNDLE=str(bundle))
+        with rig.running(worker):
+            rig.drain(settings, sent, [worker])
+            found = {"scraping": scraping(worker)}
+        return found | {"counting": counting(number // 4, serve(bundle))}
 
 
 def hold_risk(rig: Rig, number: int) -> dict[str, Any]:

@@ -6,6 +6,9 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
+import numpy as np
+from msgspec.structs import replace
+
 from aegis_app import metrics
 from aegis_app.core.decision import Receipt
 from aegis_app.core.payment import Transaction
@@ -14,16 +17,18 @@ from aegis_app.policies import local_terms
 from aegis_app.process import Worker
 from aegis_app.settings import Settings
 from bench.rig import payments
+from models.drift import Drift
+from models.serving import Serving
 
 RATE = 10_000
 """Payments a second at which the share of a core is said."""
 
 
-def counting(number: int) -> dict[str, Any]:
-    """The time that all series of a chunk take, for chunks of two sizes, by the packaged policy; and its share of a core at `RATE`."""
+def counting(number: int, bundle: Serving) -> dict[str, Any]:
+    """The time that all series of a chunk take, by the packaged policy and `bundle`; its share of a core at `RATE`."""
     found: dict[str, Any] = {}
     for size in (64, 512):
-        each = min(_counting(number, size) for _ in range(3)) / number
+        each = min(_counting(number, size, bundle) for _ in range(3)) / number + min(_binning(size, bundle) for _ in range(3))
         found[f"chunks of {size}"] = {"microseconds": round(each * 1e6, 2), "share_of_a_core": round(each * RATE, 4)}
     return found
 
@@ -38,9 +43,19 @@ def scraping(worker: Worker) -> dict[str, Any]:
     return {"milliseconds": round(statistics.median(seconds) * 1000, 1), "lines": len(text.splitlines())}
 
 
-def _counting(number: int, size: int) -> float:
+def _binning(size: int, bundle: Serving) -> float:
+    """Seconds of CPU a payment for the counts by which drift is seen, of rows that are as good as any."""
+    histograms = bundle.manifest.histograms
+    drift, rows = Drift(histograms, list(histograms)), np.random.default_rng(1).normal(size=(size, len(histograms))).astype(np.float32)
+    begun = time.thread_time()
+    for _ in range(16_384 // size):
+        drift.add(rows)
+    return (time.thread_time() - begun) / 16_384
+
+
+def _counting(number: int, size: int, bundle: Serving) -> float:
     """Seconds of CPU for counting while payments are judged a chunk at a time; each is counted right after, as in a worker."""
-    terms, now = local_terms(Settings()), datetime.now(UTC)
+    terms, now = replace(local_terms(Settings()), bundle=bundle), datetime.now(UTC)
     cards: dict[str, Any] = {}
     seconds, offset = 0.0, 0
     stream = payments(number, 2000)

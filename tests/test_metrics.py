@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from aegis_app import metrics
 from aegis_app.core.decision import Reason
@@ -165,6 +166,23 @@ def test_a_worker_and_what_runs_beside_it_export_their_own() -> None:
     assert set(re.findall(r"^(?:# TYPE )?(aegis_[a-z]+)", beside, re.MULTILINE)) <= {"aegis_sink", "aegis_alerts", "aegis_broadcast"}
     assert "process_start_time_seconds" in worker
     assert "process_start_time_seconds" in beside
+
+
+def test_bins_are_written_as_others_read_them() -> None:
+    metrics.DRIFT.set("b", {"amount": [3, 0, 12345678], 'odd "\\\n': [1, 2]})
+    try:
+        families = {family.name: family for family in text_string_to_metric_families(metrics.exported().decode())}
+        assert b"aegis_drift" not in metrics.exported(beside=True)
+    finally:
+        metrics.DRIFT.clear()
+
+    drift = families["aegis_drift_payments"]
+    assert (drift.type, "aegis_drift_expected_ratio" in families) == ("counter", False)
+    assert [(sample.labels["bundle"], sample.labels["feature"], sample.labels["bin"], sample.value) for sample in drift.samples] == [
+        *(("b", "amount", name, number) for name, number in (("0", 3), ("1", 0), ("null", 12345678))),
+        *(("b", 'odd "\\\n', name, number) for name, number in (("0", 1), ("null", 2))),
+    ]
+    assert b"aegis_drift" not in metrics.exported()
 
 
 def test_what_has_not_happened_yet_is_exported_as_nothing() -> None:
