@@ -403,7 +403,8 @@ class Tally:
         for layer, score in scored.layers.items():
             if score is not None:
                 self._scores[layer].append(score)
-        self._failed.update(layer for layer, _ in scored.failures)
+        if scored.failures:
+            self._failed.update(layer for layer, _ in scored.failures)
 
     def count(self) -> None:
         """Add the chunk to the series."""

@@ -49,7 +49,7 @@ class Drift:
         self._edges = np.full((BINS - 1, len(self._names)), np.inf, np.float32)
         for place, name in enumerate(self._names):
             self._edges[: self._ends[place], place] = histograms[name].edges
-        self._counts = np.zeros(len(self._names) * _WIDTH, np.int64)
+        self._counts = np.zeros((len(self._names), _WIDTH), np.int64)
         self._waiting: list[Rows] = []
         self._number = 0
 
@@ -63,18 +63,18 @@ class Drift:
             self._count()
 
     def _count(self) -> None:
-        values = np.concatenate(self._waiting)[:, self._places]
+        values = np.ascontiguousarray(np.concatenate(self._waiting).T[self._places])
         self._waiting, self._number = [], 0
-        bins = np.zeros(values.shape, np.int16)
+        bins = np.zeros(values.shape, np.int8)
         for edges in self._edges:
-            bins += values > edges
+            bins += (values > edges[:, None]).view(np.int8)
         bins[np.isnan(values)] = _NULL
-        bins += np.arange(0, len(self._counts), _WIDTH, dtype=np.int16)
-        self._counts += np.bincount(bins.ravel(), minlength=len(self._counts))
+        for counts, each in zip(self._counts, bins, strict=True):
+            counts += np.bincount(each, minlength=_WIDTH)
 
     def counts(self) -> dict[str, list[int]]:
         """By feature or score, those of each bin; the last is of what was not known."""
         if self._waiting:
             self._count()
-        table = self._counts.reshape(-1, _WIDTH).tolist()
-        return {name: [*counts[: end + 1], counts[_NULL]] for name, end, counts in zip(self._names, self._ends, table, strict=True)}
+        table = zip(self._names, self._ends, self._counts.tolist(), strict=True)
+        return {name: [*counts[: end + 1], counts[_NULL]] for name, end, counts in table}
