@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from click.testing import CliRunner, Result
@@ -25,10 +26,10 @@ from aegis_app.core.rates import EUROS, Rates
 from aegis_app.core.verdicts import Ignored, put, verdict_on, weigh
 from aegis_app.ledger import queries
 from aegis_app.ledger.database import LedgerAwayError, LedgerError, connect, ledger_url, shown
-from aegis_app.ledger.migrating import migrate
+from aegis_app.ledger.migrating import _config, migrate
 from aegis_app.ledger.queries import Entry, Place, Wanted
 from aegis_app.ledger.rows import without_nul
-from aegis_app.ledger.store import Batch, Store, prune
+from aegis_app.ledger.store import Batch, Store, erase, prune
 from aegis_app.ledger.tables import decisions, fallbacks, hits, labels, metadata, verdicts
 from aegis_app.settings import Settings
 from aegis_app.settings import settings as read_once
@@ -248,6 +249,59 @@ def test_labels_weigh_as_in_the_memory_of_a_card_in_whatever_order_they_come(eng
         assert sorted(map(encode_label, queries.said(engine, txn.transaction_id, "card-1"))) == sorted(map(encode_label, spoken(txn)))
 
 
+COUNTED_ANEW = """
+    SELECT day, count(*) AS payments, count(*) FILTER (WHERE verdict = 'block') AS blocks, count(*) FILTER (WHERE is_fraud) AS frauds,
+        count(*) FILTER (WHERE is_fraud AND verdict <> 'allow') AS caught, count(*) FILTER (WHERE NOT is_fraud AND verdict <> 'allow') AS
+        false_alarms, count(*) FILTER (WHERE is_fraud IS NULL) AS unknown, count(*) FILTER (WHERE base_minor IS NULL) AS unpriced,
+        coalesce(sum(base_minor), 0) AS money, coalesce(sum(base_minor) FILTER (WHERE is_fraud AND verdict = 'allow'), 0) AS missed_money
+    FROM judged WHERE kind NOT IN ('refund', 'reversal') GROUP BY day ORDER BY day
+"""
+COHORTS = """
+    SELECT day, payments, blocks, frauds, caught, false_alarms, unknown, unpriced, 100 * money AS money, 100 * missed_money AS missed_money
+    FROM cohorts ORDER BY day
+"""
+
+
+def test_totals_stay_those_of_the_rows_whatever_comes_again_and_goes(engine: Engine, store: Store) -> None:
+    def check() -> int:
+        counted, kept = view(engine, COUNTED_ANEW), view(engine, COHORTS)
+        assert [[str(row["day"]), *map(float, [*row.values()][1:])] for row in kept] == [
+            [str(row["day"]), *map(float, [*row.values()][1:])] for row in counted
+        ]
+        return sum(int(row["payments"]) for row in kept)
+
+    made: list[Any] = []
+    for hour in range(60):
+        txn = payment(minute=hour * 60, transaction_id=f"t{hour}", card_id=f"card-{hour % 3}", amount_minor=hour * 1000)
+        kind = Kind.REFUND if hour % 10 == 9 else Kind.PURCHASE
+        txn = msgspec.structs.replace(txn, kind=kind, currency="CHF" if hour % 7 == 3 else "EUR")
+        made.append(decision(txn) if hour % 4 else allowed(txn))
+        made += [label(txn, is_fraud=hour % 8 == 0)] if hour % 2 == 0 else []
+    for start in (0, 40, 20, 0):
+        write(store, *made[start : start + 60])
+    assert check() == 54
+    Store(engine, EUROS).write(Batch([each for each in made if not isinstance(each, Label)], [], {}))
+    write(store, label(payment(minute=60, transaction_id="t1", card_id="card-1"), source="customer"))
+    assert check() == 54
+    assert sum(prune(engine, NOON + timedelta(hours=30)))
+    assert check() == 27
+    erase(engine, "card-1")
+    assert check() == 18
+    assert sum(row["payments"] for row in view(engine, "SELECT payments FROM totals")) == 18
+
+
+def test_a_ledger_of_the_schema_before_is_counted_once(engine: Engine, store: Store) -> None:
+    write(store, *(decision(payment(transaction_id=f"t{n}", seconds=n)) for n in range(5)), label(payment(transaction_id="t1", seconds=1)))
+    before = view(engine, COHORTS)
+    with engine.begin() as connection:
+        command.downgrade(_config(connection), "0002")
+    assert view(engine, COHORTS) == before
+    migrate(engine)
+
+    assert view(engine, COHORTS) == before
+    assert [row["payments"] for row in view(engine, "SELECT payments FROM totals")] == [5]
+
+
 def test_what_is_said_of_payments_never_decided_here_is_kept(engine: Engine, store: Store) -> None:
     unknown = payment(transaction_id="elsewhere")
     write(store, label(unknown, amount_minor=5, currency="EUR", labelled_by="ana", note="by phone", fraud_type="stolen"))
@@ -302,6 +356,7 @@ def test_two_writers_of_one_partition_write_each_row_once(engine: Engine, store:
 
     assert failed == []
     assert set(rows(engine).values()) == {500}
+    assert sum(row["payments"] for row in view(engine, "SELECT payments FROM totals")) == 500
 
 
 def test_characters_that_a_database_cannot_hold_are_replaced(engine: Engine, store: Store) -> None:
@@ -468,8 +523,8 @@ def aegis(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 
 def test_what_is_exported_is_what_training_reads(aegis: Callable[..., Result], tmp_path: Path, settings: Settings) -> None:
     assert "run `aegis ledger migrate`" in aegis("export", "--since", "2026-03-04", "--out", "x.parquet").output
-    assert aegis("migrate").output.endswith("now has schema 0002\n")
-    assert aegis("migrate").output.endswith(" has schema 0002\n")
+    assert aegis("migrate").output.endswith("now has schema 0003\n")
+    assert aegis("migrate").output.endswith(" has schema 0003\n")
     engine = connect(settings)
     store = Store(engine, EUROS)
     store.open()

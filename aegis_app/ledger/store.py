@@ -5,10 +5,11 @@ Whatever is written twice is known by what it is. So of several writers, of whic
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+from random import randrange
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Engine, Table, delete, select, text, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete, select, text, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from aegis_app.core.answer import Fallback
@@ -19,6 +20,7 @@ from aegis_app.ledger.database import LedgerError, speaking
 from aegis_app.ledger.migrating import check_is_migrated
 from aegis_app.ledger.rows import Row, decision_row, fallback_row, hit_rows, label_row, verdict_row
 from aegis_app.ledger.tables import books, decisions, fallbacks, hits, labels, sources, verdicts
+from aegis_app.ledger.totals import COUNTED, SHARDS, count
 
 Place = tuple[str, int]
 """A topic's full name, and a partition."""
@@ -46,6 +48,7 @@ class Store:
     def __init__(self, engine: Engine, rates: Rates) -> None:
         self._engine = engine
         self._rates = rates
+        self._shard = randrange(SHARDS)
         self._insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[engine.dialect.name]
 
     def open(self) -> None:
@@ -89,7 +92,8 @@ class Store:
             first.setdefault((decision.transaction_id, decision.card_id), decision)
         known = self._known(connection, {transaction_id for transaction_id, _ in first})
         new = [decision for key, decision in first.items() if key not in known]
-        self._add(connection, decisions, [decision_row(decision, self._rates) for decision in new])
+        added = self._add(connection, decisions, [decision_row(decision, self._rates) for decision in new], COUNTED)
+        count(connection, added, self._shard)
         self._add(connection, hits, [row for decision in new for row in hit_rows(decision)])
 
     def _known(self, connection: Connection, transaction_ids: set[str]) -> set[tuple[str, str]]:
@@ -108,18 +112,21 @@ class Store:
             statement.on_conflict_do_update(index_elements=_KEY, set_=changed, where=heavier), [verdict_row(label) for label in said]
         )
 
-    def _add(self, connection: Connection, table: Table, rows: list[Row]) -> None:
-        """Those that are not there yet."""
+    def _add(self, connection: Connection, table: Table, rows: list[Row], told: Sequence[Column[Any]] = ()) -> Sequence[Any]:
+        """Those that are not there yet; returns `told` of them."""
         if not rows:
-            return
-        if connection.dialect.name != "postgresql":
-            connection.execute(self._insert(table).on_conflict_do_nothing(), rows)
-            return
-        # One parameter for all rows: a quarter of the time that a parameter for each cell takes.
-        names = ", ".join(f'"{column.name}"' for column in table.columns)
-        sent = f"SELECT {names} FROM json_populate_recordset(NULL::{table.name}, CAST(:rows AS json))"
-        statement = text(f"INSERT INTO {table.name} ({names}) {sent} ON CONFLICT DO NOTHING")
-        connection.execute(statement, {"rows": msgspec.json.encode(rows).decode()})
+            return ()
+        if connection.dialect.name == "postgresql":
+            # One parameter for all rows: a quarter of the time that a parameter for each cell takes.
+            names = ", ".join(f'"{column.name}"' for column in table.columns)
+            sent = f"SELECT {names} FROM json_populate_recordset(NULL::{table.name}, CAST(:rows AS json))"
+            returning = f" RETURNING {', '.join(column.name for column in told)}" if told else ""
+            statement = text(f"INSERT INTO {table.name} ({names}) {sent} ON CONFLICT DO NOTHING{returning}")
+            done = connection.execute(statement, {"rows": msgspec.json.encode(rows).decode()})
+        else:
+            adding = self._insert(table).on_conflict_do_nothing()
+            done = connection.execute(adding.returning(*told) if told else adding, rows)
+        return done.all() if told else ()
 
 
 def prune(engine: Engine, before: datetime) -> Iterator[int]:
@@ -129,7 +136,7 @@ def prune(engine: Engine, before: datetime) -> Iterator[int]:
         old = select(*key).where(table.c.timestamp < before).order_by(table.c.timestamp).limit(PRUNED_AT_ONCE)
         while True:
             with speaking(engine), engine.begin() as connection:
-                gone = connection.execute(delete(table).where(tuple_(*key).in_(old))).rowcount
+                gone = _delete(connection, table, tuple_(*key).in_(old))
             if gone == 0:
                 break
             yield gone
@@ -138,4 +145,13 @@ def prune(engine: Engine, before: datetime) -> Iterator[int]:
 def erase(engine: Engine, card_id: str) -> int:
     """Delete all about a card; returns the number of rows. Raises `LedgerAwayError`."""
     with speaking(engine), engine.begin() as connection:
-        return sum(connection.execute(delete(table).where(table.c.card_id == card_id)).rowcount for table in _ABOUT_PAYMENTS)
+        return sum(_delete(connection, table, table.c.card_id == card_id) for table in _ABOUT_PAYMENTS)
+
+
+def _delete(connection: Connection, table: Table, which: ColumnElement[bool]) -> int:
+    gone = delete(table).where(which)
+    if table is not decisions:
+        return connection.execute(gone).rowcount
+    rows = connection.execute(gone.returning(*COUNTED)).all()
+    count(connection, rows, randrange(SHARDS), -1)
+    return len(rows)

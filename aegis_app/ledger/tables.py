@@ -130,6 +130,19 @@ hits: Final = Table(
 Index("hits_by_rule", hits.c.rule, hits.c.timestamp, hits.c.transaction_id, hits.c.card_id)
 Index("hits_by_time", hits.c.timestamp)
 
+totals: Final = Table(
+    "totals",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("outcome", Text, primary_key=True),
+    Column("verdict", Text, primary_key=True),
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("payments", BigInteger, nullable=False),
+    Column("unpriced", BigInteger, nullable=False),
+    Column("base_minor", BigInteger, nullable=False),
+)
+"""How many payments of a day were decided so, without refunds and reversals, and their money; the sum of all shards, see `totals.py`."""
+
 fallbacks: Final = Table(
     "fallbacks",
     metadata,
