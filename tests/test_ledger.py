@@ -402,6 +402,10 @@ def test_pages_follow_each_other_without_gap_or_repeat_and_narrow_by_what_is_ask
     assert everything(engine, rule="amount_spike") == ["later"]
     assert everything(engine, rule="velocity_1m", since=NOON + timedelta(minutes=9)) == ["reviewed"]
     assert everything(engine, reviewed=True) == ["reviewed"]
+    assert everything(engine, rule="velocity_1m", reviewed=True) == ["reviewed"]
+    assert everything(engine, rule="velocity_1m", reviewed=False, outcome=Outcome.BLOCK) == everything(engine, outcome=Outcome.BLOCK)
+    assert everything(engine, rule="velocity_1m", outcome=Outcome.REVIEW, merchant_id=reviewed.merchant_id) == ["reviewed"]
+    assert everything(engine, rule="velocity_1m", card_id="card-2") == []
     assert everything(engine, reviewed=False, since=NOON + timedelta(minutes=5)) == ["later"]
     assert everything(engine, until=NOON) == []
     with pytest.raises(ValueError, match="no place"):

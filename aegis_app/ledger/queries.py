@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Row, Select, Table, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Row, Select, Table, and_, select, tuple_
 
 from aegis_app.core.answer import Fallback
 from aegis_app.core.decision import Decision
@@ -133,25 +133,37 @@ def _decided(of: Table = decisions) -> Select[Any]:
     return select(decisions, *_KNOWN).select_from(whole.outerjoin(verdicts, _same(verdicts)))
 
 
-def _same(table: Table) -> ColumnElement[bool]:
-    return (table.c.transaction_id == decisions.c.transaction_id) & (table.c.card_id == decisions.c.card_id)
+def _same(table: FromClause, of: FromClause = decisions) -> ColumnElement[bool]:
+    return (table.c.transaction_id == of.c.transaction_id) & (table.c.card_id == of.c.card_id)
 
 
 def _narrowed(query: Select[Any], wanted: Wanted, at: ColumnElement[datetime]) -> Select[Any]:
-    for name in ("outcome", "verdict", "card_id", "merchant_id"):
-        value = getattr(wanted, name)
-        if value is not None:
-            query = query.where(decisions.c[name] == str(value))
     if wanted.rule is not None:
         query = query.where(hits.c.rule == wanted.rule)
-    if wanted.reviewed is not None:
-        known = select(verdicts.c.is_fraud).where(_same(verdicts)).correlate(decisions).scalar_subquery()  # no join, see above
-        query = query.where(known.is_not(None) if wanted.reviewed else known.is_(None))
     if wanted.since is not None:
         query = query.where(at >= wanted.since)
     if wanted.until is not None:
         query = query.where(at < wanted.until)
-    return query
+    if wanted.rule is None or wanted.card_id is not None or wanted.merchant_id is not None:
+        return query.where(*_conditions(wanted, decisions))
+    each = decisions.alias()
+    conditions = _conditions(wanted, each)
+    if not conditions:
+        return query
+    # Of one hit after the other until the page is full: as conditions on a join, of which none names a card or merchant, they would have
+    # PostgreSQL read all decisions.
+    return query.where(select(and_(*conditions)).where(_same(hits, each)).correlate(hits).scalar_subquery())
+
+
+def _conditions(wanted: Wanted, of: FromClause) -> list[ColumnElement[bool]]:
+    """On decisions, as `of`."""
+    values = {name: getattr(wanted, name) for name in ("outcome", "verdict", "card_id", "merchant_id")}
+    found: list[ColumnElement[bool]] = [of.c[name] == str(value) for name, value in values.items() if value is not None]
+    if wanted.reviewed is not None:
+        known = select(verdicts.c.is_fraud).where(_same(verdicts, of)).correlate(of)
+        # No join, see above; and what is missing by `exists`, or PostgreSQL believes that hardly anything is.
+        found.append(known.scalar_subquery().is_not(None) if wanted.reviewed else ~known.exists())
+    return found
 
 
 def _entries(connection: Connection, rows: Sequence[Row[Any]]) -> list[Entry]:
