@@ -355,8 +355,9 @@ class Tally:
         self.skipped = 0
         self.adopted = 0
         self._minor = 10 ** exponent(currency)
-        self._outcomes: Tallied[tuple[str, str]] = Tallied()
-        self._amounts: Tallied[tuple[str, str]] = Tallied()
+        self._decided: dict[tuple[str, str], list[int]] = {}
+        """By outcome and verdict: payments, and their money in minor units."""
+        self._scored: list[Scored] = []
         self._scores: dict[str, list[float]] = defaultdict(list)
         self._rules: Tallied[tuple[str, str]] = Tallied()
         self._listed: Tallied[str] = Tallied()
@@ -366,8 +367,11 @@ class Tally:
 
     def add(self, screened: Screened, txn: Transaction) -> None:
         ruling = screened.ruling
-        decided = ruling.outcome, ruling.verdict
-        self._outcomes[decided] += 1
+        key = ruling.outcome, ruling.verdict
+        decided = self._decided.get(key)  # once: members of an enum hash in Python code
+        if decided is None:
+            decided = self._decided[key] = [0, 0]
+        decided[0] += 1
         if ruling.stale:
             self._flags[STALE] += 1
         if screened.seen is None:
@@ -379,11 +383,11 @@ class Tally:
         if amount is None:
             self._flags[UNRATED] += 1
         elif txn.kind not in GIVES_BACK:
-            self._amounts[decided] += amount
+            decided[1] += amount
         if ruling.score is not None:
             self._scores[RULES_LAYER if screened.scored is None else ENSEMBLE].append(ruling.score)
         if screened.scored is not None:
-            self._add_layers(screened.scored)
+            self._scored.append(screened.scored)
         if ruling.rules:
             self._rules.update((rule, "on") for rule in ruling.rules)
         if ruling.shadow_rules:
@@ -399,20 +403,12 @@ class Tally:
         if screened.unexplained:
             self._failed[EXPLANATION] += 1
 
-    def _add_layers(self, scored: Scored) -> None:
-        for layer, score in scored.layers.items():
-            if score is not None:
-                self._scores[layer].append(score)
-        if scored.failures:
-            self._failed.update(layer for layer, _ in scored.failures)
-
     def count(self) -> None:
         """Add the chunk to the series."""
         SKIPPED.inc(self.skipped)
         ADOPTED.inc(self.adopted)
-        for decided, number in self._outcomes.items():
+        for decided, (number, minor) in self._decided.items():
             PAYMENTS.labels(*decided).inc(number)
-        for decided, minor in self._amounts.items():
             AMOUNT.labels(*decided).inc(minor / self._minor)
         for hit, number in self._rules.items():
             RULE_HITS.labels(*hit).inc(number)
@@ -422,6 +418,9 @@ class Tally:
             CONTROLS.labels(outcome).inc(number)
         for counter, number in self._flags.items():
             counter.inc(number)
+        self._failed.update(layer for scored in self._scored if scored.failures for layer, _ in scored.failures)
+        for layer in LAYERS if self._scored else ():
+            self._scores[layer] += [score for scored in self._scored if (score := scored.layers.get(layer)) is not None]
         for layer, number in self._failed.items():
             DEGRADED.labels(layer).inc(number)
         for layer, scores in self._scores.items():
