@@ -46,7 +46,7 @@ def share_of_payments(series: str) -> str:
 
 def detection() -> Board:
     return (
-        Board("detection", "Aegis: detection quality", "Does it stop the right payments, and what would another rule have done?")
+        Board("detection", "Aegis: detection quality", "Does it stop the right payments, and what would another rule have done?", "5m")
         .row(
             "How well, over the last quarter's payments of which the end is known (from the ledger)",
             4,

@@ -198,12 +198,13 @@ def described(panel: P, title: str, meaning: str, unit: str, queries: Sequence[A
 class Board:
     """A dashboard under way: rows of panels that share the width, with the variables, links and annotations that all boards have."""
 
-    def __init__(self, name: str, title: str, question: str) -> None:
+    def __init__(self, name: str, title: str, question: str, refresh: str = "30s") -> None:
+        """`refresh`: how often it is asked anew; seldom where it asks of a quarter."""
         self.name = name
         self._panels = 0
         self._below = 0
         board = dashboard.Dashboard(title).uid(f"aegis-{name}").description(question).tags([TAG]).editable()
-        board.time("now-1h", "now").refresh("30s").timezone("browser").tooltip(DashboardCursorSync.CROSSHAIR)
+        board.time("now-1h", "now").refresh(refresh).timezone("browser").tooltip(DashboardCursorSync.CROSSHAIR)
         for variable in _variables():
             board.with_variable(variable)
         for annotation in _annotations():
