@@ -233,3 +233,23 @@ def test_what_waits_for_a_sink_that_was_never_there_is_as_old_as_its_first_recor
 
     assert 3600 <= found[0] < 7200
     assert found[1] == 0
+
+
+@pytest.mark.usefixtures("often")
+def test_markers_of_transactions_with_which_a_log_ends_wait_for_nobody(made: Deployment) -> None:
+    shelf = Shelf()
+
+    async def run() -> dict[int, float]:
+        async with AIOKafkaProducer(**made.settings.connection(), transactional_id="t") as producer, producer.transaction():
+            await producer.send(made.topic(Name.DECISIONS), b"v", partition=0)
+        async with running(made, shelf) as reader:
+            await until(lambda: shelf.kept == [(0, 0)] and reader.lag == 0)
+            shelf.away = True
+            await write(made, 0, 0)
+            await until(lambda: reader.lag != 0)
+            shelf.away = False
+            await until(lambda: reader.lag == 0)
+            return behind()
+
+    assert asyncio.run(run()) == {0: 0.0, 1: 0.0}
+    assert made.logs.ends(made.topic(Name.DECISIONS))[0] == 3

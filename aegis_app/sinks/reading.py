@@ -76,6 +76,8 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """Of each partition, the next offset."""
         self._since: dict[TopicPartition, float] = {}
         """Of each partition, when what waits there was written at the earliest, in seconds since 1970."""
+        self._in_hand: Collection[TopicPartition] = ()
+        """Those of the batch that is being handed over."""
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = asyncio.Event()
@@ -159,7 +161,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             try:
                 if self._placed != self._assignment:
                     await self._place()
-                fetched = await self._consumer.getmany(timeout_ms=POLL_MS)
+                fetched = self._in_hand = await self._consumer.getmany(timeout_ms=POLL_MS)
                 self._idle.clear()
                 if fetched:
                     await self._hand_over(fetched)
@@ -167,6 +169,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 for tp, records in fetched.items():
                     self._seek(tp, records[0].offset)
             finally:
+                self._in_hand = ()
                 self._idle.set()
 
     async def _place(self) -> None:
@@ -254,7 +257,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         for tp in partitions:
             at = self._taken[tp] if tp in self._taken else await self._consumer.committed(tp)
             first = max(begins[tp], 0 if at is None else at)
-            waiting[tp] = max(0, ends[tp] - first)
+            waiting[tp] = 0 if await self._has_read(tp, ends[tp]) else max(0, ends[tp] - first)
             if waiting[tp] == 0:
                 self._since[tp] = looked
             elif tp not in self._since:
@@ -263,6 +266,10 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             found = await written(self._settings, unknown)
             self._since = {tp: at / 1000 for tp, at in found.items()} | self._since
         return waiting
+
+    async def _has_read(self, tp: TopicPartition, end: int) -> bool:
+        """Whether all up to `end` was read and taken: a log can end in markers of transactions, which are no records."""
+        return self._placed == self._assignment and tp not in self._in_hand and await self._consumer.position(tp) >= end
 
     def _export(self, waiting: dict[TopicPartition, int] | None) -> None:
         name = self.name
