@@ -104,12 +104,13 @@ class Bins(Collector):
     def __init__(self, name: str, kind: str, documentation: str) -> None:
         self._family = Metric(name.removesuffix("_total"), documentation, kind)
         self._name = name
-        self._text = b""
+        self._head = f"# HELP {name} {documentation}\n# TYPE {name} {kind}\n"
+        self._text = self._head.encode()
         REGISTRY.register(self)
 
     def set(self, bundle: str, numbers: Mapping[str, Sequence[float]]) -> None:
         """Those of each feature; the last is of what is null."""
-        lines = [f"# HELP {self._name} {self._family.documentation}\n# TYPE {self._name} {self._family.type}\n"]
+        lines = [self._head]
         for feature, each in numbers.items():
             head = f'{self._name}{{bundle="{bundle}",feature="{_escaped(feature)}",bin="'
             lines += [f'{head}{place}"}} {number}\n' for place, number in enumerate(each[:-1])]
@@ -117,7 +118,7 @@ class Bins(Collector):
         self._text = "".join(lines).encode()
 
     def clear(self) -> None:
-        self._text = b""
+        self._text = self._head.encode()
 
     def written(self) -> bytes:
         return self._text
