@@ -185,6 +185,7 @@ def watched(kafka: str, trained: Trained, tmp_path_factory: pytest.TempPathFacto
         Monitoring(directory, targets, TOKEN) as monitoring,
         beside(made, targets, directory),
     ):
+        enlist(made)
         made.worker(ports[0]).wait_until_ready()
         wait_until(lambda: monitoring.figure("sum(aegis_ready)") == 1, 90, made)
         decide(made)
@@ -240,10 +241,14 @@ def ask(gateway: str, made: Deployment) -> None:
     assert pay(content=paid, headers=key | {"Aegis-Deadline-Ms": "1"}).json()["fallback"]
 
 
+def enlist(made: Deployment) -> None:
+    """Countries to refuse and to watch; and a card whose payments are allowed whatever models say at this hour, frauds that are missed."""
+    for name, of, value in (("deny", "country", "KP"), ("watch", "country", "FR"), ("allow", "card", "past-0")):
+        assert made.aegis("lists", "add", name, of, value, "--reason", "for this test").exit_code == 0
+
+
 def decide(made: Deployment) -> None:
     """Have payments of all sorts decided, of which the lists know some, labels among them, and records that nobody can read."""
-    for name, country in (("deny", "KP"), ("watch", "FR")):
-        assert made.aegis("lists", "add", name, "country", country, "--reason", "for this test").exit_code == 0
     made.send(b"not a payment", b"card", name=Name.HISTORY)
     then = datetime.now(UTC) - timedelta(days=70)
     past = [
