@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from time import perf_counter
 from typing import Any, NamedTuple
 
 from aiokafka.structs import ConsumerRecord
@@ -51,7 +52,7 @@ async def screening(stream: Any) -> None:
 def screen_payments(work: Work[Card]) -> None:
     """Decide and learn a chunk of payments; what was learnt before is skipped, what was decided before is adopted."""
     chunk = Chunk(work)
-    for each in rounds(chunk.read()):
+    for each in chunk.rounds():
         chunk.screen(each)
     if work.owner.latch.trips(len(work.records), len(chunk.letters)):
         owners.latch(work, work.owner.latch.sentence)
@@ -64,19 +65,6 @@ class Payment(NamedTuple):
 
     record: ConsumerRecord
     txn: Transaction
-
-
-def rounds(chunk: Iterable[Payment]) -> list[list[Payment]]:
-    """The first payment of each card, then the second of each, and so on: what is known of a card depends on the verdict before."""
-    found: list[list[Payment]] = []
-    before: dict[str, int] = {}
-    for payment in chunk:
-        number = before.get(payment.txn.card_id, 0)
-        before[payment.txn.card_id] = number + 1
-        if number == len(found):
-            found.append([])
-        found[number].append(payment)
-    return found
 
 
 class Chunk:
@@ -92,8 +80,23 @@ class Chunk:
         self._now = datetime.now(UTC)
         self._now_ms = self._now.timestamp() * 1000
         self._tally = metrics.Tally(self._terms.rates.base)
+        self._spent = dict.fromkeys(metrics.PARTS, 0.0)
 
-    def read(self) -> Iterator[Payment]:
+    def rounds(self) -> list[list[Payment]]:
+        """The first payment of each card, then the second of each, and so on: what is known of a card depends on the verdict before."""
+        begun = perf_counter()
+        found: list[list[Payment]] = []
+        before: dict[str, int] = {}
+        for payment in self._read():
+            number = before.get(payment.txn.card_id, 0)
+            before[payment.txn.card_id] = number + 1
+            if number == len(found):
+                found.append([])
+            found[number].append(payment)
+        self._spent["parse"] += perf_counter() - begun
+        return found
+
+    def _read(self) -> Iterator[Payment]:
         """What can be read of the chunk."""
         for record in self._work.records:
             try:
@@ -103,6 +106,7 @@ class Chunk:
 
     def screen(self, together: Iterable[Payment]) -> None:
         """Decide and learn payments of different cards."""
+        begun = perf_counter()
         waiting: list[tuple[Payment, Described]] = []
         for payment in together:
             found = self._begin(payment)
@@ -110,8 +114,11 @@ class Chunk:
                 waiting.append((payment, found))
             elif found is not None:
                 self._learn(payment, found)
+        recalled = perf_counter()
         for (payment, _), screened in zip(waiting, judge([each for _, each in waiting], self._terms), strict=True):
             self._learn(payment, screened)
+        self._spent["recall"] += recalled - begun
+        self._spent["decide"] += perf_counter() - recalled
 
     def _begin(self, payment: Payment) -> Described | Screened | None:
         """The payment described; the answer to a repeat; `None` for what is not to be decided."""
@@ -145,6 +152,7 @@ class Chunk:
 
     def hand_over(self) -> None:
         """Publish all of it, and count it."""
+        begun = perf_counter()
         for _, ((record, txn), screened) in sorted(self._decided.items()):
             publish(self._work, record, txn, screened.ruling)
             self._tally.add(screened, txn)
@@ -154,6 +162,9 @@ class Chunk:
             told.add(tidings)
         told.send(self._work)
         self._tally.count()
+        self._spent["write"] = perf_counter() - begun
+        for part, seconds in self._spent.items():
+            metrics.PARTS[part].observe(seconds)
 
 
 def learn_labels(work: Work[Card]) -> None:

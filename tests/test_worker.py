@@ -17,6 +17,7 @@ from aegis_app.core.card import encode_card
 from aegis_app.core.intake import HIDDEN, Past, encode_history
 from aegis_app.core.payment import Transaction, encode_transaction
 from aegis_app.kafka.ports import free_port
+from aegis_app.metrics import PARTS
 from aegis_app.process import Worker
 from aegis_app.stream.outbox import Outgoing
 from aegis_app.topics import Name, changelog, home
@@ -151,6 +152,9 @@ def test_each_payment_is_decided_once_and_a_repeat_is_answered_as_before(deploym
         assert [reason["code"] for reason in repeat["reasons"]] == ["velocity_1m"]
     metrics = deployment.workers[0].get("/metrics")[1]
     assert value(metrics, "aegis_conflicts_total") == 1
+    spent = {stage: value(metrics, f'aegis_stage_seconds_sum{{stage="{stage}"}}') or 0.0 for stage in ("judge", *PARTS)}
+    assert all(spent.values())
+    assert sum(spent[part] for part in PARTS) < spent["judge"]
 
 
 async def produce_in_transactions(deployment: Deployment, card_id: str, number: int) -> None:
