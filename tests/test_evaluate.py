@@ -17,6 +17,8 @@ from models.datasets import Example
 from models.datasets.parquet import pyarrow
 from models.evaluation import Week
 from models.evaluation.handbook import describe, frauds, reach, read_described
+from models.training import read_sample
+from models.training.sample import DAY_MS
 from tests.conftest import Trained
 from tests.make import payment
 
@@ -171,6 +173,39 @@ def test_a_fraud_is_known_to_its_card_only_when_its_label_has_come(tmp_path: Pat
     assert described.is_fraud.tolist() == [True, False, False]
 
 
+def test_what_a_data_set_says_of_its_payments_teaches_later_and_is_a_column(tmp_path: Path) -> None:
+    known = np.array([True] * 2 + [False] * (31 * PER_DAY - 2), object)
+    known[5] = None
+    data = file(tmp_path / "data.parquet", TX_FRAUD=known.tolist(), CUSTOMER_ID=[7] * len(known), TERMINAL_ID=[3] * len(known))
+    features = ["features", str(data), "--format", "handbook", "--label-delay", "2", "--out", str(tmp_path / "matrix.parquet")]
+
+    done = CliRunner().invoke(main, features)
+
+    assert done.exit_code == 0, done.output
+    matrix = pq.read_table(tmp_path / "matrix.parquet")
+    assert matrix["is_fraud"].to_pylist() == known.tolist()
+    assert [matrix["card_frauds"][place].as_py() for place in (1, 2 * PER_DAY - 1, 2 * PER_DAY, 2 * PER_DAY + 1)] == [0, 0, 1, 2]
+    sample = read_sample(tmp_path / "matrix.parquet", None, label_delay=2, maturity=60)
+    assert sample.is_fraud[:2].tolist() == [1, 1]
+    assert (sample.known_at[:5] - sample.times[:5]).tolist() == [2 * DAY_MS] * 5
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (["--labels", __file__], 2, "by --labels, or by FILE itself"),
+        ([], 1, "data.parquet says of no payment whether it was fraud"),
+    ],
+)
+def test_a_data_set_that_says_nothing_of_fraud_is_refused(tmp_path: Path, more: list[str], code: int, message: str) -> None:
+    data = file(tmp_path / "data.parquet", TX_FRAUD=pa.array([None] * 31 * PER_DAY, pa.int8()))
+
+    done = CliRunner().invoke(main, ["features", str(data), "--label-delay", "7", *more, "--out", str(tmp_path / "m.parquet")])
+
+    assert done.exit_code == code
+    assert message in done.output
+
+
 def test_a_bundle_is_measured_on_what_it_says_along_the_way(trained: Trained, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     arguments = ["evaluate", "bundle", str(trained.path), str(file(tmp_path / "data.parquet")), "--test-start", f"{TEST_START:%Y-%m-%d}"]
@@ -185,6 +220,19 @@ def test_a_bundle_is_measured_on_what_it_says_along_the_way(trained: Trained, tm
     low, high = found["autoencoder"]["intervals"]["roc_auc"]
     assert low <= found["autoencoder"]["roc_auc"] <= high
     assert "tested from 2018-04-18 to 2018-05-01" in done.output
+
+
+def test_a_test_may_begin_at_a_second_and_genuine_payments_stand_for_several(trained: Trained, tmp_path: Path) -> None:
+    data, begin = file(tmp_path / "data.parquet"), TEST_START + timedelta(hours=12)
+    arguments = ["evaluate", "bundle", str(trained.path), str(data), "--test-start", f"{begin:%Y-%m-%dT%H:%M:%S}", "--resamples", "5"]
+
+    plain, weighted = (
+        json.loads(CliRunner().invoke(main, [*arguments, *more, "--json", "-"]).stdout) for more in ([], ["--genuine-weight", "14"])
+    )
+
+    assert plain["payments"] == 14 * PER_DAY - PER_DAY // 2
+    assert weighted["ensemble"]["roc_auc"] == pytest.approx(plain["ensemble"]["roc_auc"])
+    assert weighted["ensemble"]["average_precision"] < plain["ensemble"]["average_precision"]
 
 
 def test_a_bundle_that_policy_does_not_ask_is_not_measured(trained: Trained, tmp_path: Path) -> None:

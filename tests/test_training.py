@@ -84,6 +84,17 @@ def test_a_matrix_is_read_in_the_order_of_its_times_with_attributes_as_columns(t
     assert not made.partly_labelled
 
 
+def test_payments_that_are_to_judge_by_are_left_out(tmp_path: Path) -> None:
+    matrix = write(tmp_path / "m.parquet", [{"amount": number} for number in range(4)])
+    until = START + 2 * 60_000
+
+    made = read_sample(matrix, None, 7, 60, until)
+    assert made.column("amount").tolist() == [0, 1]
+    assert made.times.tolist() == [START, START + 60_000]
+    with pytest.raises(TrainingError, match="no payment before --until"):
+        read_sample(matrix, None, 7, 60, START)
+
+
 def test_without_labels_nothing_is_known(tmp_path: Path) -> None:
     made = read_sample(write(tmp_path / "m.parquet", [{}, {}]), None, 7, 60)
 

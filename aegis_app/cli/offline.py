@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aegis_app.core.payment import Transaction
     from aegis_app.core.rates import Rates
     from aegis_app.settings import Settings
+    from models.datasets.truth import Truth
 
 
 @click.command()
@@ -55,18 +56,34 @@ def decide(source: Path, layout: str | None, policy: Path | None, bundle: Path |
 @options.layout
 @click.option("--policy", type=options.existing, help="Policy file; AEGIS_POLICY where not given.")
 @click.option("--labels", type=options.existing, help="What was said about them: JSON lines, each learnt from its labelled_at on.")
+@click.option(
+    "--label-delay",
+    type=click.FloatRange(min=0),
+    help="FILE, a table, says itself what was fraud: learn that so many days after each, and keep it as a column is_fraud.",
+)
 @options.bundle
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A parquet file: a row for each payment.")
-def features(source: Path, layout: str | None, policy: Path | None, labels: Path | None, bundle: Path | None, out: Path) -> None:
+def features(
+    source: Path,
+    layout: str | None,
+    policy: Path | None,
+    labels: Path | None,
+    label_delay: float | None,
+    bundle: Path | None,
+    out: Path,
+) -> None:
     """Describe payments as they were described when they were decided: each by what was known before it, and by nothing else.
 
     FILE is Aegis JSON lines, a table that --format tells, or - for JSON lines from stdin. A row has transaction_id, card_id, timestamp,
     the verdict, every feature (docs/features.md) and the payment's attributes. Policy and bundle matter, because only what they allow
     becomes habit. Repeats of a transaction_id have no row. Labels count too: a confirmed fraud leaves habit when it became known, as in a
-    worker. Lines that hold no payment, or no label, are reported and passed over; the exit code is then 1.
+    worker. Lines that hold no payment, or no label, are reported and passed over; the exit code is then 1. Of data sets that say what was
+    fraud, --label-delay makes all that `aegis train` takes.
 
     Example: aegis features payments.jsonl --labels labels.jsonl --out features.parquet
     """
+    if labels is not None and label_delay is not None:
+        raise click.UsageError("frauds are told by --labels, or by FILE itself with --label-delay")
     settings = options.settings_with(policy=policy, bundle=bundle)
     from aegis_app.bundles import local_bundle
     from aegis_app.core.replay import replay
@@ -74,12 +91,25 @@ def features(source: Path, layout: str | None, policy: Path | None, labels: Path
     from models.datasets.matrix import write_matrix
 
     terms = local_terms(settings, local_bundle(settings))
-    with read_labels(labels, settings) as said, _payments(source, layout, settings, terms.rates, "describing") as payments:
+    truth = None if label_delay is None else _truth(source, layout, settings, label_delay)
+    with read_labels(labels, settings) as read, _payments(source, layout, settings, terms.rates, "describing") as payments:
+        said = read if truth is None else truth.labels
         rows = (
             (txn, screened.ruling.verdict, screened.seen) for txn, screened in replay(payments, terms, said) if screened.seen is not None
         )
-        number = write_matrix(out, rows)
+        number = write_matrix(out, rows, None if truth is None else truth.is_fraud)
         click.echo(f"{options.number_of(number, 'payment')} described", err=True)
+
+
+def _truth(source: Path, layout: str | None, settings: "Settings", delay: float) -> "Truth":
+    """What a table itself says of its payments."""
+    from models.datasets import holds_lines, read_payments
+    from models.datasets.truth import read_truth
+
+    if str(source) == "-" or holds_lines(source, layout):
+        raise click.UsageError("--label-delay is for tables, which say what was fraud; of JSON lines --labels does")
+    with options.counting("reading labels") as count:
+        return read_truth(counted(read_payments(source, format=layout, currency=settings.base_currency), count), delay, source)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -60,6 +61,7 @@ def _ensemble(ctx: click.Context, parameter: click.Parameter, value: str) -> tup
 )
 @click.option("--label-delay", type=click.FloatRange(min=0), default=7.0, show_default=True, help="Days until a label is known.")
 @click.option("--maturity", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Days until no label means genuine.")
+@click.option("--until", type=options.instant, help="Payments from this day on, or second, are left out: to be judged by, later.")
 @click.option("--search", type=click.IntRange(min=0), default=0, help="Trials for better settings of XGBoost.")
 @click.option("--cold-start", is_flag=True, help="Layers without labels get no input that labels tell either.")
 @click.option("--trees", type=click.IntRange(min=1), default=100, show_default=True, help="Of the isolation forest.")
@@ -76,6 +78,7 @@ def train(
     cost: str | None,
     label_delay: float,
     maturity: float,
+    until: datetime | None,
     search: int,
     cold_start: bool,
     trees: int,
@@ -115,7 +118,7 @@ def train(
     )
     with _showing() as show:
         show("reading", 0, 1)
-        sample = read_sample(matrix, labels, label_delay, maturity)
+        sample = read_sample(matrix, labels, label_delay, maturity, None if until is None else options.instant_ms(until))
         manifest = train_bundle(sample, plan, out, show)
     if as_json:
         options.print_json(manifest)

@@ -1,6 +1,6 @@
 """Payments described, as a table: what a data scientist works on."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from types import UnionType
@@ -13,8 +13,10 @@ from models.datasets.parquet import CHUNK, pyarrow
 Row = tuple[Transaction, Outcome, Features]
 
 
-def write_matrix(path: Path, rows: Iterable[Row]) -> int:
+def write_matrix(path: Path, rows: Iterable[Row], is_fraud: Callable[[str], bool | None] | None = None) -> int:
     """Write a row for each payment: its ids and time, its verdict, every feature, and its attributes as a map; returns how many.
+
+    Where `is_fraud` tells what a transaction_id was, that is a column too.
 
     Each is described before the next is asked for: what is known of merchants and devices moves on with the payments.
     """
@@ -27,6 +29,7 @@ def write_matrix(path: Path, rows: Iterable[Row]) -> int:
             ("verdict", arrow.string()),
             *((name, arrow_type(arrow, kind)) for name, kind in CATALOGUE.items()),
             ("attributes", arrow.map_(arrow.string(), arrow.float64())),
+            *([("is_fraud", arrow.bool_())] if is_fraud else []),
         ]
     )
     remaining, number = iter(rows), 0
@@ -40,6 +43,7 @@ def write_matrix(path: Path, rows: Iterable[Row]) -> int:
                 [verdict.value for _, verdict, _ in chunk],
                 *zip(*(row for _, _, row in chunk), strict=True),
                 [list(txn.attributes.items()) for txn in payments],
+                *([[is_fraud(txn.transaction_id) for txn in payments]] if is_fraud else []),
             ]
             arrays = [arrow.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
             writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))

@@ -1,6 +1,6 @@
 """What training works on: described payments in the order of their times, and what is known of each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,8 +47,8 @@ class Sample:
         return self.rows[:, self.features.index(feature)]
 
 
-def read_sample(matrix: Path, labels: Path | None, label_delay: float, maturity: float) -> Sample:
-    """The matrix that `aegis features` wrote, with labels joined by transaction_id. Times in days.
+def read_sample(matrix: Path, labels: Path | None, label_delay: float, maturity: float, until: int | None = None) -> Sample:
+    """The matrix that `aegis features` wrote, with labels joined by transaction_id. Times in days; `until` in milliseconds since 1970.
 
     A label without `labelled_at` is known `label_delay` after its payment. A payment without one is not known; but where labels are
     given it counts as genuine `maturity` after it took place, save that policy would have blocked it: nobody charges back what was
@@ -66,7 +66,8 @@ def read_sample(matrix: Path, labels: Path | None, label_delay: float, maturity:
     if not len(table.times):
         raise TrainingError(f"{matrix}: no payments")
     said = read_labels(labels) if labels is not None else _said(table)
-    return _joined(table, said, label_delay * DAY_MS, maturity * DAY_MS, labels or matrix)
+    whole = _joined(table, said, label_delay * DAY_MS, maturity * DAY_MS, labels or matrix)
+    return whole if until is None else _until(whole, until, matrix)
 
 
 class _Columns:
@@ -142,7 +143,8 @@ def _joined(table: _Columns, said: dict[str, Label], delay: float, maturity: flo
     silent = ~labelled & ~table.blocked if labelled.any() else np.zeros_like(labelled)
     is_fraud[silent] = 0.0
     known_at[silent] = table.times[silent] + maturity
-    order = np.argsort(table.times, kind="stable")
+    # A matrix in the order of time, as all are that Aegis wrote, is not copied.
+    order = slice(None) if (np.diff(table.times) >= 0).all() else np.argsort(table.times, kind="stable")
     weights = np.where(np.isfinite(table.control), 1.0 / table.control, 1.0)
     return Sample(
         features=table.features,
@@ -154,3 +156,11 @@ def _joined(table: _Columns, said: dict[str, Label], delay: float, maturity: flo
         weights=weights[order],
         partly_labelled=bool(silent.any()),
     )
+
+
+def _until(sample: Sample, end: int, matrix: Path) -> Sample:
+    number = int(np.searchsorted(sample.times, end))
+    if not number:
+        raise TrainingError(f"{matrix}: no payment before --until")
+    rows = {name: getattr(sample, name)[:number] for name in ("rows", "times", "alerted", "is_fraud", "known_at", "weights")}
+    return replace(sample, **rows)
