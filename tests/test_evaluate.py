@@ -10,13 +10,17 @@ import pytest
 from click.testing import CliRunner, Result
 
 from aegis_app.cli import main
-from aegis_app.core.features import CATALOGUE
+from aegis_app.core.features import CATALOGUE, GROUPS
 from aegis_app.core.policy import parse_policy
+from aegis_app.core.replay import replay
 from aegis_app.core.terms import Terms
+from bench import groups
+from models.bundle import read_manifest
 from models.datasets import Example
 from models.datasets.parquet import pyarrow
 from models.evaluation import Week
 from models.evaluation.handbook import describe, frauds, reach, read_described
+from models.serving import serve
 from models.training import read_sample
 from models.training.sample import DAY_MS
 from tests.conftest import Trained
@@ -190,6 +194,20 @@ def test_what_a_data_set_says_of_its_payments_teaches_later_and_is_a_column(tmp_
     assert (sample.known_at[:5] - sample.times[:5]).tolist() == [2 * DAY_MS] * 5
 
 
+def test_a_data_set_becomes_a_bundle_that_what_came_later_has_no_part_in(tmp_path: Path) -> None:
+    frauds, until = np.arange(31 * PER_DAY) % 10 == 0, BEGIN + timedelta(days=25)
+    data = file(tmp_path / "data.parquet", TX_FRAUD=frauds.astype(np.int8))
+    arguments = ["train", str(data), "--format", "handbook", "--label-delay", "1", "--until", f"{until:%Y-%m-%d}", "--trees", "10"]
+
+    done = CliRunner().invoke(main, [*arguments, "--out", str(tmp_path / "bundle")])
+
+    assert done.exit_code == 0, done.output
+    windows = read_manifest(tmp_path / "bundle").windows
+    assert windows[-1].end <= until
+    assert [window.labelled for window in windows] == [window.payments for window in windows]
+    assert [window.frauds for window in windows] == pytest.approx([window.payments / 10 for window in windows], abs=1)
+
+
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [
@@ -235,6 +253,15 @@ def test_a_test_may_begin_at_a_second_and_genuine_payments_stand_for_several(tra
     assert weighted["ensemble"]["average_precision"] < plain["ensemble"]["average_precision"]
 
 
+def test_models_are_asked_from_the_beginning_of_the_test_on(trained: Trained) -> None:
+    payments = [payment(minute=minute, transaction_id=f"t{minute}") for minute in range(4)]
+    terms = Terms(parse_policy(""), bundle=serve(trained.path))
+
+    said = [each.scored is not None for _, each in replay(payments, terms, asked_from=payments[2].at)]
+
+    assert said == [False, False, True, True]
+
+
 def test_a_bundle_that_policy_does_not_ask_is_not_measured(trained: Trained, tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
     policy.write_text('[models]\nstate = "off"\n')
@@ -261,3 +288,30 @@ def test_two_bundles_are_compared_on_the_same_payments_and_by_what_only_one_stop
     assert found["second_alone"] == found["both"] == {"frauds": 0, "money": 0, "genuine": 0}
     assert "ROC-AUC" in shown.output
     assert f"only {eager} stops {bad.sum()} frauds" in shown.output
+
+
+def test_what_a_group_of_features_adds_is_told_beside_nothing_and_beside_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, matrix = file(tmp_path / "data.parquet"), tmp_path / "matrix.parquet"
+    assert quickly(data, "--matrix", str(matrix)).exit_code == 0
+    monkeypatch.setattr(groups, "GROUPS", {name: GROUPS[name] for name in ("amounts", "money", "travel")})
+    monkeypatch.setattr(groups, "SETTINGS", groups.SETTINGS | {"rounds": 10})
+    weeks = ["--test-start", f"{TEST_START:%Y-%m-%d}", "--train-days", "10", "--weeks", "1", "--resamples", "20"]
+
+    done = CliRunner().invoke(groups.main, [str(data), str(matrix), *weeks])
+
+    assert done.exit_code == 0, done.output
+    assert "| `amounts` | 5 | " in done.output
+    assert "| `money` | 5 | " in done.output
+    assert "travel" not in done.output  # the handbook has no places: none of its features varies
+
+
+def test_a_group_alone_has_the_payment_beside_it_and_one_left_out_has_all_others() -> None:
+    useful = ["amount", "amount_z", "km", "attempts_1h", "merchant_share"]
+
+    models = groups.chosen(useful)
+
+    assert models["all"] == useful
+    assert models["with travel"] == ["amount", "km"]
+    assert models["without travel"] == ["amount", "amount_z", "attempts_1h", "merchant_share"]
+    assert models["with amounts"] == ["amount", "amount_z"]
+    assert "without home" not in models

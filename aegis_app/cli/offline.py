@@ -85,6 +85,14 @@ def features(
     if labels is not None and label_delay is not None:
         raise click.UsageError("frauds are told by --labels, or by FILE itself with --label-delay")
     settings = options.settings_with(policy=policy, bundle=bundle)
+    number = describe(source, layout, settings, out, labels=labels, label_delay=label_delay)
+    click.echo(f"{options.number_of(number, 'payment')} described", err=True)
+
+
+def describe(
+    source: Path, layout: str | None, settings: "Settings", out: Path, *, labels: Path | None = None, label_delay: float | None = None
+) -> int:
+    """Write the matrix of a file of payments, and return how many it describes; frauds are told by `labels`, or by the file itself."""
     from aegis_app.bundles import local_bundle
     from aegis_app.core.replay import replay
     from aegis_app.policies import local_terms
@@ -97,8 +105,7 @@ def features(
         rows = (
             (txn, screened.ruling.verdict, screened.seen) for txn, screened in replay(payments, terms, said) if screened.seen is not None
         )
-        number = write_matrix(out, rows, None if truth is None else truth.is_fraud)
-        click.echo(f"{options.number_of(number, 'payment')} described", err=True)
+        return write_matrix(out, rows, None if truth is None else truth.is_fraud)
 
 
 def _truth(source: Path, layout: str | None, settings: "Settings", delay: float) -> "Truth":

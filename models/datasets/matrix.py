@@ -1,6 +1,8 @@
 """Payments described, as a table: what a data scientist works on."""
 
-from collections.abc import Callable, Iterable
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import UnionType
@@ -33,7 +35,7 @@ def write_matrix(path: Path, rows: Iterable[Row], is_fraud: Callable[[str], bool
         ]
     )
     remaining, number = iter(rows), 0
-    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+    with _uncollected(), parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         while chunk := [(txn, verdict, seen.row()) for txn, verdict, seen in islice(remaining, CHUNK)]:
             payments = [txn for txn, _, _ in chunk]
             columns = [
@@ -49,6 +51,18 @@ def write_matrix(path: Path, rows: Iterable[Row], is_fraud: Callable[[str], bool
             writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
             number += len(chunk)
     return number
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Memory only grows here, and holds no cycles: to look for some again and again takes 6 % of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def arrow_type(arrow: Any, annotated: Any) -> Any:

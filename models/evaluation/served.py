@@ -28,7 +28,7 @@ class Served(Struct, frozen=True):
 
 
 def score(payments: Iterable[Transaction], labels: Iterable[Label], terms: Terms, begin: int, genuine: float = 1.0) -> Served:
-    """What the models in `terms` say of payments from the moment `begin` on, milliseconds since 1970.
+    """What the models in `terms` say of payments from the moment `begin` on, milliseconds since 1970; before, rules alone decide.
 
     `labels` are learnt as they become known; what they speak of in the end is fraud. Refunds, reversals and repeats, which models are not
     asked about, are left out. Each genuine payment stands for so many as `genuine` says. Raises `EvaluationError`.
@@ -38,8 +38,8 @@ def score(payments: Iterable[Transaction], labels: Iterable[Label], terms: Terms
     said = list(labels)
     bad = {label.transaction_id for label in said if label.is_fraud}
     rows, scores, stopped = [], [], []
-    for txn, each in replay(payments, terms, said):
-        if each.scored is not None and txn.at >= begin:
+    for txn, each in replay(payments, terms, said, asked_from=begin):
+        if each.scored is not None:
             rows.append(
                 (txn.transaction_id in bad, terms.rates.to_base(txn.amount_minor, txn.currency) or 0, txn.card_id, txn.at // DAY_MS)
             )
