@@ -208,6 +208,30 @@ def test_a_data_set_becomes_a_bundle_that_what_came_later_has_no_part_in(tmp_pat
     assert [window.frauds for window in windows] == pytest.approx([window.payments / 10 for window in windows], abs=1)
 
 
+def test_several_processes_describe_as_one_does(tmp_path: Path) -> None:
+    data = file(tmp_path / "data.parquet", days=180)
+    made = []
+    for processes in ("1", "2"):
+        features = ["features", str(data), "--label-delay", "7", "--processes", processes, "--out", str(tmp_path / "matrix.parquet")]
+        assert CliRunner().invoke(main, features).exit_code == 0
+        made.append(pq.read_table(tmp_path / "matrix.parquet"))
+
+    assert len(made[0]) == 180 * PER_DAY  # three tables, the second of them the other process's
+    assert made[0].equals(made[1])
+
+
+def test_what_is_wrong_with_a_file_is_said_once_by_several_processes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    payments = tmp_path / "payments.jsonl"
+    payments.write_bytes(b'{"transaction_id": 1}\n')
+
+    done = CliRunner().invoke(main, ["features", str(payments), "--processes", "2", "--out", str(tmp_path / "matrix.parquet")])
+
+    assert done.exit_code == 1
+    assert done.output.count("line 1:") == 1
+    assert "1 line without a payment" in done.output
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [
