@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import hypothesis
 import msgspec
 import pytest
 
@@ -17,6 +18,10 @@ from tests.samples import sample
 
 # Small models train faster on one thread, and threads that wait for each other starve the workers beside them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A test goes red because of a change, never by chance. `pytest --hypothesis-profile default` looks at new examples each time.
+hypothesis.settings.register_profile("aegis", derandomize=True)
+hypothesis.settings.load_profile("aegis")
 
 
 @pytest.fixture(scope="session")

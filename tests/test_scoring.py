@@ -196,12 +196,12 @@ def run(model: Any, rows: Vector) -> Vector:
 
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=300), st.lists(st.floats(-200, 400), min_size=2, max_size=20, unique=True))
 def test_a_rank_rises_with_the_raw_score_and_never_stops_rising_at_the_top(held_out: list[float], raw: list[float]) -> None:
-    """As far as mean squared errors of clipped inputs reach."""
+    """As far as mean squared errors of clipped inputs reach; between known scores, up to the rounding of floats."""
     ranks = combine.ranks(np.array(held_out))
     ascending = np.sort(np.array([*raw, max(held_out)]))
     surprises = ranks.surprise(ascending)
 
-    assert (np.diff(surprises) >= 0).all()
+    assert (np.diff(surprises) >= -1e-12).all()
     assert (surprises >= 0).all()
     beyond = np.unique(np.round(ascending[ascending >= max(held_out)], 3))
     assert (np.diff(ranks.surprise(beyond)) > 0).all()
