@@ -223,7 +223,7 @@ def _precision(measured: Measured, band: Band) -> str:
             found, wrong = _order(measured.scores[name], measured.is_fraud)
             axes.plot(*_thinned(found / found[-1], found / (found + wrong)), color=colour, label=name)
         axes.set(xlabel="frauds found", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
-        axes.legend(loc="upper right")
+        axes.legend(loc="best")
     return svg.getvalue()
 
 
