@@ -24,7 +24,9 @@ FETCH_WAIT_MS: Final = 200
 """How long Kafka may wait for something new before it says that there is nothing; what is new it hands over at once."""
 LOOK_SECONDS: Final = 0.5
 """Longest time between two looks at what has come; and the pause after an error."""
-CHUNK: Final = 4096
+FETCHED: Final = 4096
+"""Most records asked for at once."""
+CHUNK: Final = 128
 """Most records taken in at once: between two chunks, payments are decided."""
 CHECK_SECONDS: Final = 10.0
 """Longest time after which a topic that was made anew, and is as long as before, is noticed."""
@@ -97,7 +99,7 @@ class Broadcast(Generic[H]):
             auto_offset_reset="none",
             isolation_level="read_committed",
             fetch_max_wait_ms=FETCH_WAIT_MS,
-            max_poll_records=CHUNK,
+            max_poll_records=FETCHED,
         )
         try:
             await self._consumer.start()
@@ -147,7 +149,9 @@ class Broadcast(Generic[H]):
             return False
         for part in self._parts:
             if records := fetched.get(part.tp):
-                self._building.apply(records)
+                for start in range(0, len(records), CHUNK):
+                    self._building.apply(records[start : start + CHUNK])
+                    await asyncio.sleep(0)
                 part.last, self._moved_at = records[-1], monotonic()
         for part in self._parts:
             answered, end = self._consumer.last_poll_timestamp(part.tp), self._consumer.last_stable_offset(part.tp)

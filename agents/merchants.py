@@ -1,7 +1,6 @@
 """What merchants learn, and devices, which go the same way: the events of all cards that used them, whichever partition those are in."""
 
-import asyncio
-from typing import Any, Final
+from typing import Any
 
 from aegis_app.application import app, of_devices, of_merchants
 from aegis_app.core.intake import Reason, Refused
@@ -13,9 +12,6 @@ from aegis_app.stream.owner import Owners, Work
 from agents.refusing import bury, check_partition
 from tables.devices import owners as devices_owners
 from tables.merchants import owners as merchants_owners
-
-SLICE: Final = 32
-"""Records that are learnt before other work has its turn; some 20 us each."""
 
 
 @app.agent(of_merchants)
@@ -36,25 +32,22 @@ async def learn(owners: Owners[Merchant], stream: Any) -> None:
 
 
 async def fold_events(work: Work[Merchant]) -> None:
-    """Learn a chunk of records; events learnt before are skipped, by the partition here and by each memory for itself.
-
-    Somebody waits for payments and nobody for this, so they have their turn in between.
-    """
+    """Learn a chunk of records; events learnt before are skipped, by the partition here and by each memory for itself."""
     letters: list[Letter] = []
-    for number, record in enumerate(work.records, 1):
-        if number % SLICE == 0:
-            await asyncio.sleep(0)
-        if record.offset <= work.passed:
-            continue
-        try:
-            name, events = read_events(record)
-            before = work.recall(name)
-            if before is None:
-                check_partition(record)
-        except Refused as refused:
-            letters.append(dead_letter(record, refused))
-            continue
-        work.learn(name, fold(before, events))
+    async with app.background as background:
+        for record in work.records:
+            await background.rest()
+            if record.offset <= work.passed:
+                continue
+            try:
+                name, events = read_events(record)
+                before = work.recall(name)
+                if before is None:
+                    check_partition(record)
+            except Refused as refused:
+                letters.append(dead_letter(record, refused))
+                continue
+            work.learn(name, fold(before, events))
     bury(work, letters)
 
 

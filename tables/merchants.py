@@ -2,8 +2,8 @@
 
 from aegis_app.application import app, merchant_events, merchant_risk
 from aegis_app.core.risk import risk
-from tables.parties import PATIENCE, TOGETHER, codec
+from tables.parties import PATIENCE, codec
 
 merchants = app.memory("merchants", codec(risk))
-owners = app.own(merchants, [merchant_events], summaries=merchant_risk.topic, patience=PATIENCE, together=TOGETHER)
+owners = app.own(merchants, [merchant_events], summaries=merchant_risk.topic, patience=PATIENCE)
 """The partitions of merchants that this worker holds, and the chunks that come for them."""

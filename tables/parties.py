@@ -7,12 +7,9 @@ from aegis_app.application import ttl
 from aegis_app.core.merchant import MOST_DAYS, Merchant, decode_merchant, decode_stamp, encode_merchant
 from aegis_app.core.payment import DAY_MS
 from aegis_app.stream.memory import Codec
-from aegis_app.stream.owner import IN_HAND
 
 PATIENCE: Final = 0.4
 """Seconds for which changes are gathered. No decision waits for them, and what is known of a party may be a second old."""
-TOGETHER: Final = IN_HAND
-"""Most chunks of events that are gathered: no fewer than can be in hand, or small ones would hold up whoever hands them over."""
 
 IDLE_MS: Final = max(ttl, MOST_DAYS * DAY_MS)
 """Not before a memory holds nothing any more but its age: so it hardly matters when exactly it goes."""

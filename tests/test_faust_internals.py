@@ -46,11 +46,13 @@ def test_what_we_override_or_call_is_there(owner: type, name: str) -> None:
     assert callable(getattr(owner, name))
 
 
-def test_records_below_the_read_offset_are_dropped_by_the_loop_that_we_feed() -> None:
+def test_what_the_loop_that_we_replace_does() -> None:
     loop = source(consumer.Consumer._drain_messages)
 
-    assert "get_read_offset = self._read_offset.__getitem__" in loop
-    assert "if r_offset is None or offset >= r_offset:" in loop
+    assert "callback = self.callback" in loop
+    assert "callback(message), self.suspend_flow.wait()" in loop
+    assert "except self.consumer_stopped_errors:" in loop
+    assert "await consumer._drain_messages(self)" in source(consumer.Fetcher._fetcher.fun)
 
 
 def test_a_commit_asks_for_new_offsets_of_partitions_with_pending_acks() -> None:

@@ -15,6 +15,7 @@ from aegis_app.core.screen import HISTORY, adopt, learn_past
 from aegis_app.core.terms import Terms
 from aegis_app.core.tidings import NONE
 from aegis_app.settings import Settings
+from aegis_app.stream.background import Background
 from aegis_app.stream.letters import Latch, dead_letter
 from aegis_app.stream.memory import LEARNT
 from aegis_app.stream.outbox import Landed, Outgoing
@@ -120,7 +121,8 @@ def settling(tmp_path: Path, changelog: Changelog) -> Iterator[Owner[int]]:
     """An owner that is not open, over a real database: its chunks are settled by hand."""
     memory = numbers(tmp_path)
     memory.data.restore(0, [record(0, b"other", b"1")])
-    app: Any = SimpleNamespace(settings=Settings(), holdings=SimpleNamespace(check_lease=lambda: None), changes=changelog)
+    holdings = SimpleNamespace(check_lease=lambda: None)
+    app: Any = SimpleNamespace(settings=Settings(), holdings=holdings, background=Background(), changes=changelog)
     yield Owner(Owners(app, memory, ["payments", "history"]), 0)
     memory.data.close(0)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from faust.types import TP
 
+from aegis_app.stream.background import Background
 from aegis_app.stream.memory import Codec
 from aegis_app.stream.outbox import Outgoing
 from aegis_app.stream.owner import IN_HAND, Holdings, Owner, Owners, Work
@@ -40,7 +41,12 @@ def owner(log: list[Any], summaries: str | None = None) -> Owner[int]:
     settings = SimpleNamespace(dead_letter_share=1, dead_letter_window=1)
     holdings = SimpleNamespace(check_lease=lambda: None)
     app: Any = SimpleNamespace(
-        settings=settings, holdings=holdings, partitions=PARTITIONS, events=Recorder("events", log), changes=Recorder("changes", log)
+        settings=settings,
+        holdings=holdings,
+        background=Background(),
+        partitions=PARTITIONS,
+        events=Recorder("events", log),
+        changes=Recorder("changes", log),
     )
     codec = Codec[int](
         encode=lambda value: b"%d" % value,

@@ -25,6 +25,7 @@ from aegis_app.access import AccessError
 from aegis_app.broadcast import Broadcast
 from aegis_app.logs import log
 from aegis_app.settings import Settings, is_loopback
+from aegis_app.stream.background import Background
 from aegis_app.stream.memory import Codec, Memory
 from aegis_app.stream.outbox import Outbox
 from aegis_app.stream.owner import Holdings, Owners, Stop
@@ -83,6 +84,7 @@ class StreamApp(faust.App):
         self.changes: Outbox
         self.reader: AIOKafkaConsumer
         self.holdings = Holdings(self)
+        self.background = Background()
         self._clients: list[Any] = []
         """What was started and is to be stopped."""
         self._datadir_lock: IO[str] | None = None

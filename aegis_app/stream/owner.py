@@ -9,6 +9,7 @@ that everything about it was published; and what others are told of a payment im
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from time import monotonic, perf_counter, time
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -33,20 +34,18 @@ V = TypeVar("V")
 Place = tuple[str, int]
 """A topic, and a partition of it."""
 
-TOGETHER: Final = 4
-"""Most chunks of payments that are settled as one, where they are computed faster than Kafka answers; and most in each queue before."""
-TAIL: Final = 4 * TOGETHER * CHUNK
-"""Decisions to search after a crash: over half can have been published without being learnt; the rest is for a revived writer's."""
+PATIENCE: Final = 0.05
+"""Seconds for which changes of cards are gathered before they are settled. No decision waits for that; and a broker is asked less often."""
 PAUSES: Final = 8
 """So often is looked, while changes are gathered, whether partitions change hands."""
-IN_HAND: Final = 16 * CHUNK
-"""Most records of a partition that are computed and not settled: what is in hand must be done with when it changes hands."""
+IN_HAND: Final = 8 * CHUNK
+"""Most records of a partition that are computed and not settled, and a chunk: what is in hand must be done with when it changes hands."""
+TAIL: Final = 2 * (IN_HAND + CHUNK)
+"""Decisions to search after a crash: half can have been published without being learnt; the rest is for a revived writer's."""
 CACHED: Final = 8192
 """Values kept at hand per partition, at one or two kilobytes each; all are dropped when there are more."""
 SWEEP: Final = 8
 """One in so many records lets one more value be looked at, to forget those that idled too long."""
-SLICE: Final = 64
-"""Values that are encoded before other work has its turn."""
 SOURCE: Final = "source"
 """Header of every output: partition:offset of the payment that led to it."""
 
@@ -99,6 +98,11 @@ class Work(Generic[V]):
         self.acknowledged_at = time()
 
 
+def waiting(queue: asyncio.Queue[Work[V]]) -> list[Work[V]]:
+    """All that is in the queue now."""
+    return [queue.get_nowait() for _ in range(queue.qsize())]
+
+
 class Owner(Generic[V]):
     """The one writer of a partition's memory."""
 
@@ -132,8 +136,8 @@ class Owner(Generic[V]):
         self._is_told = False
         self._in_hand = 0
         self._progress = asyncio.Event()
-        self._computed: asyncio.Queue[Work[V]] = asyncio.Queue(owners.together)
-        self._published: asyncio.Queue[Work[V]] = asyncio.Queue(owners.together)
+        self._computed: asyncio.Queue[Work[V]] = asyncio.Queue()
+        self._published: asyncio.Queue[Work[V]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -229,18 +233,23 @@ class Owner(Generic[V]):
         await self._published.join()
 
     async def _publish_all(self) -> None:
-        """Send each chunk's outputs as soon as those before it are on their way: a decision waits for nothing else."""
+        """Send outputs as soon as those before them are on their way: a decision waits for nothing else."""
         try:
             while True:
-                work = await self._computed.get()
+                works = [await self._computed.get(), *waiting(self._computed)]
                 self.app.holdings.check_lease()
-                work.sent_at = time()
-                for topic, records in work.outputs.items():
-                    work.sent += await self.app.outputs.send(topic, self.partition, records)
-                for future, _ in work.sent:
-                    future.add_done_callback(work.acknowledge)
-                await self._published.put(work)
-                self._computed.task_done()
+                outputs: dict[str, list[Outgoing]] = defaultdict(list)
+                for work in works:
+                    work.sent_at = time()
+                    for topic, records in work.outputs.items():
+                        outputs[topic] += records
+                sent = [each for topic, records in outputs.items() for each in await self.app.outputs.send(topic, self.partition, records)]
+                for work in works:
+                    work.sent = sent
+                    for future, _ in sent:
+                        future.add_done_callback(work.acknowledge)
+                    self._published.put_nowait(work)
+                    self._computed.task_done()
         except Exception as error:
             self.app.die(error)
 
@@ -249,8 +258,7 @@ class Owner(Generic[V]):
             while True:
                 works = [await self._published.get()]
                 await self._gather_more()
-                while len(works) < self.owners.together and not self._published.empty():
-                    works.append(self._published.get_nowait())
+                works += waiting(self._published)
                 await self._settle(works)
                 for _ in works:
                     self._published.task_done()
@@ -308,16 +316,16 @@ class Owner(Generic[V]):
         self._progress.set()
 
     async def _encode(self, kept: dict[str, V]) -> tuple[list[Outgoing], list[Outgoing]]:
-        """Values for the changelog, and their summaries, if there are any; payments have their turn in between."""
+        """Values for the changelog, and their summaries, if there are any."""
         encode, summary = self.memory.codec.encode, self.memory.codec.summary
         values, summaries = [], []
-        for number, (name, value) in enumerate(kept.items(), 1):
-            key = name.encode()
-            values.append(Outgoing(key, encode(value)))
-            if summary is not None:
-                summaries.append(Outgoing(key, summary(value)))
-            if number % SLICE == 0:
-                await asyncio.sleep(0)
+        async with self.app.background as background:
+            for name, value in kept.items():
+                await background.rest()
+                key = name.encode()
+                values.append(Outgoing(key, encode(value)))
+                if summary is not None:
+                    summaries.append(Outgoing(key, summary(value)))
         return values, summaries
 
     async def _remember(self, values: list[Outgoing], idle: list[str], gone: list[str]) -> None:
@@ -390,8 +398,7 @@ class Owners(Generic[V]):
         *,
         decisions: str | None = None,
         summaries: str | None = None,
-        patience: float = 0.0,
-        together: int = TOGETHER,
+        patience: float = PATIENCE,
     ) -> None:
         self.app = app
         self.memory = memory
@@ -402,8 +409,6 @@ class Owners(Generic[V]):
         """Compacted: the codec's summary of each value that changed goes there, for whoever holds them all."""
         self.patience = patience
         """Seconds before what is computed is settled, where nobody waits for it: a value that changed often meanwhile is written once."""
-        self.together = together
-        """Most chunks that are settled as one, and most that wait for that."""
         self.latched: str | None = None
         """Why no further chunk is taken, for `/ready`; `None` while they are."""
         self.last_settled = monotonic()
@@ -503,6 +508,11 @@ class Holdings:
     def settled(self) -> dict[TP, int]:
         """What may be committed."""
         return {tp: offset for owners in self for tp, offset in owners.settled().items()}
+
+    @cached_property
+    def urgent(self) -> frozenset[str]:
+        """The topics on whose records decisions wait."""
+        return frozenset(topic for owners in self if owners.decisions is not None for topic in owners.sources)
 
     @property
     def are_assigned(self) -> bool:

@@ -5,6 +5,7 @@ and unacked sets (they commit past messages in flight). Offsets are settled in o
 Leans on internals of Faust 0.15, which tests/test_faust_internals.py checks.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,11 @@ CHUNK: Final = 512
 FETCH_WAIT_MS: Final = 20
 """How long Kafka may wait for something to answer a fetch with. While payments are in hand, aiokafka asks for the other topics alone,
 which mostly have nothing; and a broker is asked one thing at a time. With Faust's 1,500 ms, payments waited for that."""
+
+
+GATHER_SECONDS: Final = 0.003
+"""Between two looks at what was fetched: a chunk costs as much as several payments, so few chunks of some payments are decided sooner
+than many of one."""
 
 
 class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
@@ -55,19 +61,6 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         return self._consumer is not None and self._consumer._coordinator.generation != driver.DEFAULT_GENERATION_ID
 
 
-class _NothingRead(dict[TP, int | None]):
-    """In place of Faust's offset read last, below which it drops records in silence: those that an owner seeks back to."""
-
-    def __getitem__(self, tp: TP) -> None:
-        return None
-
-    def __setitem__(self, tp: TP, offset: int | None) -> None:
-        """Owners check that chunks follow one another."""
-
-    def update(self, *_: Any, **__: Any) -> None:
-        """Likewise."""
-
-
 class ChunkConsumer(driver.Consumer):
     """Yields one message per chunk: the last record's, with all of its records as the value."""
 
@@ -76,7 +69,6 @@ class ChunkConsumer(driver.Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._read_offset = _NothingRead()
         self.sought: set[TP] = set()
         """The partitions that are read from where the group had got to, since they were last assigned."""
 
@@ -93,9 +85,10 @@ class ChunkConsumer(driver.Consumer):
             with suppress(KafkaError, AssertionError):
                 await self.perform_seek()
             return
+        first = sorted(records.items(), key=lambda each: each[0].topic not in self.app.holdings.urgent)
         # In turns, so that one partition's chunks are computed while another's are on their way to Kafka.
         for start in range(0, max(map(len, records.values()), default=0), CHUNK):
-            for tp, fetched in records.items():
+            for tp, fetched in first:
                 if self.app.consumer_generation_id != generation or not self.flow_active:
                     return
                 if chunk := fetched[start : start + CHUNK]:
@@ -103,11 +96,21 @@ class ChunkConsumer(driver.Consumer):
                     message.value = chunk
                     yield tp, message
 
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Feed the agents. In Faust's own, each message is several tasks, so that what is fetched last came rounds of the event loop
+        later; and what is below the offset read last is dropped in silence, though an owner sought back to it.
+        """
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                async for _, message in self.getmany(timeout=1.0):
+                    await self.callback(message)
+                await asyncio.sleep(GATHER_SECONDS)
+        except self.consumer_stopped_errors:
+            if not self.app.should_stop:
+                raise
+
     def on_buffer_full(self, tp: TP) -> None:
         """The queue itself holds us up. Faust would leave the partition out, and sleep a second once all are."""
-
-    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Gaps do not matter: what is settled is committed."""
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         settled = self.app.holdings.settled()
