@@ -56,6 +56,7 @@ def sample(payments: int = 8000, *, days: float = 60.0, fraud_share: float = 0.0
         "features": FEATURES,
         "rows": np.column_stack([columns[name] for name in FEATURES]).astype(np.float32),
         "times": times,
+        "cards": chance.integers(0, max(1, payments // 20), payments),
         "alerted": columns["attempts_1h"] >= 6,
         "is_fraud": fraud.astype(float),
         "known_at": times + 3.0 * DAY_MS,

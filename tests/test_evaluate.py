@@ -10,13 +10,19 @@ import pytest
 from click.testing import CliRunner, Result
 
 from aegis_app.cli import main
-from aegis_app.core.features import CATALOGUE
+from aegis_app.core.features import CATALOGUE, GROUPS
 from aegis_app.core.policy import parse_policy
+from aegis_app.core.replay import replay
 from aegis_app.core.terms import Terms
+from bench import groups
+from models.bundle import read_manifest
 from models.datasets import Example
 from models.datasets.parquet import pyarrow
 from models.evaluation import Week
 from models.evaluation.handbook import describe, frauds, reach, read_described
+from models.serving import serve
+from models.training import read_sample
+from models.training.sample import DAY_MS
 from tests.conftest import Trained
 from tests.make import payment
 
@@ -171,6 +177,77 @@ def test_a_fraud_is_known_to_its_card_only_when_its_label_has_come(tmp_path: Pat
     assert described.is_fraud.tolist() == [True, False, False]
 
 
+def test_what_a_data_set_says_of_its_payments_teaches_later_and_is_a_column(tmp_path: Path) -> None:
+    known = np.array([True] * 2 + [False] * (31 * PER_DAY - 2), object)
+    known[5] = None
+    data = file(tmp_path / "data.parquet", TX_FRAUD=known.tolist(), CUSTOMER_ID=[7] * len(known), TERMINAL_ID=[3] * len(known))
+    features = ["features", str(data), "--format", "handbook", "--label-delay", "2", "--out", str(tmp_path / "matrix.parquet")]
+
+    done = CliRunner().invoke(main, features)
+
+    assert done.exit_code == 0, done.output
+    matrix = pq.read_table(tmp_path / "matrix.parquet")
+    assert matrix["is_fraud"].to_pylist() == known.tolist()
+    assert [matrix["card_frauds"][place].as_py() for place in (1, 2 * PER_DAY - 1, 2 * PER_DAY, 2 * PER_DAY + 1)] == [0, 0, 1, 2]
+    sample = read_sample(tmp_path / "matrix.parquet", None, label_delay=2, maturity=60)
+    assert sample.is_fraud[:2].tolist() == [1, 1]
+    assert (sample.known_at[:5] - sample.times[:5]).tolist() == [2 * DAY_MS] * 5
+
+
+def test_a_data_set_becomes_a_bundle_that_what_came_later_has_no_part_in(tmp_path: Path) -> None:
+    frauds, until = np.arange(31 * PER_DAY) % 10 == 0, BEGIN + timedelta(days=25)
+    data = file(tmp_path / "data.parquet", TX_FRAUD=frauds.astype(np.int8))
+    arguments = ["train", str(data), "--format", "handbook", "--label-delay", "1", "--until", f"{until:%Y-%m-%d}", "--trees", "10"]
+
+    done = CliRunner().invoke(main, [*arguments, "--out", str(tmp_path / "bundle")])
+
+    assert done.exit_code == 0, done.output
+    windows = read_manifest(tmp_path / "bundle").windows
+    assert windows[-1].end <= until
+    assert [window.labelled for window in windows] == [window.payments for window in windows]
+    assert [window.frauds for window in windows] == pytest.approx([window.payments / 10 for window in windows], abs=1)
+
+
+def test_several_processes_describe_as_one_does(tmp_path: Path) -> None:
+    data = file(tmp_path / "data.parquet", days=180)
+    made = []
+    for processes in ("1", "2"):
+        features = ["features", str(data), "--label-delay", "7", "--processes", processes, "--out", str(tmp_path / "matrix.parquet")]
+        assert CliRunner().invoke(main, features).exit_code == 0
+        made.append(pq.read_table(tmp_path / "matrix.parquet"))
+
+    assert len(made[0]) == 180 * PER_DAY  # three tables, the second of them the other process's
+    assert made[0].equals(made[1])
+
+
+def test_what_is_wrong_with_a_file_is_said_once_by_several_processes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    payments = tmp_path / "payments.jsonl"
+    payments.write_bytes(b'{"transaction_id": 1}\n')
+
+    done = CliRunner().invoke(main, ["features", str(payments), "--processes", "2", "--out", str(tmp_path / "matrix.parquet")])
+
+    assert done.exit_code == 1
+    assert done.output.count("line 1:") == 1
+    assert "1 line without a payment" in done.output
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (["--labels", __file__], 2, "by --labels, or by FILE itself"),
+        ([], 1, "data.parquet says of no payment whether it was fraud"),
+    ],
+)
+def test_a_data_set_that_says_nothing_of_fraud_is_refused(tmp_path: Path, more: list[str], code: int, message: str) -> None:
+    data = file(tmp_path / "data.parquet", TX_FRAUD=pa.array([None] * 31 * PER_DAY, pa.int8()))
+
+    done = CliRunner().invoke(main, ["features", str(data), "--label-delay", "7", *more, "--out", str(tmp_path / "m.parquet")])
+
+    assert done.exit_code == code
+    assert message in done.output
+
+
 def test_a_bundle_is_measured_on_what_it_says_along_the_way(trained: Trained, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     arguments = ["evaluate", "bundle", str(trained.path), str(file(tmp_path / "data.parquet")), "--test-start", f"{TEST_START:%Y-%m-%d}"]
@@ -185,6 +262,28 @@ def test_a_bundle_is_measured_on_what_it_says_along_the_way(trained: Trained, tm
     low, high = found["autoencoder"]["intervals"]["roc_auc"]
     assert low <= found["autoencoder"]["roc_auc"] <= high
     assert "tested from 2018-04-18 to 2018-05-01" in done.output
+
+
+def test_a_test_may_begin_at_a_second_and_genuine_payments_stand_for_several(trained: Trained, tmp_path: Path) -> None:
+    data, begin = file(tmp_path / "data.parquet"), TEST_START + timedelta(hours=12)
+    arguments = ["evaluate", "bundle", str(trained.path), str(data), "--test-start", f"{begin:%Y-%m-%dT%H:%M:%S}", "--resamples", "5"]
+
+    plain, weighted = (
+        json.loads(CliRunner().invoke(main, [*arguments, *more, "--json", "-"]).stdout) for more in ([], ["--genuine-weight", "14"])
+    )
+
+    assert plain["payments"] == 14 * PER_DAY - PER_DAY // 2
+    assert weighted["ensemble"]["roc_auc"] == pytest.approx(plain["ensemble"]["roc_auc"])
+    assert weighted["ensemble"]["average_precision"] < plain["ensemble"]["average_precision"]
+
+
+def test_models_are_asked_from_the_beginning_of_the_test_on(trained: Trained) -> None:
+    payments = [payment(minute=minute, transaction_id=f"t{minute}") for minute in range(4)]
+    terms = Terms(parse_policy(""), bundle=serve(trained.path))
+
+    said = [each.scored is not None for _, each in replay(payments, terms, asked_from=payments[2].at)]
+
+    assert said == [False, False, True, True]
 
 
 def test_a_bundle_that_policy_does_not_ask_is_not_measured(trained: Trained, tmp_path: Path) -> None:
@@ -213,3 +312,30 @@ def test_two_bundles_are_compared_on_the_same_payments_and_by_what_only_one_stop
     assert found["second_alone"] == found["both"] == {"frauds": 0, "money": 0, "genuine": 0}
     assert "ROC-AUC" in shown.output
     assert f"only {eager} stops {bad.sum()} frauds" in shown.output
+
+
+def test_what_a_group_of_features_adds_is_told_beside_nothing_and_beside_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, matrix = file(tmp_path / "data.parquet"), tmp_path / "matrix.parquet"
+    assert quickly(data, "--matrix", str(matrix)).exit_code == 0
+    monkeypatch.setattr(groups, "GROUPS", {name: GROUPS[name] for name in ("amounts", "money", "travel")})
+    monkeypatch.setattr(groups, "SETTINGS", groups.SETTINGS | {"rounds": 10})
+    weeks = ["--test-start", f"{TEST_START:%Y-%m-%d}", "--train-days", "10", "--weeks", "1", "--resamples", "20"]
+
+    done = CliRunner().invoke(groups.main, [str(data), str(matrix), *weeks])
+
+    assert done.exit_code == 0, done.output
+    assert "| `amounts` | 5 | " in done.output
+    assert "| `money` | 5 | " in done.output
+    assert "travel" not in done.output  # the handbook has no places: none of its features varies
+
+
+def test_a_group_alone_has_the_payment_beside_it_and_one_left_out_has_all_others() -> None:
+    useful = ["amount", "amount_z", "km", "attempts_1h", "merchant_share"]
+
+    models = groups.chosen(useful)
+
+    assert models["all"] == useful
+    assert models["with travel"] == ["amount", "km"]
+    assert models["without travel"] == ["amount", "amount_z", "attempts_1h", "merchant_share"]
+    assert models["with amounts"] == ["amount", "amount_z"]
+    assert "without home" not in models

@@ -19,6 +19,7 @@ from models.ensemble import Isotonic, Sigmoid, Stacked, Weighted
 from models.inputs import Vector
 from models.scoring import Scorer
 from models.training import AlertsPerDay, FalsePositives, Plan, Sample, TrainingError, combine, prepare, read_sample, train
+from models.training.chance import WRONG, band
 from models.training.figures import ranking, stopping
 from models.training.report import importance
 from models.training.sample import DAY_MS
@@ -72,7 +73,7 @@ def test_of_several_labels_the_strongest_source_counts_then_the_latest(tmp_path:
 
 def test_a_matrix_is_read_in_the_order_of_its_times_with_attributes_as_columns(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
-        {"timestamp": at(9), "amount": 5, "attributes": {"V2": 0.5}, "is_fraud": True, "control_probability": 0.02},
+        {"timestamp": at(9), "card_id": "c2", "amount": 5, "attributes": {"V2": 0.5}, "is_fraud": True, "control_probability": 0.02},
         {"timestamp": at(1), "amount": None, "attributes": {"V1": -1.0, "V2": 2.0}, "is_fraud": False, "control_probability": None},
     ]
     made = read_sample(write(tmp_path / "m.parquet", rows), None, 7, 60)
@@ -81,7 +82,20 @@ def test_a_matrix_is_read_in_the_order_of_its_times_with_attributes_as_columns(t
     np.testing.assert_array_equal(made.rows, np.array([[np.nan, 12, -1, 2], [5, 12, np.nan, 0.5]], np.float32))
     assert made.is_fraud.tolist() == [0, 1]
     assert made.weights.tolist() == [1, 50]
+    assert len(set(made.cards)) == 2
     assert not made.partly_labelled
+
+
+def test_payments_that_are_to_judge_by_are_left_out(tmp_path: Path) -> None:
+    matrix = write(tmp_path / "m.parquet", [{"amount": number} for number in range(4)])
+    until = START + 2 * 60_000
+
+    made = read_sample(matrix, None, 7, 60, until)
+    assert made.column("amount").tolist() == [0, 1]
+    assert made.times.tolist() == [START, START + 60_000]
+    assert made.cards.tolist() == [0, 0]
+    with pytest.raises(TrainingError, match="no payment before --until"):
+        read_sample(matrix, None, 7, 60, START)
 
 
 def test_without_labels_nothing_is_known(tmp_path: Path) -> None:
@@ -109,7 +123,7 @@ def test_what_is_no_matrix_is_refused(tmp_path: Path) -> None:
     from pyarrow import parquet, table
 
     parquet.write_table(table({"amount": [1]}), tmp_path / "m.parquet")
-    with pytest.raises(TrainingError, match="no column transaction_id, timestamp, verdict; make the matrix with `aegis features`"):
+    with pytest.raises(TrainingError, match="no column transaction_id, card_id, timestamp, verdict; make the matrix with `aegis features`"):
         read_sample(tmp_path / "m.parquet", None, 7, 60)
     (tmp_path / "m.parquet").write_text("")
     with pytest.raises(TrainingError, match=r"m\.parquet"):
@@ -346,9 +360,17 @@ def test_the_report_window_is_measured_by_layer(trained: Trained) -> None:
         "supervised",
         "unsupervised",
         "unsupervised_label_free",
+        "svm",
+        "without_isolation_forest",
+        "without_autoencoder",
+        "without_supervised",
         "rules",
+        "rules_or_models",
         "ensemble",
     }
+    assert figures["svm"]["roc_auc"] == pytest.approx(0.85, abs=0.1)
+    assert (figures["without_supervised"]["roc_auc"] or 1) < (figures["ensemble"]["roc_auc"] or 0)
+    assert (figures["rules_or_models"]["recall"] or 0) >= max(figures["rules"]["recall"] or 0, figures["ensemble"]["review_recall"] or 0)
     assert figures["ensemble"]["roc_auc"] == pytest.approx(0.87, abs=0.08)
     fraud, genuine = (figures["autoencoder"][f"mean_squared_error_{kind}"] for kind in ("fraud", "genuine"))
     assert fraud is not None
@@ -362,13 +384,45 @@ def test_the_report_needs_nothing_else_and_says_what_the_manifest_says(trained: 
     card = (trained.path / "model_card.md").read_text()
 
     assert re.findall(r'(?:src|href)="(?!#)[^"]*"', page) == []
-    assert page.count("<svg") == 6
+    assert page.count("<svg") == 7
     assert "mathdefault" not in page
     precision = trained.manifest.metrics["ensemble"]["average_precision"]
     assert f"{precision:.3f}" in page
     assert f"{precision:.3f}" in card
+    assert re.search(rf"<td>{precision:.3f} \(0\.\d+ to 0\.\d+\)</td>", page)
+    without = trained.manifest.metrics["without_supervised"]["average_precision"]
+    assert re.search(rf">all without supervised</td><td>{without:.3f}</td><td>[\d.]+%</td><td>-0\.\d+ \(-0\.\d+ to ", page)
+    assert re.search(r">up to [\d,.]+ EUR<", page)
+    assert ">online</td>" in page
     assert all(f"| {window.name} |" in card for window in trained.manifest.windows)
     assert "left out: gap_z, never known" in page
+
+
+def test_a_band_holds_the_curve_and_is_wider_where_frauds_come_in_runs_on_a_card() -> None:
+    random = np.random.default_rng(1)
+    is_fraud = (random.random(4000) < 0.05).astype(float)
+    score = random.normal(is_fraud * 2)
+    single, runs = np.arange(4000), np.arange(4000) // 40
+    is_fraud[np.isin(runs, runs[is_fraud == 1][:3])] = 1
+
+    alone, together = (band(score, is_fraud, cards, 1) for cards in (single, runs))
+    for name in ("found", "precision"):
+        low, high = getattr(alone, name)
+        assert (low <= high).all()
+    order = np.argsort(-score)
+    found = np.cumsum(is_fraud[order]) / is_fraud.sum()
+    wrong = np.cumsum(1 - is_fraud[order]) / (1 - is_fraud).sum()
+    curve = np.interp(WRONG, wrong, found)
+    assert (alone.found[0] - 1e-9 <= curve).all()
+    assert (curve <= alone.found[1] + 1e-9).all()
+    middle = slice(40, 100)
+    assert np.ptp(together.found, axis=0)[middle].mean() > 1.3 * np.ptp(alone.found, axis=0)[middle].mean()
+
+
+def test_costs_are_drawn_where_they_are_stated(tmp_path: Path) -> None:
+    train(sample(2500), Plan(trees=10, epochs=2, weights=(0.7, 0.3), target=Cost(recovery=0.1)), tmp_path / "b")
+
+    assert "Saved against payments stopped a day" in (tmp_path / "b" / "report.html").read_text()
 
 
 def test_importance_is_added_up_by_feature() -> None:

@@ -87,7 +87,7 @@ def verify(bundle: Path) -> None:
 @click.argument("second", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("data", type=options.existing)
 @options.layout
-@click.option("--test-start", type=click.DateTime(["%Y-%m-%d"]), required=True, help="First day to compare on; all before only teach.")
+@click.option("--test-start", type=options.instant, required=True, help="First day to compare on, or second; all before only teaches.")
 @click.option("--label-delay", type=click.FloatRange(min=0), default=7.0, show_default=True, help="Days until a fraud is known.")
 @click.option("--resamples", type=click.IntRange(1), default=1000, show_default=True, help="Draws of the cards, for the intervals.")
 @click.option("--policy", type=options.existing, help="Policy file; AEGIS_POLICY where not given.")
@@ -123,14 +123,14 @@ def compare(
     from models.evaluation.served import compare as judge
     from models.evaluation.served import score
 
-    day = int(test_start.replace(tzinfo=UTC).timestamp() * 1000) // DAY_MS
-    labels = list(frauds(read_payments(data, format=layout, currency=settings.base_currency), label_delay, range(day, 1 << 31)))
+    begin = options.instant_ms(test_start)
+    labels = list(frauds(read_payments(data, format=layout, currency=settings.base_currency), label_delay, range(begin // DAY_MS, 1 << 31)))
 
     def served(path: Path) -> "Served":
         terms = local_terms(settings, local_bundle(msgspec.structs.replace(settings, bundle=path)))
         with options.counting(f"scoring by {path}") as count:
             examples = counted(read_payments(data, format=layout, currency=settings.base_currency), count)
-            return score((each.transaction for each in examples), labels, terms, day)
+            return score((each.transaction for each in examples), labels, terms, begin)
 
     one, other = served(first), served(second)
     with options.counting("drawing", resamples) as count:

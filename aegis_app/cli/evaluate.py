@@ -126,7 +126,16 @@ def handbook(
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("data", type=options.existing)
 @options.layout
-@click.option("--test-start", type=_day, required=True, help="First day of the test; cards and merchants learn their past from all before.")
+@click.option(
+    "--test-start", type=options.instant, required=True, help="First day of the test, or second; cards and merchants learn from all before."
+)
+@click.option(
+    "--genuine-weight",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Payments that each genuine one stands for, where DATA holds a sample of them.",
+)
 @click.option("--label-delay", type=click.FloatRange(min=0), default=7.0, show_default=True, help="Days until a fraud is known.")
 @click.option("--resamples", type=click.IntRange(1), default=1000, show_default=True, help="Draws of the cards, for the intervals.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draws.")
@@ -137,6 +146,7 @@ def bundle(
     data: Path,
     layout: str | None,
     test_start: datetime,
+    genuine_weight: float,
     label_delay: float,
     resamples: int,
     seed: int,
@@ -145,7 +155,7 @@ def bundle(
 ) -> None:
     """Measure a bundle on payments of which DATA says what was fraud: each is decided and scored as a worker would have done it.
 
-    The test begins with --test-start and ends with DATA; choose a day after the last that the bundle was trained on. Figures are of each of
+    The test begins with --test-start and ends with DATA; choose one after all that the bundle was trained on. Figures are of each of
     its layers and of all together, with 95 % intervals from draws of the cards; docs/evaluation.md says what they mean.
 
     Example: aegis evaluate bundle bundles/march payments.csv --format sparkov --test-start 2020-01-01 --json out.json
@@ -154,6 +164,7 @@ def bundle(
     import msgspec
 
     from aegis_app.bundles import local_bundle
+    from aegis_app.core.payment import DAY_MS
     from aegis_app.policies import local_terms
     from models.datasets import read_payments
     from models.evaluation import resample
@@ -162,12 +173,12 @@ def bundle(
     from models.evaluation.served import score
 
     read = partial(read_payments, data, format=layout, currency=settings.base_currency)
-    first = _number(test_start)
+    begin = options.instant_ms(test_start)
     with options.counting("reading labels") as count:
-        labels = list(frauds(counted(read(), count), label_delay, range(first, _EVER)))
+        labels = list(frauds(counted(read(), count), label_delay, range(begin // DAY_MS, _EVER)))
     with options.counting("scoring") as count:
         payments = (each.transaction for each in counted(read(), count))
-        served = score(payments, labels, local_terms(settings, local_bundle(settings)), first)
+        served = score(payments, labels, local_terms(settings, local_bundle(settings)), begin, genuine_weight)
     with options.counting("drawing", resamples) as count:
         found = resample([(served.test, served.scores)], resamples, seed, count)
     if out != options.DASH:

@@ -1,10 +1,13 @@
 """`aegis decide` and `aegis features`: payments without Kafka."""
 
+import signal
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
+from io import StringIO
+from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -14,10 +17,13 @@ from aegis_app.cli.labels import read_labels
 from aegis_app.progress import counted
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from aegis_app.core.intake import Refused
     from aegis_app.core.payment import Transaction
     from aegis_app.core.rates import Rates
     from aegis_app.settings import Settings
+    from models.datasets.truth import Truth
 
 
 @click.command()
@@ -55,31 +61,146 @@ def decide(source: Path, layout: str | None, policy: Path | None, bundle: Path |
 @options.layout
 @click.option("--policy", type=options.existing, help="Policy file; AEGIS_POLICY where not given.")
 @click.option("--labels", type=options.existing, help="What was said about them: JSON lines, each learnt from its labelled_at on.")
+@click.option(
+    "--label-delay",
+    type=click.FloatRange(min=0),
+    help="FILE, a table, says itself what was fraud: learn that so many days after each, and keep it as a column is_fraud.",
+)
+@click.option("--processes", type=click.IntRange(min=1), help="As many as there are cores, where not given and the file is large.")
 @options.bundle
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A parquet file: a row for each payment.")
-def features(source: Path, layout: str | None, policy: Path | None, labels: Path | None, bundle: Path | None, out: Path) -> None:
+def features(
+    source: Path,
+    layout: str | None,
+    policy: Path | None,
+    labels: Path | None,
+    label_delay: float | None,
+    processes: int | None,
+    bundle: Path | None,
+    out: Path,
+) -> None:
     """Describe payments as they were described when they were decided: each by what was known before it, and by nothing else.
 
     FILE is Aegis JSON lines, a table that --format tells, or - for JSON lines from stdin. A row has transaction_id, card_id, timestamp,
     the verdict, every feature (docs/features.md) and the payment's attributes. Policy and bundle matter, because only what they allow
     becomes habit. Repeats of a transaction_id have no row. Labels count too: a confirmed fraud leaves habit when it became known, as in a
-    worker. Lines that hold no payment, or no label, are reported and passed over; the exit code is then 1.
+    worker. Lines that hold no payment, or no label, are reported and passed over; the exit code is then 1. Of data sets that say what was
+    fraud, --label-delay makes all that `aegis train` takes.
 
     Example: aegis features payments.jsonl --labels labels.jsonl --out features.parquet
     """
+    if labels is not None and label_delay is not None:
+        raise click.UsageError("frauds are told by --labels, or by FILE itself with --label-delay")
     settings = options.settings_with(policy=policy, bundle=bundle)
+    number = describe(source, layout, settings, out, labels=labels, label_delay=label_delay, processes=processes)
+    click.echo(f"{options.number_of(number, 'payment')} described", err=True)
+
+
+class _Job(NamedTuple):
+    """A file of payments, and what tells frauds: a file of `labels`, or itself, `label_delay` days after each."""
+
+    source: Path
+    layout: str | None
+    settings: "Settings"
+    labels: Path | None
+    label_delay: float | None
+
+
+def describe(
+    source: Path,
+    layout: str | None,
+    settings: "Settings",
+    out: Path,
+    *,
+    labels: Path | None = None,
+    label_delay: float | None = None,
+    processes: int | None = None,
+) -> int:
+    """Write the matrix of a file of payments, and return how many it describes; frauds are told by `labels`, or by the file itself.
+
+    Every process decides and learns all payments, since merchants hear of all, and describes its share of them, which takes longer.
+    """
+    from aegis_app.backtest.run import cores_for
+    from models.datasets.matrix import write_tables
+
+    job = _Job(source, layout, settings, labels, label_delay)
+    of = 1 if source == options.DASH else processes or cores_for(source)
+    with ExitStack() as running:
+        others = [running.enter_context(_other(job, part, of)) for part in range(1, of)]
+        with _tables(job, 0, of) as made:
+            return write_tables(out, _complete(made, others), told=label_delay is not None)
+
+
+@contextmanager
+def _tables(job: _Job, part: int, of: int) -> Iterator[Iterator[Any]]:
+    """Those of `part`, and `None` for those that others make."""
     from aegis_app.bundles import local_bundle
     from aegis_app.core.replay import replay
     from aegis_app.policies import local_terms
-    from models.datasets.matrix import write_matrix
+    from models.datasets.matrix import tables
 
+    source, layout, settings, labels, delay = job
     terms = local_terms(settings, local_bundle(settings))
-    with read_labels(labels, settings) as said, _payments(source, layout, settings, terms.rates, "describing") as payments:
-        rows = (
-            (txn, screened.ruling.verdict, screened.seen) for txn, screened in replay(payments, terms, said) if screened.seen is not None
-        )
-        number = write_matrix(out, rows)
-        click.echo(f"{options.number_of(number, 'payment')} described", err=True)
+    truth = None if delay is None else _truth(source, layout, settings, delay)
+    with read_labels(labels, settings) as read, _payments(source, layout, settings, terms.rates, "describing") as payments:
+        said = read if truth is None else truth.labels
+        screened = replay(payments, terms, said)
+        rows = ((txn, each.ruling.verdict, each.seen) for txn, each in screened if each.seen is not None)
+        yield tables(rows, None if truth is None else truth.is_fraud, part, of)
+
+
+def _complete(made: Iterator[Any], others: Sequence["Connection[Any, Any]"]) -> Iterator[Any]:
+    """All tables in their order, each from whose it is."""
+    from models.datasets.matrix import unpacked
+
+    for number, table in enumerate(made):
+        if table is not None:
+            yield table
+            continue
+        try:
+            whole = others[number % (1 + len(others)) - 1].recv_bytes()
+        except EOFError:
+            raise Failure("a process that describes ended early; is there memory for all of them? --processes 1 needs the least") from None
+        yield unpacked(whole)
+
+
+@contextmanager
+def _other(job: _Job, part: int, of: int) -> Iterator["Connection[Any, Any]"]:
+    """From where the tables of a process come that makes those of `part`."""
+    # Not fork: a progress bar and pyarrow have threads, which a forked child would miss.
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_send_tables, args=(job, part, of, sender), daemon=True)
+    child.start()
+    sender.close()
+    try:
+        yield receiver
+    finally:
+        child.terminate()
+        child.join()
+
+
+def _send_tables(job: _Job, part: int, of: int, sender: "Connection[Any, Any]") -> None:
+    from models.datasets import DatasetError
+    from models.datasets.matrix import packed
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends its children
+    # What is wrong with the file, the parent finds as well, and says.
+    with suppress(Failure, DatasetError, OSError), redirect_stderr(StringIO()), _tables(job, part, of) as made:
+        for table in made:
+            if table is not None:
+                sender.send_bytes(packed(table))
+
+
+def _truth(source: Path, layout: str | None, settings: "Settings", delay: float) -> "Truth":
+    """What a table itself says of its payments."""
+    from models.datasets import holds_lines, read_payments
+    from models.datasets.truth import read_truth
+
+    if str(source) == "-" or holds_lines(source, layout):
+        raise click.UsageError("--label-delay is for tables, which say what was fraud; of JSON lines --labels does")
+    with options.counting("reading labels") as count:
+        return read_truth(counted(read_payments(source, format=layout, currency=settings.base_currency), count), delay, source)
 
 
 @contextmanager

@@ -19,6 +19,8 @@ TRAIN: Final = "in the checkout, pip install --require-hashes -r requirements/tr
 """How to get what trains."""
 
 existing = click.Path(exists=True, dir_okay=False, path_type=Path)
+instant = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
+"""A day's first moment, or a second; UTC. As the command has it: `instant_ms`."""
 
 
 def _address(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -134,6 +136,11 @@ def report_unrated(payments: Mapping[str, int]) -> None:
 def number_of(number: int, noun: str) -> str:
     """1 payment, 1,000 payments."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def instant_ms(at: datetime) -> int:
+    """Milliseconds since 1970 of an `instant`."""
+    return int(at.replace(tzinfo=UTC).timestamp() * 1000)
 
 
 def moment(at: datetime) -> str:

@@ -1,13 +1,16 @@
 """`aegis train`."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from aegis_app.cli import options
+from aegis_app.cli.offline import describe
 
 if TYPE_CHECKING:
     from models.training import Target
@@ -28,7 +31,13 @@ def _ensemble(ctx: click.Context, parameter: click.Parameter, value: str) -> tup
 
 
 @click.command()
-@click.argument("matrix", type=options.existing)
+@click.argument("data", metavar="MATRIX", type=options.existing)
+@click.option(
+    "--format",
+    "layout",
+    metavar="NAME",
+    help="MATRIX is a table of payments instead, of this format (`aegis datasets`): describe them first, as `aegis features` does.",
+)
 @click.option("--labels", type=options.existing, help="JSON lines or parquet with transaction_id and is_fraud, best with labelled_at.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The bundle: a directory that is not there yet.")
 @click.option(
@@ -60,13 +69,15 @@ def _ensemble(ctx: click.Context, parameter: click.Parameter, value: str) -> tup
 )
 @click.option("--label-delay", type=click.FloatRange(min=0), default=7.0, show_default=True, help="Days until a label is known.")
 @click.option("--maturity", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Days until no label means genuine.")
+@click.option("--until", type=options.instant, help="Payments from this day on, or second, are left out: to be judged by, later.")
 @click.option("--search", type=click.IntRange(min=0), default=0, help="Trials for better settings of XGBoost.")
 @click.option("--cold-start", is_flag=True, help="Layers without labels get no input that labels tell either.")
 @click.option("--trees", type=click.IntRange(min=1), default=100, show_default=True, help="Of the isolation forest.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed and data give the same models.")
 @options.as_json
 def train(
-    matrix: Path,
+    data: Path,
+    layout: str | None,
     labels: Path | None,
     out: Path,
     supervised: Literal["xgboost", "random-forest", "none"],
@@ -76,17 +87,19 @@ def train(
     cost: str | None,
     label_delay: float,
     maturity: float,
+    until: datetime | None,
     search: int,
     cold_start: bool,
     trees: int,
     seed: int,
     as_json: bool,
 ) -> None:
-    """Train the three model layers on described payments, and write them as a bundle. No worker serves a bundle yet.
+    """Train the three model layers on described payments, and write them as a bundle.
 
     MATRIX is what `aegis features` wrote. Its time is cut into four windows, one to fit the layers, one to put them together, one to
     choose thresholds, one to report, with the days between them that labels take: --label-delay where every payment has a label, else
     the longer of that and --maturity. So it takes more than 21 days of payments, or more than 180. Needs requirements/train.txt.
+    To describe payments takes longer than to train on them: keep a matrix that is used again.
 
     Example: aegis train matrix.parquet --labels labels.jsonl --alerts-per-day 200 --out bundles/march
     """
@@ -113,16 +126,21 @@ def train(
         trees=trees,
         base_currency=settings.base_currency,
     )
-    with _showing() as show:
+    with ExitStack() as files:
+        matrix = data
+        if layout is not None:
+            matrix = Path(files.enter_context(TemporaryDirectory())) / "matrix.parquet"
+            describe(data, layout, settings, matrix, labels=labels, label_delay=None if labels else label_delay)
+        show = files.enter_context(_showing())
         show("reading", 0, 1)
-        sample = read_sample(matrix, labels, label_delay, maturity)
+        sample = read_sample(matrix, labels, label_delay, maturity, None if until is None else options.instant_ms(until))
         manifest = train_bundle(sample, plan, out, show)
     if as_json:
         options.print_json(manifest)
     else:
-        from aegis_app.cli.bundles import describe
+        from aegis_app.cli.bundles import describe as show_bundle
 
-        describe(out, manifest)
+        show_bundle(out, manifest)
 
 
 def _target(alerts_per_day: float | None, fpr: float | None, cost: str | None) -> "Target":

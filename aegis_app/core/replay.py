@@ -28,15 +28,17 @@ def replay(
     *,
     elsewhere: bool = True,
     period: Millis = PERIOD_MS,
+    asked_from: Millis = 0,
 ) -> Iterator[tuple[Transaction, Screened]]:
     """Decide and learn `payments` in their order. Offline there is no clock: each is written and decided at its own time.
 
     A label is learnt when it became known, before the first payment that is no earlier; one that is as old as its payment, after it.
     Labels may come in any order; all are held.
     What payments and labels tell merchants and devices is known from the end of each `period` on, in milliseconds; not `elsewhere`:
-    never, which takes a third less time. What was seen of a payment is to be asked for before the next payment is.
+    never, which takes a third less time. What was seen of a payment is to be asked for before the next payment is. Models are asked about
+    payments from `asked_from` on; before, rules alone decide.
     """
-    memory = Memory(terms, elsewhere=elsewhere, period=period)
+    memory = Memory(terms, elsewhere=elsewhere, period=period, asked_from=asked_from)
     waiting = deque(sorted(labels, key=_heard_at))
     for txn in payments:
         while waiting and _heard_at(waiting[0]) <= txn.at:
@@ -47,12 +49,13 @@ def replay(
 class Memory:
     """What is remembered in one process: of cards, merchants and devices. It grows with each of them."""
 
-    def __init__(self, terms: Terms, *, elsewhere: bool = True, period: Millis = PERIOD_MS) -> None:
+    def __init__(self, terms: Terms, *, elsewhere: bool = True, period: Millis = PERIOD_MS, asked_from: Millis = 0) -> None:
         """As for `replay`."""
         self._cards: dict[str, Card] = {}
         self._merchants, self._devices = Told(risk, period), Told(shared_risk, period)
         told = {"merchants": self._merchants, "credited": self._merchants.credited, "devices": self._devices}
         self._terms = replace(terms, **told) if elsewhere else terms
+        self._unasked, self._asked_from = replace(self._terms, bundle=None), asked_from
         self._elsewhere = elsewhere
         self._screened = self._heard = 0
         self._untold = NONE
@@ -61,7 +64,8 @@ class Memory:
         """Decide and learn a payment. What was seen of it is to be asked for before the next call."""
         self._pass(txn.at)
         offset, self._screened = self._screened, self._screened + 1
-        screened = screen(self._cards.get(txn.card_id), txn, self._terms, Receipt(txn.at, txn.timestamp), offset)
+        terms = self._terms if txn.at >= self._asked_from else self._unasked
+        screened = screen(self._cards.get(txn.card_id), txn, terms, Receipt(txn.at, txn.timestamp), offset)
         self._cards[txn.card_id] = screened.card
         self._untold = screened.tidings
         return screened

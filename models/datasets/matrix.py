@@ -1,7 +1,9 @@
 """Payments described, as a table: what a data scientist works on."""
 
-from collections.abc import Iterable
-from itertools import islice
+import gc
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count, islice
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
@@ -13,13 +15,50 @@ from models.datasets.parquet import CHUNK, pyarrow
 Row = tuple[Transaction, Outcome, Features]
 
 
-def write_matrix(path: Path, rows: Iterable[Row]) -> int:
+IsFraud = Callable[[str], bool | None]
+"""What a transaction_id was; `None` where that is not known."""
+
+
+def write_matrix(path: Path, rows: Iterable[Row], is_fraud: IsFraud | None = None) -> int:
     """Write a row for each payment: its ids and time, its verdict, every feature, and its attributes as a map; returns how many.
+
+    Where `is_fraud` tells what a transaction_id was, that is a column too.
 
     Each is described before the next is asked for: what is known of merchants and devices moves on with the payments.
     """
+    return write_tables(path, tables(rows, is_fraud), told=is_fraud is not None)
+
+
+def write_tables(path: Path, parts: Iterable[Any], *, told: bool) -> int:
+    """Write the `tables` of a matrix one after the other, and return how many rows they have."""
     arrow, parquet = pyarrow()
-    schema = arrow.schema(
+    number = 0
+    with parquet.ParquetWriter(path, _schema(arrow, told), compression="zstd") as writer:
+        for table in parts:
+            writer.write_table(table)
+            number += len(table)
+    return number
+
+
+def tables(rows: Iterable[Row], is_fraud: IsFraud | None = None, part: int = 0, of: int = 1) -> Iterator[Any]:
+    """The matrix by so many payments at a time; `None` in place of those that are not of `part` among `of`, which are not described."""
+    arrow, _ = pyarrow()
+    schema, remaining = _schema(arrow, is_fraud is not None), iter(rows)
+    with _uncollected():
+        for number in count():
+            if number % of == part:
+                chunk = [(txn, verdict, seen.row()) for txn, verdict, seen in islice(remaining, CHUNK)]
+                if not chunk:
+                    return
+                yield _table(arrow, schema, chunk, is_fraud)
+            else:
+                if not sum(1 for _ in islice(remaining, CHUNK)):
+                    return
+                yield None
+
+
+def _schema(arrow: Any, told: bool) -> Any:
+    return arrow.schema(
         [
             ("transaction_id", arrow.string()),
             ("card_id", arrow.string()),
@@ -27,24 +66,52 @@ def write_matrix(path: Path, rows: Iterable[Row]) -> int:
             ("verdict", arrow.string()),
             *((name, arrow_type(arrow, kind)) for name, kind in CATALOGUE.items()),
             ("attributes", arrow.map_(arrow.string(), arrow.float64())),
+            *([("is_fraud", arrow.bool_())] if told else []),
         ]
     )
-    remaining, number = iter(rows), 0
-    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        while chunk := [(txn, verdict, seen.row()) for txn, verdict, seen in islice(remaining, CHUNK)]:
-            payments = [txn for txn, _, _ in chunk]
-            columns = [
-                [txn.transaction_id for txn in payments],
-                [txn.card_id for txn in payments],
-                [txn.timestamp for txn in payments],
-                [verdict.value for _, verdict, _ in chunk],
-                *zip(*(row for _, _, row in chunk), strict=True),
-                [list(txn.attributes.items()) for txn in payments],
-            ]
-            arrays = [arrow.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
-            writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
-            number += len(chunk)
-    return number
+
+
+def _table(arrow: Any, schema: Any, chunk: Sequence[tuple[Transaction, Outcome, tuple[Any, ...]]], is_fraud: IsFraud | None) -> Any:
+    payments = [txn for txn, _, _ in chunk]
+    columns = [
+        [txn.transaction_id for txn in payments],
+        [txn.card_id for txn in payments],
+        [txn.timestamp for txn in payments],
+        [verdict.value for _, verdict, _ in chunk],
+        *zip(*(row for _, _, row in chunk), strict=True),
+        [list(txn.attributes.items()) for txn in payments],
+        *([[is_fraud(txn.transaction_id) for txn in payments]] if is_fraud else []),
+    ]
+    arrays = [arrow.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+    return arrow.Table.from_arrays(arrays, schema=schema)
+
+
+def packed(table: Any) -> bytes:
+    """A table as bytes, for another process."""
+    arrow, _ = pyarrow()
+    sink = arrow.BufferOutputStream()
+    with arrow.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    whole: bytes = sink.getvalue().to_pybytes()
+    return whole
+
+
+def unpacked(whole: bytes) -> Any:
+    """The table of `packed`."""
+    arrow, _ = pyarrow()
+    return arrow.ipc.open_stream(whole).read_all()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Memory only grows here, and holds no cycles: to look for some again and again takes 6 % of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def arrow_type(arrow: Any, annotated: Any) -> Any:

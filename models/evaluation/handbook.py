@@ -1,7 +1,6 @@
 """Layers on the handbook's payments, by its protocol: trained anew for each week, on what the same replay as live says of each payment."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
@@ -10,13 +9,14 @@ import numpy as np
 from msgspec import Struct
 
 from aegis_app.core.features import CATALOGUE
-from aegis_app.core.label import Label, Source
+from aegis_app.core.label import Label
 from aegis_app.core.payment import DAY_MS, Transaction
 from aegis_app.core.replay import replay
 from aegis_app.core.terms import Terms
 from models.datasets import Example
 from models.datasets.matrix import Row, write_matrix
 from models.datasets.parquet import CHUNK, pyarrow
+from models.datasets.truth import fraud
 from models.evaluation.errors import EvaluationError
 from models.evaluation.figures import Codes, Figures, Flags, Floats, Test
 from models.evaluation.layers import Trained
@@ -59,19 +59,7 @@ def frauds(examples: Iterable[Example], delay: float, days: range) -> Iterator[L
         if example.is_fraud is None and txn.at // DAY_MS in days:
             raise EvaluationError(f"payment {txn.transaction_id} has no label, and what is not labelled is not genuine")
         if example.is_fraud:
-            yield Label(
-                transaction_id=txn.transaction_id,
-                card_id=txn.card_id,
-                merchant_id=txn.merchant_id,
-                timestamp=txn.timestamp,
-                is_fraud=True,
-                labelled_at=txn.timestamp + timedelta(days=delay),
-                source=Source.CHARGEBACK,
-                amount_minor=txn.amount_minor,
-                currency=txn.currency,
-                device_id=txn.device_id,
-                country=txn.country,
-            )
+            yield fraud(txn, delay)
 
 
 def reach(weeks: Sequence[Week]) -> range:

@@ -27,28 +27,28 @@ class Served(Struct, frozen=True):
     """Whether the models asked for review or block."""
 
 
-def score(payments: Iterable[Transaction], labels: Iterable[Label], terms: Terms, first: int) -> Served:
-    """What the models in `terms` say of payments from day `first` on (since 1970).
+def score(payments: Iterable[Transaction], labels: Iterable[Label], terms: Terms, begin: int, genuine: float = 1.0) -> Served:
+    """What the models in `terms` say of payments from the moment `begin` on, milliseconds since 1970; before, rules alone decide.
 
     `labels` are learnt as they become known; what they speak of in the end is fraud. Refunds, reversals and repeats, which models are not
-    asked about, are left out. Raises `EvaluationError`.
+    asked about, are left out. Each genuine payment stands for so many as `genuine` says. Raises `EvaluationError`.
     """
     if terms.models is None:
         raise EvaluationError("policy asks no models: set state to something else than off in [models]")
     said = list(labels)
     bad = {label.transaction_id for label in said if label.is_fraud}
     rows, scores, stopped = [], [], []
-    for txn, each in replay(payments, terms, said):
-        if each.scored is not None and txn.at // DAY_MS >= first:
+    for txn, each in replay(payments, terms, said, asked_from=begin):
+        if each.scored is not None:
             rows.append(
                 (txn.transaction_id in bad, terms.rates.to_base(txn.amount_minor, txn.currency) or 0, txn.card_id, txn.at // DAY_MS)
             )
             stopped.append(each.scored.asks is not ALLOW)
             scores.append({**each.scored.layers, ENSEMBLE: each.scored.score})
     if not rows:
-        raise EvaluationError("no payment from that day on")
+        raise EvaluationError("no payment from that moment on")
     is_fraud, amount, card, day = zip(*rows, strict=True)
-    test = Test(is_fraud, amount, np.unique(card, return_inverse=True)[1], day)
+    test = Test(is_fraud, amount, np.unique(card, return_inverse=True)[1], day, np.where(is_fraud, 1.0, genuine))
     found = {layer: np.array([found[layer] for found in scores], float) for layer in scores[0]}
     return Served(test, found, np.array(stopped))
 

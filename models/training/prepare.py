@@ -73,6 +73,11 @@ def unusual(chosen: Sequence[str], *, cold_start: bool) -> tuple[str, ...]:
     return tuple(name for name in chosen if name in UNUSUAL or name.startswith(ATTRIBUTES) or (name in TOLD and not cold_start))
 
 
+def uncoded(chosen: Sequence[str]) -> tuple[str, ...]:
+    """Those of which more is more of something."""
+    return tuple(name for name in chosen if name not in CODED)
+
+
 def scaled(names: Sequence[str], rows: Rows, chosen: Sequence[str]) -> Scaled:
     """For the layers without labels. What never varies where it is known is left out."""
     kept, long_tailed, centres, spreads = [], [], [], []

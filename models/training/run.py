@@ -14,7 +14,7 @@ from aegis_app.core.features import FROM_LABELS
 from models.bundle import CONTRIBUTIONS, Cost, Figures, Layer, Manifest, together, write
 from models.drift import SCORE, Histogram, histogram
 from models.ensemble import SUPERVISED, Combination, published
-from models.inputs import Inputs, Vector, in_parts
+from models.inputs import Inputs, Rows, Vector, in_parts
 from models.training import autoencoder, combine, figures, isolation, prepare, report, supervised, trees
 from models.training.errors import TrainingError
 from models.training.sample import DAY_MS, Sample
@@ -25,6 +25,9 @@ LEAST_FRAUDS: Final = 10
 """In the window that the supervised layer is fitted on."""
 SOME: Final = 1000
 """Payments, at most, that say which features matter."""
+ENSEMBLE: Final = "ensemble"
+BASELINE: Final = "svm"
+LABEL_FREE: Final = "unsupervised_label_free"
 UNUSUAL_LAYERS: Final = ("isolation_forest", "autoencoder")
 _LIBRARIES: Final = ("keras", "numpy", "onnxruntime", "scikit-learn", "tensorflow", "tensorflow-cpu", "xgboost", "xgboost-cpu")
 
@@ -54,7 +57,7 @@ def train(sample: Sample, plan: Plan, out: Path, show: Show = lambda what, done,
 
 
 class _Fitted(Struct, frozen=True):
-    """A model: what serves, its originals, and its evidence about every payment of the sample."""
+    """A model: what serves, its originals, and its evidence about the payments after those it was fitted on."""
 
     layer: Layer
     files: dict[str, bytes]
@@ -96,9 +99,11 @@ class _Training:
             seed=self._plan.seed,
             libraries=dict(_versions()),
         )
-        manifest = msgspec.structs.replace(manifest, metrics=self._metrics(fitted, score, manifest))
+        reported = self._spans["report"].known(self._sample)
+        told = self._told(fitted, score, manifest, reported) if len(reported) else {}
+        manifest = msgspec.structs.replace(manifest, metrics=self._metrics(fitted, told, manifest, reported))
         self._show("report", 0, 1)
-        files = report.written(manifest, self._measured(fitted, score, manifest))
+        files = report.written(manifest, self._measured(fitted, told, manifest, reported))
         return write(out, manifest, {name: content for each in fitted.values() for name, content in each.files.items()} | files)
 
     def _layers(self) -> Iterator[_Fitted]:
@@ -120,7 +125,7 @@ class _Training:
         self._show("isolation forest", 0, 1)
         here = table[self._fit.rows][self._sample.is_fraud[self._fit.rows] != 1]
         forest = isolation.fit(here, self._plan.trees, self._plan.seed)
-        raw = isolation.score(forest, table)
+        raw = self._later(lambda rows: isolation.score(forest, rows), table)
         graph = trees.isolation_forest(forest).SerializeToString()
         words = f"isolation forest of {self._plan.trees} trees"
         return self._unsupervised(
@@ -131,7 +136,7 @@ class _Training:
         known = self._fit.known(self._sample)
         genuine = known[self._sample.is_fraud[known] == 0] if self._sample.has_labels else np.arange(len(table))[self._fit.rows]
         network = autoencoder.fit(table[genuine], self._plan.epochs, self._plan.seed, lambda done, of: self._show("autoencoder", done, of))
-        raw = autoencoder.mean_squared_error(network, table)
+        raw = self._later(lambda rows: autoencoder.mean_squared_error(network, rows), table)
         widths = "-".join(str(layer.units) for layer in network.layers if hasattr(layer, "units"))
         files = {"autoencoder.onnx": autoencoder.graph(network).SerializeToString(), "autoencoder.keras": autoencoder.original(network)}
         return self._unsupervised("autoencoder", f"autoencoder, {table.shape[1]}-{widths}", inputs, raw, files)
@@ -155,14 +160,14 @@ class _Training:
                 trees.random_forest(forest),
                 _saved(SUPERVISED, forest),
             )
-            raw = in_parts(lambda part: _log_odds(forest.predict_proba(read(part))[:, 1]), sample.rows)
+            raw = self._later(lambda part: _log_odds(forest.predict_proba(read(part))[:, 1]), sample.rows)
         else:
             settings = self._settings(rows, is_fraud, weights, sample.times[known])
             booster = supervised.boost(rows, is_fraud, weights, settings, plan.seed, lambda done, of: self._show("boosted trees", done, of))
             booster.feature_names = list(inputs.names)
             words, graph = f"XGBoost, {booster.num_boosted_rounds()} trees", trees.boosted(booster)
             files = {CONTRIBUTIONS: bytes(booster.save_raw("ubj"))}
-            raw = in_parts(lambda part: booster.inplace_predict(read(part), predict_type="margin", validate_features=False), sample.rows)
+            raw = self._later(lambda part: booster.inplace_predict(read(part), predict_type="margin", validate_features=False), sample.rows)
         layer = Layer(name=SUPERVISED, model=words, file=f"{SUPERVISED}.onnx", inputs=inputs)
         return _Fitted(layer, {layer.file: graph.SerializeToString(), **files}, raw, raw)
 
@@ -171,6 +176,13 @@ class _Training:
             return supervised.SETTINGS
         show: supervised.Show = lambda done, of: self._show("search", done, of)  # noqa: E731  # a name for a line that would be too long
         return supervised.search(rows, is_fraud, weights, times, self._gap * DAY_MS, self._plan.search, self._plan.seed, show)
+
+    def _later(self, score: Callable[[Rows], Vector], rows: Rows) -> Vector:
+        """Scores of all payments after those that layers are fitted on; NaN for these, of which nobody asks."""
+        begin = self._fit.rows.stop
+        scores = np.full(len(rows), np.nan)
+        scores[begin:] = in_parts(score, rows[begin:])
+        return scores
 
     def _wants_labels(self) -> bool:
         """Whether there is a supervised layer. Raises `TrainingError` where one is asked for and cannot be."""
@@ -223,53 +235,75 @@ class _Training:
         of_layers = {name: histogram(published(name, each.evidence[later])) for name, each in fitted.items()}
         return of_features | of_layers | {SCORE: histogram(score[later])}
 
-    def _metrics(self, fitted: dict[str, _Fitted], score: Vector, manifest: Manifest) -> dict[str, Figures]:
-        """Of every layer, in the last window."""
-        known = self._spans["report"].known(self._sample)
-        is_fraud = self._sample.is_fraud[known]
+    def _told(self, fitted: dict[str, _Fitted], score: Vector, manifest: Manifest, known: Vector) -> dict[str, Vector]:
+        """What each layer says of these payments, the ensemble first; the layers without labels as one, and the ensemble without each."""
+        told = {ENSEMBLE: score[known]} | {name: each.evidence[known] for name, each in fitted.items()}
+        told["unsupervised"] = _unsupervised([fitted[name] for name in UNUSUAL_LAYERS])[known]
+        if not any(name in FROM_LABELS for name in self._chosen):
+            told[LABEL_FREE] = told["unsupervised"]
+        elif not self._plan.cold_start:
+            told[LABEL_FREE] = _unsupervised(list(self._unusual(cold_start=True)))[known]
+        for name in fitted:
+            rest = {other: each.evidence[known] for other, each in fitted.items() if other != name}
+            told[f"{report.WITHOUT}{name}"] = manifest.combinations[together(tuple(rest))].score(rest)
+        if self._supervised:
+            told[BASELINE] = self._support_vectors(known)
+        return told
+
+    def _support_vectors(self, known: Vector) -> Vector:
+        """The baseline's say on these payments."""
+        self._show("support vectors", 0, 1)
+        sample, here = self._sample, self._fit.known(self._sample)
+        read = prepare.scaled(sample.features, sample.rows[self._fit.rows], prepare.uncoded(self._chosen)).of(sample.features)
+        machine = supervised.support_vectors(read(sample.rows[here]), sample.is_fraud[here], sample.weights[here], self._plan.seed)
+        return in_parts(lambda part: machine.decision_function(read(part)), sample.rows[known])
+
+    def _metrics(self, fitted: dict[str, _Fitted], told: dict[str, Vector], manifest: Manifest, known: Vector) -> dict[str, Figures]:
+        """Of all that was told, in the last window."""
         if not len(known):
             return {}
-        found = {name: figures.ranking(each.evidence[known], is_fraud) for name, each in fitted.items()}
-        found["unsupervised"] = figures.ranking(_unsupervised([fitted[name] for name in UNUSUAL_LAYERS])[known], is_fraud)
-        if any(name in FROM_LABELS for name in self._chosen) and not self._plan.cold_start:
-            free = list(self._unusual(cold_start=True))
-            found["unsupervised_label_free"] = figures.ranking(_unsupervised(free)[known], is_fraud)
-        elif not any(name in FROM_LABELS for name in self._chosen):
-            found["unsupervised_label_free"] = found["unsupervised"]
-        found["rules"] = figures.stopping(self._sample.alerted[known], is_fraud)
-        found["ensemble"] = figures.ranking(score[known], is_fraud) | figures.at_thresholds(score[known], is_fraud, manifest.thresholds)
+        is_fraud = self._sample.is_fraud[known]
+        found = {name: figures.ranking(score, is_fraud) for name, score in told.items()}
+        alerted = self._sample.alerted[known]
+        found["rules"] = figures.stopping(alerted, is_fraud)
+        found["rules_or_models"] = figures.stopping(alerted | (told[ENSEMBLE] >= manifest.thresholds.review), is_fraud)
+        found[ENSEMBLE] |= figures.at_thresholds(told[ENSEMBLE], is_fraud, manifest.thresholds)
         error = fitted["autoencoder"].raw[known]
         for kind, chosen in (("fraud", is_fraud == 1), ("genuine", is_fraud == 0)):
             found["autoencoder"][f"mean_squared_error_{kind}"] = float(error[chosen].mean()) if chosen.any() else None
         return found
 
-    def _measured(self, fitted: dict[str, _Fitted], score: Vector, manifest: Manifest) -> report.Measured | None:
-        span = self._spans["report"]
-        known = span.known(self._sample)
+    def _measured(self, fitted: dict[str, _Fitted], told: dict[str, Vector], manifest: Manifest, known: Vector) -> report.Measured | None:
         if not len(known):
             return None
-        calibration = manifest.calibration
+        span, sample, calibration = self._spans["report"], self._sample, manifest.calibration
         return report.Measured(
-            scores={"ensemble": score[known]} | {name: each.evidence[known] for name, each in fitted.items()},
-            probability=None if calibration is None else calibration.probability(score[known]),
-            is_fraud=self._sample.is_fraud[known],
-            alerted=self._sample.alerted[known],
+            scores=told,
+            layers=(ENSEMBLE, *fitted),
+            probability=None if calibration is None else calibration.probability(told[ENSEMBLE]),
+            is_fraud=sample.is_fraud[known],
+            alerted=sample.alerted[known],
+            cards=np.unique(sample.cards[known], return_inverse=True)[1],
+            amount=sample.column("amount")[known] if "amount" in sample.features else np.full(len(known), np.nan),
+            channel=sample.column("channel")[known] if "channel" in sample.features else np.full(len(known), np.nan),
             days=(span.end - span.start) / DAY_MS,
-            importance=self._importance(fitted, known),
+            contributions=self._contributions(fitted, known),
+            sources=fitted[SUPERVISED].layer.inputs.sources if self._supervised else (),
+            seed=self._plan.seed,
         )
 
-    def _importance(self, fitted: dict[str, _Fitted], known: Vector) -> dict[str, float]:
-        """By XGBoost's contributions to some of these payments; nothing where there is no XGBoost."""
+    def _contributions(self, fitted: dict[str, _Fitted], known: Vector) -> Vector | None:
+        """XGBoost's own, to some of these payments; `None` where there is no XGBoost."""
         if not self._supervised or CONTRIBUTIONS not in fitted[SUPERVISED].files:
-            return {}
+            return None
         import xgboost
 
-        inputs = fitted[SUPERVISED].layer.inputs
         some = known[:: -(-len(known) // SOME)]
         booster = xgboost.Booster(model_file=bytearray(fitted[SUPERVISED].files[CONTRIBUTIONS]))
         booster.feature_names = None
-        rows = inputs.of(self._sample.features)(self._sample.rows[some])
-        return report.importance(booster.predict(xgboost.DMatrix(rows), pred_contribs=True)[:, :-1], inputs.sources)
+        rows = fitted[SUPERVISED].layer.inputs.of(self._sample.features)(self._sample.rows[some])
+        found: Vector = booster.predict(xgboost.DMatrix(rows), pred_contribs=True)[:, :-1]
+        return found
 
 
 def _unsupervised(layers: Sequence[_Fitted]) -> Vector:

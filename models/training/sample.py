@@ -1,6 +1,6 @@
 """What training works on: described payments in the order of their times, and what is known of each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from models.training.errors import TrainingError
 from models.training.labels import Label, read_labels
 
 DAY_MS: Final = 86_400_000
-_OWN: Final = ("transaction_id", "timestamp", "verdict")
+_OWN: Final = ("transaction_id", "card_id", "timestamp", "verdict")
 _CONTROL: Final = "control_probability"
 
 
@@ -26,6 +26,8 @@ class Sample:
     rows: Rows
     times: Vector
     """Milliseconds since 1970."""
+    cards: Vector
+    """Whose each is: numbers from 0."""
     alerted: Vector
     """Whether rules asked for review or block."""
     is_fraud: Vector
@@ -47,8 +49,8 @@ class Sample:
         return self.rows[:, self.features.index(feature)]
 
 
-def read_sample(matrix: Path, labels: Path | None, label_delay: float, maturity: float) -> Sample:
-    """The matrix that `aegis features` wrote, with labels joined by transaction_id. Times in days.
+def read_sample(matrix: Path, labels: Path | None, label_delay: float, maturity: float, until: int | None = None) -> Sample:
+    """The matrix that `aegis features` wrote, with labels joined by transaction_id. Times in days; `until` in milliseconds since 1970.
 
     A label without `labelled_at` is known `label_delay` after its payment. A payment without one is not known; but where labels are
     given it counts as genuine `maturity` after it took place, save that policy would have blocked it: nobody charges back what was
@@ -66,7 +68,8 @@ def read_sample(matrix: Path, labels: Path | None, label_delay: float, maturity:
     if not len(table.times):
         raise TrainingError(f"{matrix}: no payments")
     said = read_labels(labels) if labels is not None else _said(table)
-    return _joined(table, said, label_delay * DAY_MS, maturity * DAY_MS, labels or matrix)
+    whole = _joined(table, said, label_delay * DAY_MS, maturity * DAY_MS, labels or matrix)
+    return whole if until is None else _until(whole, until, matrix)
 
 
 class _Columns:
@@ -80,6 +83,8 @@ class _Columns:
         self.rows = np.empty((count, len(described)), np.float32)
         self.times = np.empty(count, np.int64)
         self.ids: list[str] = []
+        numbers: dict[str, int] = {}
+        self.cards = np.empty(count, np.int64)
         self.blocked = np.empty(count, bool)
         self.alerted = np.empty(count, bool)
         self.is_fraud = np.full(count, np.nan)
@@ -91,6 +96,7 @@ class _Columns:
             for place, name in enumerate(described):
                 self.rows[part, place] = _numbers(batch.column(name))
             self.ids += batch.column("transaction_id").to_pylist()
+            self.cards[part] = _numbered(batch.column("card_id"), numbers)
             self.times[part] = batch.column("timestamp").to_numpy(zero_copy_only=False).astype("datetime64[ms]").astype(np.int64)
             verdicts = batch.column("verdict").to_numpy(zero_copy_only=False)
             self.blocked[part], self.alerted[part] = verdicts == "block", verdicts != "allow"
@@ -104,6 +110,14 @@ class _Columns:
         self.features = (*described, *(ATTRIBUTES + name for name in sorted(attributes)))
         if attributes:
             self.rows = np.column_stack([self.rows, *(attributes[name] for name in sorted(attributes))])
+
+
+def _numbered(column: Any, numbers: dict[str, int]) -> Vector:
+    """The number of each name; a name that is new gets the next."""
+    encoded = column.dictionary_encode()
+    known = np.array([numbers.setdefault(name, len(numbers)) for name in encoded.dictionary.to_pylist()], np.int64)
+    found: Vector = known[encoded.indices.to_numpy()]
+    return found
 
 
 def _numbers(column: Any) -> Vector:
@@ -142,15 +156,25 @@ def _joined(table: _Columns, said: dict[str, Label], delay: float, maturity: flo
     silent = ~labelled & ~table.blocked if labelled.any() else np.zeros_like(labelled)
     is_fraud[silent] = 0.0
     known_at[silent] = table.times[silent] + maturity
-    order = np.argsort(table.times, kind="stable")
+    # A matrix in the order of time, as all are that Aegis wrote, is not copied.
+    order = slice(None) if (np.diff(table.times) >= 0).all() else np.argsort(table.times, kind="stable")
     weights = np.where(np.isfinite(table.control), 1.0 / table.control, 1.0)
     return Sample(
         features=table.features,
         rows=table.rows[order],
         times=table.times[order],
+        cards=table.cards[order],
         alerted=table.alerted[order],
         is_fraud=is_fraud[order],
         known_at=known_at[order],
         weights=weights[order],
         partly_labelled=bool(silent.any()),
     )
+
+
+def _until(sample: Sample, end: int, matrix: Path) -> Sample:
+    number = int(np.searchsorted(sample.times, end))
+    if not number:
+        raise TrainingError(f"{matrix}: no payment before --until")
+    rows = {name: getattr(sample, name)[:number] for name in ("rows", "times", "cards", "alerted", "is_fraud", "known_at", "weights")}
+    return replace(sample, **rows)

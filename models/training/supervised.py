@@ -29,6 +29,10 @@ FEW_ROWS: Final = 20_000
 """Below this, one thread is as fast alone, and many times faster beside others: threads wait for each other at every node."""
 TREES: Final = 200
 DEPTH: Final = 14
+VECTORS: Final = 200
+"""Payments that the kernel of the baseline is approximated by."""
+MOST_FOR_VECTORS: Final = 20_000
+"""Genuine payments that it is fitted on."""
 MOST_ROWS: Final = 200_000
 """That a tree of the forest is grown on."""
 
@@ -56,14 +60,14 @@ def boost(rows: Rows, is_fraud: Vector, weights: Vector, settings: dict[str, Any
     )
 
 
-def _thinned(is_fraud: Vector) -> Vector:
+def _thinned(is_fraud: Vector, most: int = MOST_GENUINE) -> Vector:
     """Places of the frauds, and of each so many-th genuine payment."""
-    genuine = np.flatnonzero(is_fraud != 1)[:: _step(is_fraud)]
+    genuine = np.flatnonzero(is_fraud != 1)[:: _step(is_fraud, most)]
     return np.sort(np.append(genuine, np.flatnonzero(is_fraud == 1)))
 
 
-def _step(is_fraud: Vector) -> int:
-    return max(1, -(-int((is_fraud != 1).sum()) // MOST_GENUINE))
+def _step(is_fraud: Vector, most: int = MOST_GENUINE) -> int:
+    return max(1, -(-int((is_fraud != 1).sum()) // most))
 
 
 def forest(rows: Rows, is_fraud: Vector, weights: Vector, seed: int) -> Any:
@@ -79,6 +83,20 @@ def forest(rows: Rows, is_fraud: Vector, weights: Vector, seed: int) -> Any:
         n_jobs=-1,
         random_state=seed,
     ).fit(rows, is_fraud, weights)
+
+
+def support_vectors(rows: Rows, is_fraud: Vector, weights: Vector, seed: int) -> Any:
+    """What others are compared with: a support vector machine of scaled rows with classes balanced, its kernel (RBF) approximated
+    (Nyström) by some of the rows. Genuine payments are thinned in time. `decision_function` ranks.
+    """
+    from sklearn.kernel_approximation import Nystroem
+    from sklearn.pipeline import make_pipeline
+    from sklearn.svm import LinearSVC
+
+    kept = _thinned(is_fraud, MOST_FOR_VECTORS)
+    kernel = Nystroem(n_components=min(VECTORS, len(kept)), random_state=seed)
+    machine = make_pipeline(kernel, LinearSVC(class_weight="balanced", random_state=seed))
+    return machine.fit(rows[kept], is_fraud[kept], linearsvc__sample_weight=weights[kept])
 
 
 def search(rows: Rows, is_fraud: Vector, weights: Vector, times: Vector, gap: float, trials: int, seed: int, show: Show) -> dict[str, Any]:

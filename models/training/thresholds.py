@@ -102,10 +102,15 @@ def _by_cost(cost: Cost, payments: Chosen) -> tuple[float, float | None]:
         raise TrainingError("costs need labels; give --labels, or state --alerts-per-day")
     order = np.argsort(-payments.score[known], kind="stable")
     score, fraud, amount = (values[known][order] for values in (payments.score, payments.is_fraud == 1, payments.amount))
+    gains = gained(cost, fraud, amount)
+    return _best(score, gains["review"]) or 1.0, _best(score, gains["block"])
+
+
+def gained(cost: Cost, fraud: Vector, amount: Vector) -> dict[str, Vector]:
+    """What reviewing, or blocking, the first so many of these payments saves, in minor units; less where it costs."""
     saved = np.where(fraud, amount * (1.0 - cost.recovery), 0.0)
-    review = np.cumsum(saved - cost.review_minor)
-    block = np.cumsum(np.where(fraud, saved, -(cost.block_minor + cost.block_share * amount)))
-    return _best(score, review) or 1.0, _best(score, block)
+    genuine = cost.block_minor + cost.block_share * amount
+    return {"review": np.cumsum(saved - cost.review_minor), "block": np.cumsum(np.where(fraud, saved, -genuine))}
 
 
 def _best(score: Vector, gain: Vector) -> float | None:
