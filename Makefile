@@ -16,7 +16,7 @@ demo: .venv/ready ## watch Aegis decide simulated payments, on a real Kafka; Ctr
 	@.venv/bin/aegis demo $(ARGS)
 
 test: check ## all tests, those on a real Kafka included
-	@.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@.venv/bin/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/ready ## the static part of `make test`: ruff, mypy, import-linter
 	@.venv/bin/python -m ruff check .
