@@ -27,6 +27,8 @@ def _revision(connection: Connection) -> str | None:
 def migrate(engine: Engine) -> tuple[str | None, str | None]:
     """Bring the database to the schema of this version; returns the revisions before and after. Raises `LedgerAwayError`."""
     with speaking(engine), engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # Python's driver begins none for a table: half a migration would stay
         before = _revision(connection)
         _refuse_newer(connection, before)
         command.upgrade(_config(connection), "head")

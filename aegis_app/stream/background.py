@@ -11,7 +11,8 @@ from typing import Final, Self
 LEAST: Final = 0.001
 """Shortest slice and shortest pause, in seconds."""
 MOST: Final = 0.05
-"""Longest slice: while payments are more than can be decided, what nobody waits for keeps half of the time."""
+"""Longest slice: while payments are more than can be decided, what nobody waits for keeps a share of the time, the smaller the longer
+they hold the loop: half of it at 5 ms, a quarter at 50."""
 
 
 class Background:

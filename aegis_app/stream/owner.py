@@ -266,9 +266,10 @@ class Owner(Generic[V]):
             self.app.die(error)
 
     async def _gather_more(self) -> None:
-        """Let as much time pass as the table's changes are gathered for; none while partitions change hands."""
+        """Let as much time pass as the table's changes are gathered for; none while partitions change hands
+        or no more may be in hand."""
         for _ in range(PAUSES):
-            if not self.owners.patience or self.owners.closed:
+            if not self.owners.patience or self.owners.closed or self._in_hand > IN_HAND:
                 return
             await asyncio.sleep(self.owners.patience / PAUSES)
 
@@ -464,6 +465,7 @@ class Owners(Generic[V]):
                     metrics.JUDGE.observe(perf_counter() - begun)
                 if self.latched is None:
                     await owner.put(work)
+                    await asyncio.sleep(0)  # or all chunks that wait are computed before the first decision goes out
 
     async def _open(self, partition: int) -> Owner[V]:
         owner = Owner(self, partition)

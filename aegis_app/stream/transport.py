@@ -85,10 +85,10 @@ class ChunkConsumer(driver.Consumer):
             with suppress(KafkaError, AssertionError):
                 await self.perform_seek()
             return
-        first = sorted(records.items(), key=lambda each: each[0].topic not in self.app.holdings.urgent)
+        by_urgency = sorted(records.items(), key=lambda each: each[0].topic not in self.app.holdings.urgent)
         # In turns, so that one partition's chunks are computed while another's are on their way to Kafka.
         for start in range(0, max(map(len, records.values()), default=0), CHUNK):
-            for tp, fetched in first:
+            for tp, fetched in by_urgency:
                 if self.app.consumer_generation_id != generation or not self.flow_active:
                     return
                 if chunk := fetched[start : start + CHUNK]:
