@@ -19,8 +19,8 @@ from tests.samples import sample
 # Small models train faster on one thread, and threads that wait for each other starve the workers beside them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A test goes red because of a change, never by chance. `pytest --hypothesis-profile default` looks at more examples, new ones each time.
-hypothesis.settings.register_profile("aegis", derandomize=True, max_examples=50)
+# A test goes red because of a change, never by chance. `pytest --hypothesis-profile default` looks at new examples each time.
+hypothesis.settings.register_profile("aegis", derandomize=True)
 hypothesis.settings.load_profile("aegis")
 
 
