@@ -7,7 +7,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from typing import Final, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import msgspec
 from aiokafka import AIOKafkaConsumer
@@ -19,10 +19,7 @@ from aegis_app.core.payment import Millis
 from aegis_app.settings import Settings
 from aegis_app.stream.letters import ATTEMPTS, CUT, REDACTED
 from aegis_app.stream.outbox import Outbox, Outgoing
-from aegis_app.topics import EVENTS, SOURCES, Name, full_name, home
-
-REDRIVEN: Final = "redriven"
-"""Header of a record that came back from here, and of the note that says so; its value is the letter's id."""
+from aegis_app.topics import EVENTS, REDRIVEN, SOURCES, Name, full_name, home
 
 
 class LetterError(ValueError):

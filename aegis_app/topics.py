@@ -92,6 +92,8 @@ EVENTS: Final = (Name.MERCHANT_EVENTS, Name.DEVICE_EVENTS)
 """What owners of cards tell those of merchants and devices."""
 
 
+REDRIVEN: Final = "redriven"
+"""Header of a record that came back from the dead letters, and of the note there that says so; its value is the letter's id."""
 EXPLAIN: Final = "explain"
 """Header of a payment whose decision is to carry its features, and what models say of their why, also where it is allowed."""
 

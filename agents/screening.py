@@ -28,13 +28,10 @@ from aegis_app.core.screen import (
 from aegis_app.core.tidings import Tidings, tidings_of_verdict
 from aegis_app.stream.letters import Letter, dead_letter
 from aegis_app.stream.owner import SOURCE, Work
-from aegis_app.topics import EXPLAIN
+from aegis_app.topics import EXPLAIN, REDRIVEN
 from agents.refusing import bury, check_partition
 from agents.telling import Told
 from tables.cards import owners
-
-REDRIVEN = "redriven"
-"""Header of a payment that came back from the dead letters."""
 
 
 @app.agent(payments)

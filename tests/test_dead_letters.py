@@ -11,10 +11,10 @@ from aiokafka.structs import ConsumerRecord
 
 from aegis_app.core.intake import Reason, Refused
 from aegis_app.core.payment import encode_transaction
-from aegis_app.dead_letters import REDRIVEN, Filed, Id, Origin, pending
+from aegis_app.dead_letters import Filed, Id, Origin, pending
 from aegis_app.stream.letters import dead_letter
 from aegis_app.stream.outbox import Outgoing
-from aegis_app.topics import LARGEST_RECORD, Name, home
+from aegis_app.topics import LARGEST_RECORD, REDRIVEN, Name, home
 from tests.deployment import PARTITIONS, Deployment
 from tests.make import payment
 

@@ -197,7 +197,7 @@ def _truth(source: Path, layout: str | None, settings: "Settings", delay: float)
     from models.datasets import holds_lines, read_payments
     from models.datasets.truth import read_truth
 
-    if str(source) == "-" or holds_lines(source, layout):
+    if source == options.DASH or holds_lines(source, layout):
         raise click.UsageError("--label-delay is for tables, which say what was fraud; of JSON lines --labels does")
     with options.counting("reading labels") as count:
         return read_truth(counted(read_payments(source, format=layout, currency=settings.base_currency), count), delay, source)

@@ -10,13 +10,12 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from sqlalchemy import Column, ColumnElement, Connection, Engine, Table, delete, select, text, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 
 from aegis_app.core.answer import Fallback
 from aegis_app.core.label import Label
 from aegis_app.core.payment import exponent
 from aegis_app.core.rates import Rates
-from aegis_app.ledger.database import LedgerError, speaking
+from aegis_app.ledger.database import INSERT, LedgerError, speaking
 from aegis_app.ledger.migrating import check_is_migrated
 from aegis_app.ledger.rows import Row, decision_row, fallback_row, hit_rows, label_row, verdict_row
 from aegis_app.ledger.tables import books, decisions, fallbacks, hits, labels, sources, verdicts
@@ -49,7 +48,7 @@ class Store:
         self._engine = engine
         self._rates = rates
         self._shard = randrange(SHARDS)
-        self._insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[engine.dialect.name]
+        self._insert = INSERT[engine.dialect.name]
 
     def open(self) -> None:
         """Raises `LedgerError` where the ledger is not migrated, or in another currency."""

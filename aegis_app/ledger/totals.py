@@ -7,16 +7,15 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from sqlalchemy import Connection
-from sqlalchemy.dialects import postgresql, sqlite
 
 from aegis_app.core.payment import GIVES_BACK
+from aegis_app.ledger.database import INSERT
 from aegis_app.ledger.tables import decisions, totals
 
 COUNTED: Final = (decisions.c.day, decisions.c.kind, decisions.c.outcome, decisions.c.verdict, decisions.c.base_minor)
 """What is to be known of a decision that comes or goes."""
 SHARDS: Final = 16
 _LEFT_OUT: Final = frozenset(kind.value for kind in GIVES_BACK)
-_INSERT: Final[dict[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def count(connection: Connection, rows: Iterable[Any], shard: int, sign: int = 1) -> None:
@@ -30,7 +29,7 @@ def count(connection: Connection, rows: Iterable[Any], shard: int, sign: int = 1
             total[2] += sign * (0 if base_minor is None else base_minor)
     if not found:
         return
-    statement = _INSERT[connection.dialect.name](totals)
+    statement = INSERT[connection.dialect.name](totals)
     names = ("payments", "unpriced", "base_minor")
     grown = {name: totals.c[name] + statement.excluded[name] for name in names}
     key = ("day", "outcome", "verdict")

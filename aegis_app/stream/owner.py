@@ -269,7 +269,7 @@ class Owner(Generic[V]):
         """Let as much time pass as the table's changes are gathered for; none while partitions change hands
         or no more may be in hand."""
         for _ in range(PAUSES):
-            if not self.owners.patience or self.owners.closed or self._in_hand > IN_HAND:
+            if self.owners.closed or self._in_hand > IN_HAND:
                 return
             await asyncio.sleep(self.owners.patience / PAUSES)
 
