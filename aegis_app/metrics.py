@@ -178,11 +178,14 @@ LEARNT_HISTORY: Final = Counter("aegis_history_learnt_total", "Payments learnt w
 ERASED: Final = Counter("aegis_erased_total", "Cards forgotten because somebody asked for it.")
 LABELS: Final = Counter("aegis_labels_total", "Labels taken in, those that changed nothing too.", ["source", "is_fraud"])
 NO_MERCHANT: Final = "no_merchant"
+NOT_HELD: Final = "not_held"
 LABELS_IGNORED: Final = Counter(
     "aegis_labels_ignored_total",
-    "Labels that changed no verdict (repeat, weaker, old), or of which no merchant hears (no_merchant).",
+    "Labels that changed no verdict (repeat, weaker, old), of which no merchant hears (no_merchant), or that confirm a fraud which is not "
+    "among its card's last 32 payments, so that habit keeps it, or is still to learn it (not_held).",
     ["reason"],
 )
+LABELS_CORRECTED: Final = Counter("aegis_labels_corrected_total", "Labels that turned an earlier verdict round.", ["source", "is_fraud"])
 
 LATENCY: Final = Distribution(
     "aegis_decision_seconds", "From a payment's Kafka record to its decision, acknowledged by Kafka; of each payment.", buckets=SECONDS
@@ -320,7 +323,8 @@ def begin(topics: Iterable[str], broadcasts: Iterable[str], tables: Iterable[str
     for source in Source:
         for is_fraud in ("true", "false"):
             LABELS.labels(source, is_fraud)
-    for why in (*Ignored, NO_MERCHANT):
+            LABELS_CORRECTED.labels(source, is_fraud)
+    for why in (*Ignored, NO_MERCHANT, NOT_HELD):
         LABELS_IGNORED.labels(why)
 
 
@@ -435,10 +439,16 @@ class LabelTally:
 
     def __init__(self) -> None:
         self._said: Tallied[tuple[str, str]] = Tallied()
+        self._corrected: Tallied[tuple[str, str]] = Tallied()
         self._ignored: Tallied[str] = Tallied()
 
     def add(self, label: Label, heard: Heard) -> None:
-        self._said[label.source, str(label.is_fraud).lower()] += 1
+        said = label.source, str(label.is_fraud).lower()
+        self._said[said] += 1
+        if heard.corrected:
+            self._corrected[said] += 1
+        if heard.not_held:
+            self._ignored[NOT_HELD] += 1
         if heard.ignored is not None:
             self._ignored[heard.ignored] += 1
         elif heard.changed is not None and heard.changed.merchant_id is None is label.merchant_id:
@@ -448,5 +458,7 @@ class LabelTally:
         """Add the chunk to the counters."""
         for labels, number in self._said.items():
             LABELS.labels(*labels).inc(number)
+        for labels, number in self._corrected.items():
+            LABELS_CORRECTED.labels(*labels).inc(number)
         for reason, number in self._ignored.items():
             LABELS_IGNORED.labels(reason).inc(number)

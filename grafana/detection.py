@@ -203,9 +203,13 @@ def detection() -> Board:
                 "short",
             ),
             lines(
-                "Labels that changed nothing an hour",
-                "Repeats, weaker than what is known, or too old are usual. Many without a merchant: payments do not name theirs.",
-                [Query("3600 * " + rate("aegis_labels_ignored_total{@}", "reason"), "{{reason}}")],
+                "Labels that changed little, or a verdict, an hour",
+                "Repeats, weaker than what is known, too old, or frauds that habit cannot let go any more (not_held) are usual. "
+                "Many without a merchant: payments do not name theirs. Many corrected: those who label disagree.",
+                [
+                    Query("3600 * " + rate("aegis_labels_ignored_total{@}", "reason"), "{{reason}}"),
+                    Query("3600 * " + rate("aegis_labels_corrected_total{@}"), "corrected"),
+                ],
                 "short",
             ),
         )

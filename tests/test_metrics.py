@@ -1,6 +1,7 @@
 """What is counted is what happened."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -12,14 +13,16 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from aegis_app import metrics
+from aegis_app.core.card import RING
 from aegis_app.core.decision import Reason
+from aegis_app.core.label import Source
 from aegis_app.core.lists import Lists
 from aegis_app.core.payment import Kind
 from aegis_app.core.policy import Policy, parse_policy
 from aegis_app.core.rates import Rates
-from aegis_app.core.screen import Screened, screen
+from aegis_app.core.screen import Screened, learn_label, screen
 from aegis_app.core.terms import Terms
-from tests.make import entry, payment, receipt, remember
+from tests.make import entry, label, payment, receipt, remember
 
 BOUNDS = (0.1, 0.5, 1.0)
 RATES = Rates("EUR", {"EUR": 1.0, "JPY": 160.0})
@@ -132,6 +135,27 @@ def test_lists_and_chance_that_decided_are_counted_apart_from_rules() -> None:
     assert named("aegis_list_hits_total", list="watch") not in added
     assert added[named("aegis_controls_total", outcome="review")] == 1
     assert not any(name.startswith("aegis_rule_hits_total") for name in added)
+
+
+def test_labels_are_counted_and_apart_those_that_correct_and_those_that_habit_cannot_follow() -> None:
+    past = [payment(minute=60 * number, transaction_id=f"t{number}", merchant_id="shop") for number in range(RING + 1)]
+    card, before, tally = remember(*past), samples(), metrics.LabelTally()
+    for offset, (txn, is_fraud) in enumerate([(past[0], True), (past[1], True), (past[1], False), (past[2], False), (past[2], True)]):
+        said = label(txn, is_fraud=is_fraud, source=Source.ANALYST, after=timedelta(hours=offset))
+        heard = learn_label(card, said, offset)
+        tally.add(said, heard)
+        card = heard.card
+    tally.count()
+    added = {name: value - before.get(name, 0.0) for name, value in samples().items() if value != before.get(name, 0.0)}
+
+    of_fraud, of_none = {"source": "analyst", "is_fraud": "true"}, {"source": "analyst", "is_fraud": "false"}
+    assert added == {
+        named("aegis_labels_total", **of_fraud): 3,
+        named("aegis_labels_total", **of_none): 2,
+        named("aegis_labels_corrected_total", **of_none): 1,
+        named("aegis_labels_corrected_total", **of_fraud): 1,
+        named("aegis_labels_ignored_total", reason="not_held"): 1,
+    }
 
 
 def test_a_late_payment_and_a_failed_layer_are_counted() -> None:

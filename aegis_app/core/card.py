@@ -155,6 +155,11 @@ def settled(card: Card, transaction_id: str) -> tuple[Settled, int] | None:
     )
 
 
+def holds(card: Card, payment: bytes) -> bool:
+    """Whether a payment, by the hash of its id, is among the card's last 32."""
+    return find(card.ring.ids, payment, 8) >= 0
+
+
 def skip(card: Card, source: int, offset: int) -> Card:
     """Note that a record was dealt with and taught nothing."""
     return replace(card, seen=_advance(card.seen, source, offset))

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from aegis_app.core.card import BLANK, Card, Settled, believe, content_hash, id_hash, learn, recall, settled, skip
+from aegis_app.core.card import BLANK, Card, Settled, believe, content_hash, holds, id_hash, learn, recall, settled, skip
 from aegis_app.core.case import Case, case
 from aegis_app.core.decision import Receipt, Ruling, decide, explained, repeat
 from aegis_app.core.features import Features
@@ -67,6 +67,10 @@ class Heard(Struct, frozen=True, gc=False):
     """Why it changed no verdict."""
     changed: Changed | None = None
     """What others are to hear: of a fraud that is new, or none any more, or of which it is only now known where it was."""
+    corrected: bool = False
+    """It turned an earlier verdict round."""
+    not_held: bool = False
+    """A fraud that is not among the card's last 32 payments: habit keeps it, or is still to learn it."""
 
 
 TRANSACTIONS: Final = 0
@@ -158,7 +162,8 @@ def learn_label(card: Card | None, label: Label, offset: int) -> Heard:
     said = Report(payment, label.at, label.merchant_id, label.device_id) if is_fraud or report is None else report
     visited = [name for name in visited_before(card.visited, said.at) if name != said.merchant_id]
     card = replace(card, reports=keep(card.reports, said) if is_fraud else without(card.reports, payment))
-    return Heard(card, changed=Changed(said.merchant_id, said.device_id, said.at, is_fraud, label.known_at, visited))
+    changed = Changed(said.merchant_id, said.device_id, said.at, is_fraud, label.known_at, visited)
+    return Heard(card, changed=changed, corrected=before is not None, not_held=is_fraud and not holds(card, payment))
 
 
 def _recall(card: Card | None, payment: Case, terms: Terms) -> Card:
