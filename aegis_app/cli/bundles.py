@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aegis_app.cli import options
+from aegis_app.cli.labels import frauds_told_by
 
 if TYPE_CHECKING:
     from aegis_app.bundles import Published
@@ -108,23 +109,22 @@ def compare(
     Each decides all payments on the same path as a worker. By how much one is above the other has an interval of its own, from draws of
     the cards that serve both; it says more than the two intervals would. Choose a --test-start after the last day that either learnt from.
 
-    Example: aegis bundles compare bundles/april bundles/march payments.jsonl --test-start 2026-05-01
+    Example: aegis bundles compare bundles/april bundles/march payments.csv --format sparkov --test-start 2020-01-01
     """
     settings = options.settings_with(policy=policy)
     import msgspec
 
     from aegis_app.bundles import local_bundle
-    from aegis_app.core.payment import DAY_MS, money
+    from aegis_app.core.payment import money
     from aegis_app.policies import local_terms
     from aegis_app.progress import counted
     from models.datasets import read_payments
-    from models.evaluation.handbook import frauds
     from models.evaluation.report import SHOWN
     from models.evaluation.served import compare as judge
     from models.evaluation.served import score
 
     begin = options.instant_ms(test_start)
-    labels = list(frauds(read_payments(data, format=layout, currency=settings.base_currency), label_delay, range(begin // DAY_MS, 1 << 31)))
+    labels = frauds_told_by(data, layout, settings, label_delay, begin)
 
     def served(path: Path) -> "Served":
         terms = local_terms(settings, local_bundle(msgspec.structs.replace(settings, bundle=path)))

@@ -11,13 +11,13 @@ import click
 
 from aegis_app.cli import options
 from aegis_app.cli.errors import Failure
+from aegis_app.cli.labels import frauds_told_by
 from aegis_app.progress import counted
 
 _day = click.DateTime(["%Y-%m-%d"])
 _LAYERS = ("rules", "isolation_forest", "autoencoder", "supervised", "unsupervised", "unsupervised_label_free", "ensemble")
 
 
-_EVER = 1 << 31
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC).toordinal()
 
 
@@ -164,20 +164,17 @@ def bundle(
     import msgspec
 
     from aegis_app.bundles import local_bundle
-    from aegis_app.core.payment import DAY_MS
     from aegis_app.policies import local_terms
     from models.datasets import read_payments
     from models.evaluation import resample
-    from models.evaluation.handbook import frauds
     from models.evaluation.report import bundle_as_json, bundle_lines
     from models.evaluation.served import score
 
-    read = partial(read_payments, data, format=layout, currency=settings.base_currency)
     begin = options.instant_ms(test_start)
-    with options.counting("reading labels") as count:
-        labels = list(frauds(counted(read(), count), label_delay, range(begin // DAY_MS, _EVER)))
+    labels = frauds_told_by(data, layout, settings, label_delay, begin)
     with options.counting("scoring") as count:
-        payments = (each.transaction for each in counted(read(), count))
+        examples = counted(read_payments(data, format=layout, currency=settings.base_currency), count)
+        payments = (each.transaction for each in examples)
         served = score(payments, labels, local_terms(settings, local_bundle(settings)), begin, genuine_weight)
     with options.counting("drawing", resamples) as count:
         found = resample([(served.test, served.scores)], resamples, seed, count)
