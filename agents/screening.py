@@ -30,7 +30,7 @@ from aegis_app.stream.letters import Letter, dead_letter
 from aegis_app.stream.owner import SOURCE, Work
 from aegis_app.topics import EXPLAIN, REDRIVEN
 from agents.refusing import bury, check_partition
-from agents.telling import Told
+from agents.telling import Telling
 from tables.cards import owners
 
 
@@ -154,7 +154,7 @@ class Chunk:
             publish(self._work, record, txn, screened.ruling)
             self._tally.add(screened, txn)
         bury(self._work, [letter for _, letter in sorted(self.letters.items())])
-        told = Told(TRANSACTIONS)
+        told = Telling(TRANSACTIONS)
         for _, tidings in sorted(self._tidings.items()):
             told.add(tidings)
         told.send(self._work)
@@ -167,7 +167,7 @@ class Chunk:
 def learn_labels(work: Work[Card]) -> None:
     """Weigh what is said about payments, seen here or not; what changes is learnt."""
     tally = metrics.LabelTally()
-    told = Told(LABELS)
+    told = Telling(LABELS)
     letters: list[Letter] = []
     for record in work.records:
         try:
@@ -191,7 +191,7 @@ def learn_labels(work: Work[Card]) -> None:
 def learn_history(work: Work[Card]) -> None:
     """Learn payments that were decided elsewhere, and forget cards."""
     terms = application.terms()
-    told = Told(HISTORY)
+    told = Telling(HISTORY)
     letters: list[Letter] = []
     learnt = erased = 0
     for record in work.records:

@@ -9,7 +9,7 @@ from aegis_app.core.tidings import Tidings
 from aegis_app.stream.owner import Work
 
 
-class Told:
+class Telling:
     """Events of one chunk; `source` is the place of its topic in `topics.SOURCES`."""
 
     def __init__(self, source: int) -> None:

@@ -44,7 +44,7 @@ from aegis_app.stream.owner import SOURCE
 from aegis_app.topics import Name, changelog, full_name
 from bench.load import Load
 from bench.logs import Logs
-from bench.parties import Told
+from bench.parties import OnLog
 
 PARTITIONS: Final = 4
 FAULTS: Final = ("kill", "kill", "kill", "term", "kill", "scale", "kill", "broker")
@@ -262,7 +262,7 @@ class Chaos:
         terms = {policy.version: Terms(policy=policy, feature_share=0.01) for policy in self._read_policies()}
         early, late = self.labels(finding, self.on_changelog("cards"))
         cards: dict[str, Card] = {}
-        merchants, devices = (Told(self.logs.read(full_name(name, settings))) for name in (Name.MERCHANT_EVENTS, Name.DEVICE_EVENTS))
+        merchants, devices = (OnLog(self.logs.read(full_name(name, settings))) for name in (Name.MERCHANT_EVENTS, Name.DEVICE_EVENTS))
         labelled = {label.card_id for _, label in (*early, *late)}
         self.hear(cards, early, merchants, devices)
         for record in self.logs.read(full_name(Name.TRANSACTIONS, settings)):
@@ -334,7 +334,7 @@ class Chaos:
             (early if verdict is not None and verdict.is_out else late).append((record, label))
         return early, late
 
-    def hear(self, cards: dict[str, Card], said: Said, merchants: Told, devices: Told) -> None:
+    def hear(self, cards: dict[str, Card], said: Said, merchants: OnLog, devices: OnLog) -> None:
         """Let cards hear labels, and compare what is sent on."""
         for record, label in said:
             heard = learn_label(cards.get(label.card_id), label, record.offset)

@@ -13,7 +13,7 @@ Place = tuple[int, int, int]
 """Source, partition and offset of what an event is about."""
 
 
-class Told:
+class OnLog:
     """What stands on a topic of events. Of repeats the first counts, as it does for whoever learns from them."""
 
     def __init__(self, records: Iterable[Any]) -> None:

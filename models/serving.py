@@ -42,9 +42,9 @@ class Serving:
         """Other processes load it anew: what serves cannot travel."""
         return serve, (self.bundle.path,)
 
-    def ask(self, payments: Sequence[tuple[Case, Features]]) -> "Told":
+    def ask(self, payments: Sequence[tuple[Case, Features]]) -> "Answer":
         """Score payments, one call of each model for all of them."""
-        return Told(self, payments, self._rows.of(payments))
+        return Answer(self, payments, self._rows.of(payments))
 
     def check(self) -> None:
         """Raise `BundleError` where a layer does not score, or nothing can be explained: better before it decides anything."""
@@ -76,7 +76,7 @@ def serve(path: Path, currency: str | None = None) -> Serving:
     return Serving(bundle)
 
 
-class Told:
+class Answer:
     """What a bundle says of some payments."""
 
     def __init__(self, serving: Serving, payments: Sequence[tuple[Case, Features]], rows: Rows) -> None:
