@@ -9,11 +9,21 @@ from grafana.panels import PER_SECOND, WHOLE, Board, Query, Sql, bars, figure, g
 
 QUARTER: Final = "day > (SELECT max(day) FROM decisions) - 91"
 MATURE: Final = f"is_mature AND {QUARTER}"
+EVERY_FRAUD: Final = f"nullif((SELECT sum(frauds) FROM cohorts WHERE {QUARTER}), 0)"
+VERDICTS: Final = f"""
+SELECT verdict, count(*) AS payments, count(*) FILTER (WHERE is_fraud) AS frauds,
+    count(*) FILTER (WHERE NOT is_fraud) AS "false alarms", count(*) FILTER (WHERE is_fraud IS NULL) AS unknown,
+    count(*) FILTER (WHERE is_fraud)::float / nullif(count(is_fraud), 0) AS precision,
+    count(*) FILTER (WHERE is_fraud)::float / {EVERY_FRAUD} AS recall, sum(amount) FILTER (WHERE is_fraud)::float AS "fraud money"
+FROM judged WHERE verdict <> 'allow' AND kind NOT IN ('refund', 'reversal') AND {QUARTER} GROUP BY verdict ORDER BY verdict
+"""
 RULES: Final = f"""
 SELECT rule, mode, sum(hits) AS hits, sum(frauds) AS frauds, sum(false_alarms) AS "false alarms", sum(unknown) AS unknown,
-    sum(frauds)::float / nullif(sum(frauds + false_alarms), 0) AS precision, sum(fraud_money)::float AS "fraud money"
+    sum(frauds)::float / nullif(sum(frauds + false_alarms), 0) AS precision, sum(frauds)::float / {EVERY_FRAUD} AS recall,
+    sum(fraud_money)::float AS "fraud money"
 FROM rule_days WHERE {QUARTER} GROUP BY rule, mode ORDER BY sum(hits) DESC
 """
+UNITS: Final = {"precision": "percentunit", "recall": "percentunit", "fraud money": "short"}
 
 
 def by_week(*columns: str) -> str:
@@ -103,13 +113,25 @@ def detection() -> Board:
             ),
         )
         .row(
+            "What was asked for, the last quarter (from the ledger)",
+            5,
+            listing(
+                "Blocks and reviews by what they turned out to be",
+                "Precision is of payments whose end is known, recall of all known frauds. Blocks should be right far more often than "
+                "reviews; blocked payments get no chargeback, so many of them stay unknown.",
+                Sql(VERDICTS),
+                UNITS,
+            ),
+        )
+        .row(
             "Rule by rule, the last quarter (from the ledger)",
             10,
             listing(
                 "Rules by what their hits turned out to be",
-                "Precision is of hits whose end is known. Shadow rules stand beside live ones: one that is precise is worth switching on.",
+                "Precision is of hits whose end is known, recall of all known frauds. Shadow rules stand beside live ones: one "
+                "that is precise is worth switching on.",
                 Sql(RULES),
-                {"precision": "percentunit", "fraud money": "short"},
+                UNITS,
             ),
         )
         .row(

@@ -256,13 +256,14 @@ def _variables() -> list[Any]:
 
 
 def _annotations() -> list[dashboard.AnnotationQuery]:
-    """What marks a moment on every panel. A version is new where it was not there a minute before, and others were."""
-    known = 'group ({1}{{job="$job"}} offset 1m)'
+    """What marks a moment on every panel. A version is new where it was not there a minute before, and workers were."""
+    known = 'group (aegis_worker_info{{job="$job"}} offset 1m)'
     new = f'group by ({{0}}) ({{1}}{{{{job="$job"}}}}) unless group by ({{0}}) ({{1}}{{{{job="$job"}}}} offset 1m) and on () {known}'
     moved = 'sum by (instance) (increase(aegis_rebalances_total{job="$job"}[1m])) > 0'
     firing = 'group by (alertname) (ALERTS{alertstate="firing", alertname=~"Aegis.*", job="$job"})'
     return [
         _annotation("Policies", new.format("version, mode", "aegis_policy_info"), "blue", "policy {{version}}", "{{mode}}"),
+        _annotation("Bundles", new.format("version", "aegis_bundle_info"), "green", "bundle {{version}}", "models"),
         _annotation("Software", new.format("version, rates", "aegis_worker_info"), "purple", "version {{version}}", "rates {{rates}}"),
         _annotation("Rebalances", moved, "yellow", "partitions move", "{{instance}}"),
         _annotation("Alerts", firing, "red", "{{alertname}}", "see docs/runbook.md"),

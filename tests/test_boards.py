@@ -32,6 +32,7 @@ from aegis_app.topics import Name
 from bench.load import Load
 from bench.postgres import Postgres
 from grafana.__main__ import DIRECTORY, written
+from grafana.detection import VERDICTS
 from tests.conftest import Trained
 from tests.deployment import Deployment, wait_until
 from tests.make import label, payment
@@ -308,6 +309,20 @@ def test_every_annotation_and_variable_is_answered(watched: Watched, name: str) 
         found = watched.monitoring.ask(filled_in(series))
         assert found
         assert all(wanted in each["metric"] for each in found)
+
+
+@pytest.mark.kafka
+def test_what_verdicts_found_adds_up_to_what_was_caught(watched: Watched) -> None:
+    (caught, frauds), *_ = watched.ledger.execute("SELECT sum(caught)::float, sum(frauds)::float FROM cohorts").fetchall()
+    by_verdict = {row[0]: row[1:] for row in watched.ledger.execute(filled_in(VERDICTS).encode())}
+
+    assert 0 < caught < frauds
+    assert set(by_verdict) == {"review", "block"}
+    assert sum(row[1] for row in by_verdict.values()) == caught
+    assert sum(row[5] for row in by_verdict.values()) == pytest.approx(caught / frauds)
+    for payments, found, false_alarms, unknown, precision, *_ in by_verdict.values():
+        assert payments == found + false_alarms + unknown
+        assert precision == (found / (found + false_alarms) if found + false_alarms else None)
 
 
 @pytest.mark.kafka
