@@ -192,15 +192,17 @@ LATENCY: Final = Distribution(
 )
 STAGE: Final = Histogram(
     "aegis_stage_seconds",
-    "Parts of that way, of each chunk: wait (its oldest record, until taken up), judge (of it parse, recall, decide by "
-    "rules and models, write what is to be sent), publish (until Kafka has acknowledged the decisions); then, while nobody waits, tell "
-    "(what merchants and devices hear), changelog and rocksdb.",
+    "Parts of that way, of each chunk: wait (its oldest record, until taken up), judge (of it parse, recall, decide by rules and models, "
+    "of that score: the models, where there are any; write what is to be sent), publish (until Kafka has acknowledged the decisions); "
+    "then, while nobody waits, tell (what merchants and devices hear), changelog and rocksdb.",
     ["stage"],
     buckets=(0.0005, *SECONDS[:12]),
 )
 WAIT, JUDGE, PUBLISH, TELL, CHANGELOG, ROCKSDB = map(STAGE.labels, ("wait", "judge", "publish", "tell", "changelog", "rocksdb"))
 PARTS: Final = {part: STAGE.labels(part) for part in ("parse", "recall", "decide", "write")}
 """Of `JUDGE`."""
+SCORING: Final = STAGE.labels("score")
+"""Of what it takes to decide."""
 CHUNK: Final = Histogram("aegis_chunk_payments", "Records in a chunk.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
 LAG: Final = Gauge("aegis_lag_payments", "Records not settled yet; absent while Kafka does not answer.", ["topic", "partition"])
 BEHIND: Final = Gauge(

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from aiokafka.structs import ConsumerRecord
+from msgspec.structs import replace
 
 from aegis_app import application, metrics
 from aegis_app.application import app, decisions, history, labels, payments, settings, transactions
@@ -31,6 +32,7 @@ from aegis_app.stream.owner import SOURCE, Work
 from aegis_app.topics import EXPLAIN, REDRIVEN
 from agents.refusing import bury, check_partition
 from agents.telling import Telling
+from agents.timed import Timed
 from tables.cards import owners
 
 
@@ -73,7 +75,9 @@ class Chunk:
         self._decided: dict[int, tuple[Payment, Screened]] = {}
         self._tidings: dict[int, Tidings] = {}
         self._work = work
-        self._terms = application.terms()
+        terms = application.terms()
+        self._models = None if terms.models is None else Timed(terms.models)
+        self._terms = terms if self._models is None else replace(terms, bundle=self._models)
         self._now = datetime.now(UTC)
         self._now_ms = self._now.timestamp() * 1000
         self._tally = metrics.Tally(self._terms.rates.base)
@@ -162,6 +166,8 @@ class Chunk:
         self._spent["write"] = perf_counter() - begun
         for part, seconds in self._spent.items():
             metrics.PARTS[part].observe(seconds)
+        if self._models is not None:
+            metrics.SCORING.observe(self._models.seconds)
 
 
 def learn_labels(work: Work[Card]) -> None:

@@ -39,9 +39,8 @@ def workers() -> Board:
             9,
             lines(
                 "Stages, 99 in 100 chunks within",
-                "Until a chunk is taken up (wait), all of the deciding (judge; of it parse, recall, decide and write), until Kafka has "
-                "acknowledged it (publish). "
-                "What comes after, changelog and rocksdb, nobody waits for.",
+                "Until a chunk is taken up (wait), all of the deciding (judge; of it parse, recall, decide, of that the models' score, and "
+                "write), until Kafka has acknowledged it (publish). What comes after, changelog and rocksdb, nobody waits for.",
                 [Query(quantile(0.99, "aegis_stage_seconds", "le, stage"), "{{stage}}")],
                 "s",
                 {OBJECTIVE: "orange"},
@@ -49,7 +48,7 @@ def workers() -> Board:
             lines(
                 "Stages, seconds a second",
                 "How much of each second all chunks together spend in a stage. judge near 1 for a worker means that its core is full; "
-                "parse, recall, decide and write are parts of it.",
+                "parse, recall, decide (of that score) and write are parts of it.",
                 [Query(rate("aegis_stage_seconds_sum{@}", "stage"), "{{stage}}")],
                 "short",
             ),

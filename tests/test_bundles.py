@@ -129,6 +129,8 @@ def test_while_nothing_is_published_that_of_the_setting_serves(made: Deployment,
     assert [layer["layer"] for layer in seen["layers"]] == ["isolation_forest", "autoencoder", "supervised"]
     assert series(made, "aegis_bundle_info") == {f'{{version="{version}"}}': 1}
     assert series(made, "aegis_score_count")['{layer="autoencoder"}'] == 1
+    spent = series(made, "aegis_stage_seconds_sum")
+    assert 0 < spent['{stage="score"}'] < spent['{stage="decide"}']
     for feature in ("amount", "attributes.V1", "supervised", "score"):
         drift = {each: number for each, number in series(made, "aegis_drift_payments_total").items() if f'feature="{feature}"' in each}
         expected = {each: share for each, share in series(made, "aegis_drift_expected_ratio").items() if f'feature="{feature}"' in each}
