@@ -8,7 +8,7 @@ import asyncio
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -21,8 +21,9 @@ import msgspec
 from aiokafka.structs import ConsumerRecord
 from msgspec import Meta, Struct
 
-from aegis_app.broadcast import UnreadableError, read_once, readable
+from aegis_app.broadcast import UnreadableError, read_once
 from aegis_app.core.intake import holds_card_number
+from aegis_app.published import Publications
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outbox, Outgoing
 from aegis_app.topics import Name, full_name
@@ -66,38 +67,25 @@ class Release(Struct, frozen=True):
     offset: int
     published: Published
 
+    @property
+    def version(self) -> str:
+        return self.published.version
+
+    @property
+    def published_as(self) -> str:
+        return self.published.version
+
     def source(self, topic: str) -> dict[str, Any]:
         """Where it comes from, for people."""
         by = self.published
         return {"from": topic, "offset": self.offset, "source": by.source, "author": by.author, "note": by.note, "at": by.at}
 
 
-class Releases:
+class Releases(Publications[Release]):
     """What the records of the topic amount to."""
 
     def __init__(self) -> None:
-        self.past: list[Release] = []
-        """All that were published and can be read, in their order."""
-
-    @property
-    def latest(self) -> Release | None:
-        """The one in force; `None` while nothing is published."""
-        return self.past[-1] if self.past else None
-
-    def apply(self, records: Iterable[ConsumerRecord]) -> None:
-        for version, found in readable(Name.BUNDLES, records, _read):
-            if found is None:
-                self.past = [each for each in self.past if each.published.version != version]
-            else:
-                self.past.append(found)
-
-    def before_latest(self) -> Release | None:
-        """The latest with another version than the one in force: asked for a second time, it leads back."""
-        return next((each for each in reversed(self.past) if each.published.version != self.past[-1].published.version), None)
-
-    def find(self, version: str) -> Release | None:
-        """The latest of this version."""
-        return next((each for each in reversed(self.past) if each.published.version == version), None)
+        super().__init__(Name.BUNDLES, _read)
 
 
 def _read(record: ConsumerRecord) -> tuple[str, Release | None]:

@@ -11,13 +11,14 @@ import msgspec
 from aiokafka.structs import ConsumerRecord
 from msgspec import Meta, Struct
 
-from aegis_app.broadcast import UnreadableError, read_once, readable
+from aegis_app.broadcast import UnreadableError, read_once
 from aegis_app.core.intake import holds_card_number
 from aegis_app.core.payment import DAY_MS
 from aegis_app.core.policy import Mode, Policy, PolicyError, parse_policy
 from aegis_app.core.scores import Models
 from aegis_app.core.terms import Terms
 from aegis_app.packaged import POLICY, packaged_policy
+from aegis_app.published import Publications
 from aegis_app.rates import load_rates
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outbox, Outgoing
@@ -47,6 +48,10 @@ class InForce(Struct, frozen=True):
     published_as: str | None = None
     """Its version as of who published it: an older Aegis, which knew fewer rules, named it otherwise. These three are the topic's alone."""
 
+    @property
+    def version(self) -> str:
+        return self.policy.version
+
     def source(self) -> dict[str, Any]:
         """Where it comes from, for people."""
         if self.published is None:
@@ -55,35 +60,17 @@ class InForce(Struct, frozen=True):
         return {"from": self.origin, "offset": self.offset, "author": by.author, "note": by.note, "at": by.at}
 
 
-class Policies:
+class Policies(Publications[InForce]):
     """What the records of the topic amount to."""
 
     def __init__(self) -> None:
-        self.past: list[InForce] = []
-        """All that were published and can be read, in their order."""
-
-    @property
-    def latest(self) -> InForce | None:
-        """The one in force; `None` while nothing is published."""
-        return self.past[-1] if self.past else None
+        super().__init__(Name.POLICIES, _read)
 
     def apply(self, records: Iterable[ConsumerRecord]) -> None:
         before = self.latest
-        for key, found in readable(Name.POLICIES, records, _read):
-            if found is None:
-                self.past = [each for each in self.past if each.published_as != key]
-            else:
-                self.past.append(found)
+        super().apply(records)
         if self.latest is not None and self.latest is not before:
-            log.info("Policy %s (%s) is in force: %s", self.latest.policy.version, self.latest.policy.mode, self.latest.source())
-
-    def before_latest(self) -> InForce | None:
-        """The latest with another version than the one in force: asked for a second time, it leads back."""
-        return next((each for each in reversed(self.past) if each.policy != self.past[-1].policy), None)
-
-    def find(self, version: str) -> InForce | None:
-        """The latest of this version."""
-        return next((each for each in reversed(self.past) if version in {each.policy.version, each.published_as}), None)
+            log.info("Policy %s (%s) is in force: %s", self.latest.version, self.latest.policy.mode, self.latest.source())
 
 
 def _read(record: ConsumerRecord) -> tuple[str, InForce | None]:

@@ -47,13 +47,13 @@ def test_the_latest_is_in_force_and_nothing_while_there_is_none() -> None:
 
 def test_the_one_before_is_another_policy_than_the_one_in_force_and_leads_back() -> None:
     policies = read(published(0, limit(3)), published(1, limit(5)), published(2, limit(5, "with a comment")))
-    assert policies.before_latest() == policies.past[0]
+    assert policies.earlier() == policies.past[0]
 
     policies.apply([published(3, limit(3))])
 
-    assert policies.before_latest() == policies.past[2]
-    assert read(published(0, limit(3))).before_latest() is None
-    assert read().before_latest() is None
+    assert policies.earlier() == policies.past[2]
+    assert read(published(0, limit(3))).earlier() is None
+    assert read().earlier() is None
 
 
 def test_compaction_changes_neither_what_is_in_force_nor_the_one_before() -> None:
@@ -61,7 +61,7 @@ def test_compaction_changes_neither_what_is_in_force_nor_the_one_before() -> Non
     compacted = read(published(1, limit(5)), published(2, limit(3)))
 
     assert whole.latest == compacted.latest
-    assert whole.before_latest() == compacted.before_latest()
+    assert whole.earlier() == compacted.earlier()
 
 
 def test_a_tombstone_takes_a_policy_away_by_the_key_it_was_published_under() -> None:
@@ -73,8 +73,8 @@ def test_a_tombstone_takes_a_policy_away_by_the_key_it_was_published_under() -> 
 def test_a_policy_is_found_by_its_version_here_or_where_it_was_published() -> None:
     policies = read(published(0, limit(3), key="an older name"), published(1, limit(5)))
 
-    assert policies.find("an older name") == policies.find(version(3)) == policies.past[0]
-    assert policies.find("nonsense") is None
+    assert policies.earlier("an older name") == policies.earlier(version(3)) == policies.past[0]
+    assert policies.earlier("nonsense") is None
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def rollback(version: str | None, note: str | None, by: str, broker: str | None,
     from models.bundle import BundleError
 
     releases = asyncio.run(read(settings))
-    earlier = releases.before_latest() if version is None else releases.find(version)
+    earlier = releases.earlier(version)
     if earlier is None or releases.latest is None:
         wanted = "earlier bundle" if version is None else f"bundle {version}"
         raise BundleError(f"there is no {wanted} on {settings.topic_prefix}bundles; see `aegis bundles history`")

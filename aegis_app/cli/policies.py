@@ -134,7 +134,7 @@ def rollback(version: str | None, note: str | None, by: str, broker: str | None,
     from aegis_app.core.policy import PolicyError
 
     published, now = _in_force(settings)
-    earlier = published.before_latest() if version is None else published.find(version)
+    earlier = published.earlier(version)
     if earlier is None:
         wanted = "earlier policy" if version is None else f"policy {version}"
         raise PolicyError(f"there is no {wanted} on {settings.topic_prefix}policies; see `aegis policies history`")
