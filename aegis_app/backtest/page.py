@@ -1,6 +1,5 @@
 """A report as one page of HTML that needs nothing else: tables, and pictures drawn into it."""
 
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -27,12 +26,10 @@ def write(report: Report, path: Path) -> None:
 
 def page(report: Report) -> str:
     """The page's text; what strangers wrote in payments and labels is escaped."""
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     from aegis_app.backtest.pictures import pictures
+    from models.pages import filled
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files(__package__).joinpath(TEMPLATE).read_text("utf-8"))
     drawn = [(caption, Markup(svg)) for caption, svg in pictures(report)]
-    return template.render(source=report.source, headline=headline(report), sheets=sheets(report), pictures=drawn)
+    return filled(__package__, TEMPLATE, source=report.source, headline=headline(report), sheets=sheets(report), pictures=drawn)

@@ -1,7 +1,6 @@
 """A training as a page that needs nothing else, and as a model card: what it learnt from, and how good it is on payments it never saw."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
 from itertools import pairwise
 from typing import Final
 
@@ -69,8 +68,9 @@ class Measured(Struct, frozen=True):
 
 def written(manifest: Manifest, measured: Measured | None) -> dict[str, bytes]:
     """The files of a report by name. Without labels there is nothing to measure by, and no pictures."""
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
+
+    from models.pages import filled
 
     measured = measured if measured is not None and 0 < measured.is_fraud.sum() < len(measured.is_fraud) else None
     drawn = None if measured is None else chance.drawn(measured.scores, measured.is_fraud, measured.cards, measured.amount, measured.seed)
@@ -81,12 +81,7 @@ def written(manifest: Manifest, measured: Measured | None) -> dict[str, bytes]:
         "confusions": list(confusions(manifest)),
         "parts": [] if measured is None else list(parts(manifest, measured)),
     }
-    found = {}
-    for name, escaped in ((PAGE, True), (CARD, False)):
-        environment = Environment(autoescape=escaped, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        template = environment.from_string(files(__package__).joinpath(name).read_text("utf-8"))
-        found[name] = template.render(manifest=manifest, pictures=shown, **tables).encode()
-    return found
+    return {name: filled(__package__, name, manifest=manifest, pictures=shown, **tables).encode() for name in (PAGE, CARD)}
 
 
 def layers(manifest: Manifest, drawn: Resampled | None) -> Iterator[tuple[str, list[str]]]:
