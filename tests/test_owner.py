@@ -18,7 +18,7 @@ from aegis_app.settings import Settings
 from aegis_app.stream.background import Background
 from aegis_app.stream.letters import Latch, dead_letter
 from aegis_app.stream.memory import LEARNT
-from aegis_app.stream.outbox import Landed, Outgoing
+from aegis_app.stream.outbox import Landed, Outgoing, Sent
 from aegis_app.stream.owner import Owner, Owners, Work
 from tests.make import cased, features, payment, receipt, record, remember
 from tests.numbers import numbers
@@ -165,3 +165,33 @@ def test_a_tombstone_and_the_offset_that_it_was_learnt_from_land_in_one_batch_af
     values, last = [[(each.key, each.value is None) for each in batch] for batch in changelog.batches]
     assert sorted(values) == [(b"three", False), (b"two", False)]
     assert last == [(LEARNT, False), (b"one", True)]
+
+
+class Broker:
+    """Stands for Kafka's decisions: a batch lands when it is let through."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[bytes | None]] = []
+        self.lets_through = asyncio.Event()
+
+    async def send(self, topic: str, partition: int, records: list[Outgoing]) -> list[Sent]:
+        self.batches.append([each.value for each in records])
+        await self.lets_through.wait()
+        return []
+
+
+def test_decisions_that_are_ready_while_others_are_on_their_way_go_out_together(settling: Owner[int]) -> None:
+    async def batches() -> list[list[bytes | None]]:
+        settling.app.outputs = broker = Broker()  # type: ignore[assignment]
+        publishing = asyncio.create_task(settling._publish_all())
+        for n in range(4):
+            work = learning(settling, "payments", n)
+            work.publish("decisions", b"card", b"%d" % n, [])
+            await settling.put(work)
+            await asyncio.sleep(0)
+        broker.lets_through.set()
+        await settling._computed.join()
+        publishing.cancel()
+        return broker.batches
+
+    assert asyncio.run(batches()) == [[b"0"], [b"1", b"2", b"3"]]
