@@ -12,6 +12,7 @@ from faust.cli import agents as agents_command
 from faust.tables import recovery
 from faust.transport import conductor, consumer
 from faust.transport.drivers import aiokafka as driver
+from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 
 def source(thing: object) -> str:
@@ -28,11 +29,14 @@ def source(thing: object) -> str:
         (consumer.Consumer, "_add_gap"),
         (consumer.Consumer, "on_buffer_full"),
         (consumer.Consumer, "perform_seek"),
+        (consumer.Consumer, "stop_flow"),
         (consumer.Consumer, "on_partitions_revoked"),
         (driver.Consumer, "_new_consumer_thread"),
         (driver.Consumer, "_to_message"),
+        (driver.Consumer, "_getmany"),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
         (driver.AIOKafkaConsumerThread, "_fetch_records"),
+        (driver.AIOKafkaConsumerThread, "getmany"),
         (faust.Topic, "_compile_decode"),
         (faust.Topic, "_create_event"),
         (faust.App, "_new_transport"),
@@ -53,6 +57,24 @@ def test_what_the_loop_that_we_replace_does() -> None:
     assert "callback(message), self.suspend_flow.wait()" in loop
     assert "except self.consumer_stopped_errors:" in loop
     assert "await consumer._drain_messages(self)" in source(consumer.Fetcher._fetcher.fun)
+
+
+def test_partitions_change_hands_with_the_flow_stopped_and_it_goes_on_after_a_seek() -> None:
+    revoked, recovered = source(faust.App._on_partitions_revoked), source(recovery.Recovery.on_recovery_completed)
+    restarted = source(recovery.Recovery._restart_recovery.fun)
+
+    assert revoked.index("consumer.stop_flow") < revoked.index("flow_control.clear")
+    assert restarted.index('"Seek offsets for active partitions"') < restarted.index("consumer.resume_flow")
+    assert recovered.index("consumer.perform_seek") < recovered.index("consumer.resume_flow")
+
+
+def test_a_queue_without_bound_is_never_waited_for() -> None:
+    queue: ThrowableQueue[object] = ThrowableQueue(maxsize=0, flow_control=FlowControlEvent())
+
+    assert not queue.full()
+    assert "if queue.full():" in source(conductor.ConductorCompiler.build)
+    assert "self.app.conf.stream_buffer_maxsize" in source(faust.Channel)
+    assert "self._tp_index" in source(conductor.Conductor.__init__)
 
 
 def test_a_commit_asks_for_new_offsets_of_partitions_with_pending_acks() -> None:

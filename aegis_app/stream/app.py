@@ -106,7 +106,7 @@ class StreamApp(faust.App):
             topic_partitions=settings.partitions,
             topic_replication_factor=settings.replication,
             topic_disable_leader=True,
-            stream_buffer_maxsize=16,
+            stream_buffer_maxsize=0,  # the consumer fetches no more than there is room for
             stream_wait_empty=False,
             stream_recovery_delay=0.0,
             web_tables_enabled=False,

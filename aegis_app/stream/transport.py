@@ -7,12 +7,10 @@ Leans on internals of Faust 0.15, which tests/test_faust_internals.py checks.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import aiokafka
 import faust
-from aiokafka.errors import KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -35,18 +33,38 @@ GATHER_SECONDS: Final = 0.003
 """Between two looks at what was fetched: a chunk costs as much as several payments, so few chunks of some payments are decided sooner
 than many of one."""
 
+ENOUGH: Final = 16
+"""So many chunks that wait for an agent, and its topics are not fetched: one delivery serves all, and must never wait for one of them."""
+FULL_SECONDS: Final = 0.01
+"""Between two looks whether there is room for what is not fetched."""
+
 
 class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
-    """Reads committed records only."""
+    """Reads committed records only, and leaves where it is what was asked for before partitions changed hands."""
+
+    consumer: "ChunkConsumer"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fetched: dict[TP, int] = {}
         """Per partition, the offset after the last record that left aiokafka: noted before anybody can ask for the position."""
+        self._asked_at = 0
+        """How often the flow had been stopped when records were asked for, which is done once at a time."""
 
-    async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
-        records = await super()._fetch_records(*args, **kwargs)
-        self.fetched |= {tp: fetched[-1].offset + 1 for tp, fetched in records.items() if fetched}
+    async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109  # Faust's signature
+        self._asked_at = self.consumer.stops
+        records = await super().getmany(active_partitions, timeout)
+        # If the flow was stopped since they left aiokafka, whoever starts it again seeks first, and they are read again.
+        return records if self.consumer.stops == self._asked_at else {}
+
+    async def _fetch_records(self, consumer: aiokafka.AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Any:
+        records = await super()._fetch_records(consumer, *args, **kwargs)
+        if self.consumer.stops != self._asked_at:
+            # That seek may be done already, and recovery wait for these very records.
+            for tp, fetched in records.items():
+                consumer.seek(tp, fetched[0].offset)
+            return {}
+        self.fetched |= {tp: fetched[-1].offset + 1 for tp, fetched in records.items()}
         return records
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
@@ -71,6 +89,8 @@ class ChunkConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self.sought: set[TP] = set()
         """The partitions that are read from where the group had got to, since they were last assigned."""
+        self.stops = 0
+        """How often the flow was stopped, because partitions change hands."""
 
     def _new_consumer_thread(self) -> ChunkConsumerThread:
         return ChunkConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -79,22 +99,25 @@ class ChunkConsumer(driver.Consumer):
         records, _ = await self._wait_next_records(timeout)
         if records is None or self.should_stop:
             return
-        generation = self.app.consumer_generation_id
-        if not self.flow_active:
-            # What was fetched is read again. While partitions change hands there may be none to seek in: taking them over seeks anyway.
-            with suppress(KafkaError, AssertionError):
-                await self.perform_seek()
-            return
+        stops = self.stops
         by_urgency = sorted(records.items(), key=lambda each: each[0].topic not in self.app.holdings.urgent)
         # In turns, so that one partition's chunks are computed while another's are on their way to Kafka.
         for start in range(0, max(map(len, records.values()), default=0), CHUNK):
             for tp, fetched in by_urgency:
-                if self.app.consumer_generation_id != generation or not self.flow_active:
+                if self.stops != stops:
                     return
                 if chunk := fetched[start : start + CHUNK]:
                     message: Any = self._to_message(tp, chunk[-1])
                     message.value = chunk
                     yield tp, message
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109  # Faust's signature
+        # A set of its own: Faust's changes while the fetch goes on, and an empty one stands for all partitions.
+        wanted = {tp for tp in active_partitions or () if self.queued(tp) < ENOUGH}
+        if not wanted:
+            await asyncio.sleep(FULL_SECONDS)
+            return {}
+        return await super()._getmany(wanted, timeout if wanted == active_partitions else FULL_SECONDS)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Feed the agents. In Faust's own, each message is several tasks, so that what is fetched last came rounds of the event loop
@@ -109,8 +132,17 @@ class ChunkConsumer(driver.Consumer):
             if not self.app.should_stop:
                 raise
 
+    def queued(self, tp: TP) -> int:
+        """Chunks that wait for the agent that reads this partition, of all that it reads."""
+        conductor: Any = self.app.topics
+        return max((channel.queue.qsize() for channel in conductor._tp_index.get(tp, ())), default=0)
+
     def on_buffer_full(self, tp: TP) -> None:
-        """The queue itself holds us up. Faust would leave the partition out, and sleep a second once all are."""
+        """What is full is not fetched. Faust would leave the partition out likewise, but sleep a second once all are."""
+
+    def stop_flow(self) -> None:
+        self.stops += 1
+        super().stop_flow()
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         settled = self.app.holdings.settled()
