@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 def test_nothing_is_lost_doubled_or_mislearnt_through_five_kills_and_a_lost_disk(tmp_path: Path) -> None:
     with Kafka(tmp_path / "kafka", jars(Settings())) as kafka:
-        chaos = Chaos(kafka, tmp_path, rate=2000, seed=5)
+        chaos = Chaos(kafka, tmp_path, rate=1200, seed=5)
         try:
             finding = chaos.run(script(5, seed=5, freeze=False))
             assert finding.faultless, msgspec.json.encode(finding).decode()
