@@ -1,11 +1,14 @@
-"""The way to a broker: an admin client, and one line for each way in which Kafka and we do not come together."""
+"""The way to a broker: an admin client, one line for each way in which Kafka and we do not come together, and patience while it is away."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.conn import AIOKafkaConnection, collect_hosts
 from aiokafka.errors import KafkaConnectionError, KafkaError, SaslAuthenticationFailed, UnsupportedSaslMechanismError
 
@@ -13,6 +16,8 @@ from aegis_app.settings import Settings
 
 KNOCK_MS: Final = 5000
 """For a broker to say why, after it did not answer for as long as a client waits."""
+PATIENCE_SECONDS: Final = 0.1
+"""Between two questions where the leaders are, while nobody answers."""
 
 
 class AccessError(RuntimeError):
@@ -56,3 +61,19 @@ async def _knock(settings: Settings) -> None:
             raise AccessError(f"Kafka at {host}:{port} does not offer {settings.sasl_mechanism}; check AEGIS_SASL_MECHANISM") from error
         except (KafkaError, OSError, TimeoutError):
             continue
+
+
+_ask_for_metadata: Final = AIOKafkaClient._metadata_update
+
+
+async def _ask_patiently(client: AIOKafkaClient, cluster: ClusterMetadata, topics: Any) -> bool:
+    """Producers and consumers of aiokafka that miss a leader ask again the moment they got no answer: some thousand times a second,
+    by a core of ours, while the broker that we wait for wants to start.
+    """
+    answered: bool = await _ask_for_metadata(client, cluster, topics)
+    if not answered:
+        await asyncio.sleep(PATIENCE_SECONDS)
+    return answered
+
+
+AIOKafkaClient._metadata_update = _ask_patiently

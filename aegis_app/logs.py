@@ -12,6 +12,9 @@ PLACE: Final = ("topic", "partition", "offset")
 """What a record's `extra` may say about where on Kafka it happened."""
 NOISE: Final = ("aiokafka", "faust", "mode", *(f"aegis_app.stream.{module}" for module in ("app", "memory", "transport")))
 """Of these, warnings and errors alone: they tell of every service that starts, and of every step of a rebalance, in tables."""
+LIBRARIES: Final = ("aiokafka", "faust", "mode")
+SELDOM_SECONDS: Final = 10.0
+"""For so long, what a library says again is counted and not said: while a broker is away, aiokafka has a dozen lines for each attempt."""
 log: Final = logging.getLogger("aegis")
 """What we say ourselves of a worker's life."""
 
@@ -31,6 +34,7 @@ def begin(form: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(Json() if form == "json" else Text())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    quieten()
     for name in (
         *NOISE,
         "stamina",
@@ -39,6 +43,36 @@ def begin(form: str) -> None:
         "apprise",
     ):  # of each attempt that failed, stamina has its own line; we have one for all
         logging.getLogger(name).setLevel(logging.ERROR if name == "stamina" else logging.WARNING)
+
+
+def quieten() -> None:
+    """Let the handlers that there are pass on less of what libraries say; Faust's configuration has no place for that."""
+    for handler in logging.root.handlers:
+        handler.addFilter(Seldom())
+
+
+class Seldom(logging.Filter):
+    """Of what libraries say over and over, one line in `SELDOM_SECONDS`, which tells how many it stands for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+        """By logger and message without its arguments: when it was last said, and how often it was not since."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(LIBRARIES):
+            return True
+        what = record.name, str(record.msg)
+        at, held = self._said.get(what, (float("-inf"), 0))
+        if record.created - at < SELDOM_SECONDS:
+            self._said[what] = at, held + 1
+            return False
+        if len(self._said) > 1000:  # messages with their arguments in them
+            self._said.clear()
+        self._said[what] = record.created, 0
+        if held:
+            record.msg = f"{record.msg} ({held} more like this before)"
+        return True
 
 
 class Text(logging.Formatter):

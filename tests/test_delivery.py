@@ -43,6 +43,25 @@ def told(n: int) -> tuple[bytes, bytes]:
     return b"merchant-%d" % (n % 20_000), encode_events(Events(source=0, partition=n % PARTITIONS, events=[paid]))
 
 
+def test_sources_are_fetched_where_there_is_room_and_not_while_partitions_change_hands() -> None:
+    waiting = {TP("merchant-events", 0): 16, TP("transactions", 0): 15, TP("cards-changelog", 0): 0}
+
+    assert asyncio.run(asked_for(waiting, rebalancing=False)) == {TP("transactions", 0), TP("cards-changelog", 0)}
+    assert asyncio.run(asked_for(waiting, rebalancing=True)) == {TP("cards-changelog", 0)}
+
+
+async def asked_for(waiting: dict[TP, int], *, rebalancing: bool) -> set[TP]:
+    """Of which partitions the consumer fetches, where so many chunks wait for their agents."""
+    consumer, fetch = ChunkConsumer.__new__(ChunkConsumer), AsyncMock(return_value={})
+    queues = {tp: [SimpleNamespace(queue=SimpleNamespace(qsize=lambda chunks=chunks: chunks))] for tp, chunks in waiting.items()}
+    tables = SimpleNamespace(changelog_topics={"cards-changelog"})
+    consumer.app = SimpleNamespace(topics=SimpleNamespace(_tp_index=queues), rebalancing=rebalancing, tables=tables)  # type: ignore[assignment]
+    consumer._thread = SimpleNamespace(getmany=fetch)  # type: ignore[assignment]
+    await consumer._getmany(set(waiting), 1.0)
+    asked: set[TP] = fetch.call_args.args[0]
+    return asked
+
+
 def test_of_what_is_fetched_payments_are_handed_over_first_and_partitions_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aegis_app.stream.transport.CHUNK", 2)
     merchants, first, second = TP("merchant-events", 0), TP("transactions", 0), TP("transactions", 1)
@@ -56,7 +75,7 @@ def test_of_what_is_fetched_payments_are_handed_over_first_and_partitions_in_tur
 async def hand_over(fetched: dict[TP, list[int]]) -> list[tuple[TP, list[int]]]:
     """What the consumer makes of these records."""
     consumer = ChunkConsumer.__new__(ChunkConsumer)
-    consumer.stops, consumer._stopped = 0, asyncio.Event()  # type: ignore[assignment]
+    consumer.stops, consumer._stopped, consumer._crashed = 0, asyncio.Event(), asyncio.Event()  # type: ignore[assignment]
     consumer.app = SimpleNamespace(holdings=SimpleNamespace(urgent={"transactions"}), should_stop=False)  # type: ignore[assignment]
     consumer._wait_next_records = AsyncMock(return_value=(fetched, set(fetched)))  # type: ignore[method-assign]
     consumer._to_message = lambda tp, record: SimpleNamespace(value=None)  # type: ignore[method-assign, assignment, return-value]

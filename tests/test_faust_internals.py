@@ -39,6 +39,7 @@ def source(thing: object) -> str:
         (driver.AIOKafkaConsumerThread, "getmany"),
         (faust.Topic, "_compile_decode"),
         (faust.Topic, "_create_event"),
+        (driver.Consumer, "_is_changelog_tp"),
         (faust.App, "_new_transport"),
         (faust.App, "_on_agent_error"),
         (faust.App, "_crash"),

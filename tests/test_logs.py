@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aegis_app.logs import Json, Text
+from aegis_app.logs import SELDOM_SECONDS, Json, Seldom, Text
 from tests.deployment import Deployment, wait_until
 from tests.make import payment
 
@@ -41,6 +41,20 @@ def test_a_card_number_is_never_said(formatter: logging.Formatter) -> None:
 
     assert "card " in line
     assert "1111" not in line
+
+
+def test_what_a_library_says_over_and_over_is_said_once_in_a_while_and_counted() -> None:
+    seldom = Seldom()
+
+    def said(at: float, node: int, name: str = "aiokafka.client") -> str | None:
+        made = logging.LogRecord(name, logging.ERROR, "a file", 1, "Unable to connect to node %s", (node,), None)
+        made.created = at
+        return made.getMessage() if seldom.filter(made) else None
+
+    assert [said(at, node) for at, node in ((0.0, 1), (0.1, 1), (0.2, 2))] == ["Unable to connect to node 1", None, None]
+    assert said(0.3, 1, "aegis") == said(0.4, 1, "aegis") == "Unable to connect to node 1"
+    assert said(SELDOM_SECONDS, 1) == "Unable to connect to node 1 (2 more like this before)"
+    assert said(2 * SELDOM_SECONDS, 1) == "Unable to connect to node 1"
 
 
 @pytest.mark.kafka

@@ -138,6 +138,7 @@ class StreamApp(faust.App):
         return ChunkTransport(self.conf.broker_consumer, self)
 
     async def on_first_start(self) -> None:
+        logs.quieten()
         self._claim_port()
         self._claim_datadir(Path(self.conf.datadir))
         await super().on_first_start()

@@ -113,11 +113,15 @@ class ChunkConsumer(driver.Consumer):
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109  # Faust's signature
         # A set of its own: Faust's changes while the fetch goes on, and an empty one stands for all partitions.
-        wanted = {tp for tp in active_partitions or () if self.queued(tp) < ENOUGH}
+        wanted = {tp for tp in active_partitions or () if self._is_wanted(tp) and self.queued(tp) < ENOUGH}
         if not wanted:
             await asyncio.sleep(FULL_SECONDS)
             return {}
         return await super()._getmany(wanted, timeout if wanted == active_partitions else FULL_SECONDS)
+
+    def _is_wanted(self, tp: TP) -> bool:
+        """While partitions change hands, changelogs alone: what is fetched of the sources before Faust goes on is forgotten then."""
+        return not self.app.rebalancing or self._is_changelog_tp(tp)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Feed the agents. In Faust's own, each message is several tasks, so that what is fetched last came rounds of the event loop
