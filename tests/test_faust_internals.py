@@ -90,6 +90,13 @@ def test_the_isolation_level_is_read_when_the_consumer_starts() -> None:
     assert "isolation_level=self._isolation_level" in source(aiokafka.AIOKafkaConsumer.start)
 
 
+def test_how_long_a_broker_is_left_alone_is_read_at_each_answer() -> None:
+    from aiokafka.consumer import fetcher
+
+    assert "backoff=self._prefetch_backoff" in source(fetcher.Fetcher._proc_fetch_request)
+    assert "self._consumer = " in source(driver.AIOKafkaConsumerThread.on_start)
+
+
 def test_a_topics_decoder_is_compiled_into_an_attribute() -> None:
     assert "self.decode = self.schema.compile(" in source(faust.Topic._compile_decode)
     assert "chan.decode(message, propagate=True)" in source(conductor.ConductorCompiler.build)

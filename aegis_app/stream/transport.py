@@ -37,6 +37,9 @@ ENOUGH: Final = 16
 """So many chunks that wait for an agent, and its topics are not fetched: one delivery serves all, and must never wait for one of them."""
 FULL_SECONDS: Final = 0.01
 """Between two looks whether there is room for what is not fetched."""
+HELD_SECONDS: Final = 0.02
+"""While something that a broker sent waits to be taken, it is asked for nothing else for so long. With aiokafka's 0.1 s, payments waited
+for what merchants had no room for, and for changelogs, which nobody takes once they are recovered."""
 
 
 class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
@@ -50,6 +53,11 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         """Per partition, the offset after the last record that left aiokafka: noted before anybody can ask for the position."""
         self._asked_at = 0
         """How often the flow had been stopped when records were asked for, which is done once at a time."""
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        assert self._consumer is not None
+        self._consumer._fetcher._prefetch_backoff = HELD_SECONDS
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109  # Faust's signature
         self._asked_at = self.consumer.stops
