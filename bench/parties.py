@@ -14,7 +14,12 @@ Place = tuple[int, int, int]
 
 
 class OnLog:
-    """What stands on a topic of events. Of repeats the first counts, as it does for whoever learns from them."""
+    """What stands on a topic of events. Of repeats the first counts, as it does for whoever learns from them.
+
+    Which merchants are credited depends on the payments that the card's owner had taken up by then. After a kill it may take up a label
+    later than the first time, and credit one more, which has heard of later labels already and learns nothing of it: as if the payment
+    there had come after the label, as it did the first time.
+    """
 
     def __init__(self, records: Iterable[Any]) -> None:
         self.wrong = 0
@@ -22,12 +27,18 @@ class OnLog:
         self.repeated = 0
         self._events: dict[Place, dict[str, list[Event]]] = defaultdict(lambda: defaultdict(list))
         self._checked: set[tuple[Place, str]] = set()
+        last: dict[tuple[str, int, int], int] = defaultdict(lambda: -1)
         for record in records:
             events, name = decode_events(record.value), record.key.decode()
+            source = name, events.source, events.partition
             for event in events.events:
                 found = self._events[events.source, events.partition, event.offset][name]
-                self.repeated += bool(found) and type(found[-1]) is type(event)
+                is_repeat = bool(found) and type(found[-1]) is type(event)
+                self.repeated += is_repeat
+                if isinstance(event, Credited) and not is_repeat and event.offset <= last[source]:
+                    continue
                 found.append(event)
+            last[source] = max(last[source], events.events[-1].offset)
 
     def check(self, place: Place, expected: Sequence[tuple[str, Event]], *, is_sure: bool) -> None:
         """Compare with what should have been told.
