@@ -14,7 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from click.testing import CliRunner, Result
 from pyarrow import parquet
-from sqlalchemy import Engine, func, select, text
+from sqlalchemy import Engine, func, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from aegis_app.cli import main
@@ -28,7 +28,7 @@ from aegis_app.ledger import queries
 from aegis_app.ledger.database import LedgerAwayError, LedgerError, connect, ledger_url, shown
 from aegis_app.ledger.migrating import _config, migrate
 from aegis_app.ledger.queries import Entry, Place, Wanted
-from aegis_app.ledger.rows import without_nul
+from aegis_app.ledger.rows import decision_row, without_nul
 from aegis_app.ledger.store import Batch, Store, erase, prune
 from aegis_app.ledger.tables import decisions, fallbacks, hits, labels, metadata, verdicts
 from aegis_app.settings import Settings
@@ -300,6 +300,81 @@ def test_a_ledger_of_the_schema_before_is_counted_once(engine: Engine, store: St
 
     assert view(engine, COHORTS) == before
     assert [row["payments"] for row in view(engine, "SELECT payments FROM totals")] == [5]
+
+
+def test_a_batch_under_way_is_counted_by_the_migration(engine: Engine, store: Store) -> None:
+    """Of a writer of the version before, which looks at no schema."""
+    row = decision_row(decision(payment()), EUROS)
+    with engine.begin() as connection:
+        command.downgrade(_config(connection), "0002")
+    migrating = threading.Thread(target=migrate, args=(engine,))
+    with engine.begin() as writer:
+        writer.execute(insert(decisions), row)
+        migrating.start()
+        migrating.join(1)
+        assert migrating.is_alive()
+    migrating.join(30)
+
+    assert [row["payments"] for row in view(engine, "SELECT payments FROM totals")] == [1]
+
+
+def test_a_writer_that_runs_on_beside_a_newer_schema_writes_nothing_more(engine: Engine, store: Store) -> None:
+    write(store, decision(payment()))
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    for refused in (lambda: write(store, decision(payment(transaction_id="next"))), lambda: sum(prune(engine, datetime.now(UTC)))):
+        with pytest.raises(LedgerError, match="schema 9999, of a newer version of Aegis: use that one"):
+            refused()
+    assert rows(engine)["decisions"] == 1
+
+
+def test_a_batch_waits_for_a_migration_and_is_not_written_after(postgres: Postgres) -> None:
+    """It began before, and knows nothing of the schema that is there when it could go on."""
+    settings = Settings(ledger=postgres.database(f"ledger{next(NUMBERS)}"))
+    engine = connect(settings)
+    migrate(engine)
+    failed: list[BaseException] = []
+
+    def batch() -> None:
+        with pytest.raises(LedgerError, match="of a newer version") as refusal:
+            write(Store(engine, EUROS), decision(payment()))
+        failed.append(refusal.value)
+
+    writer = threading.Thread(target=batch)
+    with engine.begin() as migration:
+        migration.execute(text("LOCK TABLE alembic_version"))
+        writer.start()
+        writer.join(1)
+        assert writer.is_alive()
+        migration.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    writer.join(30)
+
+    assert len(failed) == 1
+    assert rows(engine)["decisions"] == 0
+    engine.dispose()
+
+
+def test_totals_that_an_old_writer_left_behind_are_counted_anew(aegis: Callable[..., Result], settings: Settings) -> None:
+    aegis("migrate")
+    engine = connect(settings)
+    store = Store(engine, EUROS)
+    store.open()
+    write(store, *(decision(payment(transaction_id=f"t{n}", minute=n * 700, amount_minor=n)) for n in range(6)))
+    right = view(engine, COHORTS)
+    with engine.begin() as old:
+        for n in range(3):
+            txn = payment(transaction_id=f"old{n}", currency="CHF", kind=Kind.REFUND if n == 2 else Kind.PURCHASE)
+            old.execute(insert(decisions), decision_row(decision(txn), EUROS))
+    assert view(engine, COHORTS) == right
+
+    assert aegis("recount").output == "8 payments counted; the totals had 6\n"
+    assert (view(engine, COHORTS)[0]["payments"], view(engine, COHORTS)[0]["unpriced"]) == (right[0]["payments"] + 2, 2)
+    assert view(engine, COHORTS)[1:] == right[1:]
+    assert aegis("recount", "--json").output == '{"before":8,"payments":8}\n'
+    erase(engine, "card-1")
+    assert sum(row["payments"] for row in view(engine, "SELECT payments FROM totals")) == 0
+    engine.dispose()
 
 
 def test_what_is_said_of_payments_never_decided_here_is_kept(engine: Engine, store: Store) -> None:

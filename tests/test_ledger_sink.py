@@ -185,3 +185,9 @@ def test_what_cannot_be_kept_is_said_in_one_line_and_metrics_want_the_token(kafk
             late = Ledger(tmp_path / "late", one.port, made.environment | {"AEGIS_LEDGER": ledger}).start()
             wait_until(lambda: late.returncode is not None, 240)
             assert (late.returncode, late.last_words(1).split(" (")[0]) == (1, f"aegis: port {one.port} on 127.0.0.1 cannot be used")
+            with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as database, database:
+                database.execute("UPDATE alembic_version SET version_num = '9999'")
+            made.send_many([(b"card-1", msgspec.json.encode(decision(payment())))], Name.DECISIONS)
+            wait_until(lambda: one.returncode is not None, 60)
+            said = f"aegis: the ledger at {ledger} has schema 9999, of a newer version of Aegis: use that one"
+            assert (one.returncode, one.last_words(1)) == (1, said)

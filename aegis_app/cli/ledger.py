@@ -94,6 +94,24 @@ def prune(keep_days: int, as_json: bool) -> None:
 
 
 @ledger.command()
+@options.as_json
+def recount(as_json: bool) -> None:
+    """Count the totals of days anew, after a writer of an older version went on beside them. Writers wait meanwhile.
+
+    Example: aegis ledger recount
+    """
+    settings = options.settings_with()
+    from aegis_app.ledger.totals import recount as count_anew
+
+    with _migrated(settings) as engine:
+        before, now = count_anew(engine)
+    if as_json:
+        options.print_json({"before": before, "payments": now})
+    else:
+        click.echo(f"{options.number_of(now, 'payment')} counted; the totals had {before:,}")
+
+
+@ledger.command()
 @click.argument("card_id", metavar="CARD_ID")
 @options.as_json
 def erase(card_id: str, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from aegis_app.core.label import Label
 from aegis_app.core.payment import exponent
 from aegis_app.core.rates import Rates
 from aegis_app.ledger.database import INSERT, LedgerError, speaking
-from aegis_app.ledger.migrating import check_is_migrated
+from aegis_app.ledger.migrating import writing
 from aegis_app.ledger.rows import Row, decision_row, fallback_row, hit_rows, label_row, verdict_row
 from aegis_app.ledger.tables import books, decisions, fallbacks, hits, labels, sources, verdicts
 from aegis_app.ledger.totals import COUNTED, SHARDS, count
@@ -42,7 +42,10 @@ class Batch(NamedTuple):
 
 
 class Store:
-    """The writing side of a migrated ledger. Its methods raise `LedgerAwayError` where the database does not answer."""
+    """The writing side of a migrated ledger. Its methods raise `LedgerAwayError` where the database does not answer.
+
+    They raise `LedgerError` where the ledger is not migrated, or was migrated by a newer version meanwhile.
+    """
 
     def __init__(self, engine: Engine, rates: Rates) -> None:
         self._engine = engine
@@ -51,9 +54,8 @@ class Store:
         self._insert = INSERT[engine.dialect.name]
 
     def open(self) -> None:
-        """Raises `LedgerError` where the ledger is not migrated, or in another currency."""
-        check_is_migrated(self._engine)
-        with speaking(self._engine), self._engine.begin() as connection:
+        """Raises `LedgerError` where the ledger is in another currency."""
+        with writing(self._engine) as connection:
             row = {"base_currency": self._rates.base, "base_minor_units": 10 ** exponent(self._rates.base), "maturity_days": MATURITY_DAYS}
             if connection.execute(select(books)).first() is None:
                 connection.execute(self._insert(books).on_conflict_do_nothing(), row)
@@ -71,7 +73,7 @@ class Store:
 
     def write(self, batch: Batch) -> None:
         """Add what is not there yet: the first decision of a payment stands, the heaviest label is in force."""
-        with speaking(self._engine), self._engine.begin() as connection:
+        with writing(self._engine) as connection:
             if batch.decisions:
                 self._decide(connection, batch.decisions)
             if batch.labels:
@@ -134,7 +136,7 @@ def prune(engine: Engine, before: datetime) -> Iterator[int]:
         key = [table.c[column.name] for column in table.primary_key]
         old = select(*key).where(table.c.timestamp < before).order_by(table.c.timestamp).limit(PRUNED_AT_ONCE)
         while True:
-            with speaking(engine), engine.begin() as connection:
+            with writing(engine) as connection:
                 gone = _delete(connection, table, tuple_(*key).in_(old))
             if gone == 0:
                 break
@@ -143,7 +145,7 @@ def prune(engine: Engine, before: datetime) -> Iterator[int]:
 
 def erase(engine: Engine, card_id: str) -> int:
     """Delete all about a card; returns the number of rows. Raises `LedgerAwayError`."""
-    with speaking(engine), engine.begin() as connection:
+    with writing(engine) as connection:
         return sum(_delete(connection, table, table.c.card_id == card_id) for table in _ABOUT_PAYMENTS)
 
 

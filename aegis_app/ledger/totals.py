@@ -6,10 +6,11 @@ What was decided never changes. What payments turned out to be does, and is look
 from collections.abc import Iterable
 from typing import Any, Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine, delete, func, insert, literal, select
 
 from aegis_app.core.payment import GIVES_BACK
 from aegis_app.ledger.database import INSERT
+from aegis_app.ledger.migrating import writing
 from aegis_app.ledger.tables import decisions, totals
 
 COUNTED: Final = (decisions.c.day, decisions.c.kind, decisions.c.outcome, decisions.c.verdict, decisions.c.base_minor)
@@ -37,3 +38,21 @@ def count(connection: Connection, rows: Iterable[Any], shard: int, sign: int = 1
         statement.on_conflict_do_update(index_elements=[*key, "shard"], set_=grown),
         [{**dict(zip(key, of, strict=True)), "shard": shard, **dict(zip(names, found[of], strict=True))} for of in sorted(found)],
     )
+
+
+def recount(engine: Engine) -> tuple[int, int]:
+    """Count all rows anew, while no writer adds any; returns how many payments were counted before, and now. Raises `LedgerError`.
+
+    For a ledger into which a version wrote that knew nothing of totals.
+    """
+    key, kept = (decisions.c.day, decisions.c.outcome, decisions.c.verdict), select(func.coalesce(func.sum(totals.c.payments), 0))
+    unpriced = func.count().filter(decisions.c.base_minor.is_(None))
+    found = select(*key, literal(0), func.count(), unpriced, func.coalesce(func.sum(decisions.c.base_minor), 0))
+    found = found.where(decisions.c.kind.not_in(_LEFT_OUT)).group_by(*key)
+    with writing(engine) as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("LOCK TABLE decisions IN SHARE ROW EXCLUSIVE MODE")
+        before = connection.execute(kept).scalar_one()
+        connection.execute(delete(totals))
+        connection.execute(insert(totals).from_select(totals.columns.keys(), found))
+        return int(before), int(connection.execute(kept).scalar_one())
