@@ -13,14 +13,19 @@ from typing import Any, NamedTuple
 import httpx
 import msgspec
 import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from aegis_app.access import connect
 from aegis_app.client import AegisError, AsyncClient, Client, Refusal
 from aegis_app.core.answer import Answer
-from aegis_app.core.payment import encode_transaction
+from aegis_app.core.payment import Outcome, encode_transaction
+from aegis_app.gateway.exchange import Exchange, Ticket
 from aegis_app.kafka.ports import free_port
 from aegis_app.keys import Scope, create
 from aegis_app.process import Gateway, Ledger
-from aegis_app.topics import Name
+from aegis_app.settings import Settings
+from aegis_app.stream.outbox import Outgoing
+from aegis_app.topics import Name, full_name
 from tests.deployment import Deployment, wait_until
 from tests.make import label, payment
 
@@ -475,3 +480,28 @@ def test_a_killed_worker_leaves_no_request_without_an_answer_and_none_with_two(e
 
 def _told(said: dict[str, Any]) -> tuple[Any, ...]:
     return said["outcome"], said["verdict"], said["score"], [reason["code"] for reason in said["reasons"]]
+
+
+def test_fallbacks_that_kafka_refuses_are_no_affair_of_payments(kafka: str, tmp_path: Path) -> None:
+    async def pay(exchange: Exchange) -> Ticket:
+        record = Outgoing(b"card-1", encode_transaction(payment()))
+        (ticket,) = await exchange.decide([("t1", record)], asyncio.get_running_loop().time() + 0.5)
+        return ticket
+
+    async def send(settings: Settings) -> None:
+        topic = ConfigResource(ConfigResourceType.TOPIC, full_name(Name.FALLBACKS, settings), {"max.message.bytes": "1"})
+        async with connect(settings) as client:
+            await client.alter_configs([topic])
+        exchange = Exchange(settings)
+        await exchange.start()
+        ticket, (payments, _, fallbacks) = await pay(exchange), exchange._mails
+        before = payments._outbox, fallbacks._outbox
+        exchange.fell_back(ticket, Outcome.REVIEW, Outgoing(b"card-1", b"{}"))
+        await asyncio.gather(*(lane.drained() for lane in exchange._fallbacks))
+        assert fallbacks._outbox is not before[1], "none was refused"
+        assert payments._outbox is before[0]
+        assert (await pay(exchange)).source is not None
+        await exchange.stop()
+
+    with Deployment(kafka, tmp_path, "refusing") as made:
+        asyncio.run(send(made.settings))

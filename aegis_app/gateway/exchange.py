@@ -73,7 +73,7 @@ class Exchange:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._mail = Mail(lambda: Outbox(settings.connection()))
+        self._mails: list[Mail] = []
         self._lanes: list[Lane] = []
         self._labels: list[Lane] = []
         self._fallbacks: list[Lane] = []
@@ -86,16 +86,11 @@ class Exchange:
 
     async def start(self) -> None:
         """Raises `MissingTopicError`, and what aiokafka raises."""
-        settings = self._settings
-        topic, labels, fallbacks = (full_name(name, settings) for name in (Name.TRANSACTIONS, Name.LABELS, Name.FALLBACKS))
-        partitions = range(await partition_count(settings, topic))
-        told = range(await partition_count(settings, fallbacks))
-        await self._read_from_the_end(partitions)
-        await self._mail.start()
-        self._early = [{} for _ in partitions]
-        self._lanes = [Lane(self._mail, topic, partition) for partition in partitions]
-        self._labels = [Lane(self._mail, labels, partition) for partition in partitions]
-        self._fallbacks = [Lane(self._mail, fallbacks, partition) for partition in told]
+        self._lanes, self._labels, self._fallbacks = [
+            await self._lanes_into(name) for name in (Name.TRANSACTIONS, Name.LABELS, Name.FALLBACKS)
+        ]
+        self._early = [{} for _ in self._lanes]
+        await self._read_from_the_end(range(len(self._lanes)))
         jobs = [lane.run() for lane in self._all]
         self._tasks = [asyncio.create_task(job) for job in (*jobs, self._read())]
 
@@ -108,7 +103,17 @@ class Exchange:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._consumer.stop()
-        await self._mail.stop()
+        for mail in self._mails:
+            await mail.stop()
+
+    async def _lanes_into(self, name: Name) -> list[Lane]:
+        """Those of a topic, with a producer of their own: what is slow there, or refused, holds up no payment."""
+        topic = full_name(name, self._settings)
+        partitions = range(await partition_count(self._settings, topic))
+        mail = Mail(lambda: Outbox(self._settings.connection()))
+        await mail.start()
+        self._mails.append(mail)
+        return [Lane(mail, topic, partition) for partition in partitions]
 
     def check(self) -> None:
         """Raise what ended a task that should never end."""

@@ -21,7 +21,7 @@ Landed = Callable[[int | None], None]
 
 
 class Mail:
-    """The producer that lanes share. After an error it is replaced: an idempotent one may not go on behind a gap."""
+    """The producer that the lanes of a topic share. After an error it is replaced: an idempotent one may not go on behind a gap."""
 
     def __init__(self, make: Callable[[], Outbox]) -> None:
         self._make = make
