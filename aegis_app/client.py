@@ -89,7 +89,7 @@ class Client:
     def decide_many(
         self, payments: Sequence[Transaction], *, explain: bool = False, deadline_ms: int | None = None
     ) -> list[Answer | Refusal]:
-        """Those of up to 1,000 payments, in their order."""
+        """Those of up to 1,000 payments, or 50 with `explain`, in their order."""
         return self._send(_decide_many(payments, explain, deadline_ms))
 
     def label(self, *labels: Label) -> int:

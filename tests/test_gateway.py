@@ -228,6 +228,7 @@ def test_bodies_of_other_systems_are_answered_as_they_expect(edge: Edge) -> None
         ("POST", "/v1/transactions", b"x" * 70_000, Scope.SCORE, 413, None),
         ("POST", "/v1/transactions/batch", {"transactions": []}, Scope.SCORE, 422, "transactions"),
         ("POST", "/v1/transactions/batch", {"transactions": [{}] * 1001}, Scope.SCORE, 422, "transactions"),
+        ("POST", "/v1/transactions/batch?explain=true", {"transactions": [{}] * 51}, Scope.SCORE, 422, "explain"),
         ("POST", "/predict", {"V1": 1}, Scope.SCORE, 422, "amount"),
         ("POST", "/api/check-fraud", {"amount": 1.001}, Scope.SCORE, 422, "amount"),
         ("POST", "/v1/labels", [{"transaction_id": "x"}], Scope.LABEL, 422, "[0]"),
