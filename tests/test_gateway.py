@@ -205,9 +205,15 @@ def test_bodies_of_other_systems_are_answered_as_they_expect(edge: Edge) -> None
         "risk_level": "low",
         "factors": [],
         "action": "approve",
+        "mode": "enforce",
         "fallback": False,
     }
-    assert (predicted["fraud_score"], predicted["action"], predicted["reason"]) == (0.0, "approve", "nothing stands out")
+    assert {name: predicted[name] for name in ("fraud_score", "action", "mode", "reason")} == {
+        "fraud_score": 0.0,
+        "action": "approve",
+        "mode": "enforce",
+        "reason": "nothing stands out",
+    }
     by_id = {each["transaction_id"]: each for each in edge.made.decisions()}
     assert by_id["o1"]["amount_minor"] == 1500_00
     assert by_id[predicted["transaction_id"]]["attributes"] == {"V1": -1.36, "V2": 0.07, "hour": 14.0}

@@ -14,6 +14,7 @@ import uvicorn
 
 from aegis_app.core.decision import Reason, Ruling, encode_decision
 from aegis_app.core.payment import Outcome
+from aegis_app.core.policy import Mode
 from aegis_app.gateway import patience
 from aegis_app.gateway.answers import Answers, checked, predicted
 from aegis_app.gateway.lanes import Lane, Mail
@@ -113,7 +114,7 @@ def decided(outcome: Outcome, **fields: Any) -> bytes:
 )
 def test_an_action_means_the_same_in_every_shape(outcome: Outcome, review: str, action: str, level: str, is_fraud: bool) -> None:
     answer = Answers(review).decided(decided(outcome, reasons=[Reason("x", "so")]), "1:2", explain=False)
-    others = predicted(answer), checked(answer, 0.004)
+    others = predicted(answer, Mode.ENFORCE), checked(answer, Mode.ENFORCE, 0.004)
 
     assert [answer.action, *(other.action for other in others)] == [action] * 3
     assert (others[1].risk_level, others[1].is_fraud, others[1].factors, others[1].processing_time_ms) == (level, is_fraud, ["so"], 4.0)
@@ -124,7 +125,9 @@ def test_an_action_means_the_same_in_every_shape(outcome: Outcome, review: str, 
 def test_under_observation_the_action_follows_the_outcome_and_the_risk_the_verdict() -> None:
     answer = Answers("hold").decided(decided(Outcome.ALLOW, verdict=Outcome.BLOCK), "1:2", explain=False)
 
-    assert (answer.action, checked(answer, 0).risk_level, checked(answer, 0).is_fraud) == ("approve", "high", True)
+    said = checked(answer, Mode.OBSERVE, 0)
+
+    assert (answer.action, said.mode, said.risk_level, said.is_fraud) == ("approve", "observe", "high", True)
 
 
 def test_an_explanation_has_layers_and_what_models_say() -> None:
@@ -151,5 +154,25 @@ def test_a_fallback_knows_no_score() -> None:
         "recorded": False,
         "action": "hold",
     }
-    assert predicted(answer).fraud_score is None
-    assert "no decision within 100 ms" in predicted(answer).reason
+    assert predicted(answer, None).fraud_score is None
+    assert predicted(answer, None).reason == "fallback: no decision within 100 ms"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "level", "is_fraud"), [(Outcome.ALLOW, "medium", False), (Outcome.REVIEW, "medium", False), (Outcome.BLOCK, "high", True)]
+)
+def test_a_fallback_is_never_low_risk(outcome: Outcome, level: str, is_fraud: bool) -> None:
+    said = checked(Answers("hold").fallback("t", outcome, None, 100), Mode.OBSERVE, 0)
+
+    assert (said.risk_level, said.is_fraud, said.fraud_score, said.fallback) == (level, is_fraud, None, True)
+    assert said.factors == ["fallback: no decision within 100 ms"]
+
+
+def test_a_repeat_names_its_reasons_in_every_shape() -> None:
+    """Their figures are not kept."""
+    kept = [Reason(code, "as decided when this payment came first") for code in ("amount_spike", "many_merchants")]
+    answer = Answers("hold").decided(decided(Outcome.REVIEW, reasons=kept, duplicate=True), "1:2", explain=False)
+
+    sentences = [f"{code}: as decided when this payment came first" for code in ("amount_spike", "many_merchants")]
+    assert checked(answer, None, 0).factors == sentences
+    assert predicted(answer, None).reason == sentences[0]

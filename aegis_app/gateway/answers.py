@@ -10,7 +10,8 @@ from msgspec import Meta, Struct
 
 from aegis_app.core.answer import Action, Answer, Explanation, Fallback
 from aegis_app.core.decision import Reason
-from aegis_app.core.payment import Outcome, Transaction
+from aegis_app.core.payment import Outcome, Transaction, strictest
+from aegis_app.core.policy import Mode
 
 
 class _Decided(Struct, frozen=True, kw_only=True, gc=False):
@@ -78,7 +79,7 @@ class Answers:
             transaction_id=transaction_id,
             outcome=outcome,
             action=self._actions[outcome],
-            reasons=[Reason("deadline", f"no decision within {waited_ms:,} ms")],
+            reasons=[Reason("deadline", f"fallback: no decision within {waited_ms:,} ms")],
             fallback=True,
             recorded=source is not None,
             source=source,
@@ -109,12 +110,19 @@ def _explanation(found: _Decided) -> Explanation:
     return Explanation(layers, found.shadow_rules, [reason for reason in found.reasons if reason.code.startswith("model_")], found.features)
 
 
+_SCORE: Final = Meta(description="0..1, 1 is fraud; null where nobody could tell, as in a fallback")
+_MODE: Final = Meta(
+    description="observe: `action` is approve, whatever policy asks; null where the gateway does not have the policy that decided"
+)
+
+
 class Predicted(Struct, frozen=True, kw_only=True):
     """The answer of `POST /predict`."""
 
     transaction_id: str
-    fraud_score: Annotated[float | None, Meta(description="0..1, 1 is fraud; null where nobody could tell")]
+    fraud_score: Annotated[float | None, _SCORE]
     action: Action
+    mode: Annotated[Mode | None, _MODE]
     reason: Annotated[str, Meta(description="the strongest, as a sentence")]
     fallback: bool
 
@@ -123,37 +131,48 @@ class Checked(Struct, frozen=True, kw_only=True):
     """The answer of `POST /api/check-fraud`."""
 
     transaction_id: str
-    fraud_score: Annotated[float | None, Meta(description="0..1, 1 is fraud; null where nobody could tell")]
+    fraud_score: Annotated[float | None, _SCORE]
     is_fraud: Annotated[bool, Meta(description="whether policy asks to block it")]
-    risk_level: Annotated[str, Meta(description="by what policy asks: low (allow), medium (review) or high (block)")]
+    risk_level: Annotated[
+        str, Meta(description="by what policy asks: low (allow), medium (review) or high (block); a fallback is never low")
+    ]
     factors: Annotated[Sequence[str], Meta(description="reasons as sentences, strongest first")]
     processing_time_ms: float
     action: Action
+    mode: Annotated[Mode | None, _MODE]
     fallback: bool
 
 
 LEVELS: Final = {Outcome.ALLOW: "low", Outcome.REVIEW: "medium", Outcome.BLOCK: "high"}
 
 
-def predicted(answer: Answer) -> Predicted:
+def predicted(answer: Answer, mode: Mode | None) -> Predicted:
+    factors = _factors(answer)
     return Predicted(
         transaction_id=answer.transaction_id,
         fraud_score=answer.score,
         action=answer.action,
-        reason=answer.reasons[0].text if answer.reasons else "nothing stands out",
+        mode=mode,
+        reason=factors[0] if factors else "nothing stands out",
         fallback=answer.fallback,
     )
 
 
-def checked(answer: Answer, seconds: float) -> Checked:
-    verdict = answer.outcome if answer.verdict is None else answer.verdict
+def checked(answer: Answer, mode: Mode | None, seconds: float) -> Checked:
+    verdict = strictest([answer.outcome, Outcome.REVIEW]) if answer.verdict is None else answer.verdict
     return Checked(
         transaction_id=answer.transaction_id,
         fraud_score=answer.score,
         is_fraud=verdict is Outcome.BLOCK,
         risk_level=LEVELS[verdict],
-        factors=[reason.text for reason in answer.reasons],
+        factors=_factors(answer),
         processing_time_ms=round(seconds * 1000, 2),
         action=answer.action,
+        mode=mode,
         fallback=answer.fallback,
     )
+
+
+def _factors(answer: Answer) -> list[str]:
+    """Sentences; those of a repeat all say the same, and have their codes before them."""
+    return [f"{reason.code}: {reason.text}" if answer.duplicate else reason.text for reason in answer.reasons]

@@ -21,6 +21,7 @@ from aegis_app.core.answer import Answer
 from aegis_app.core.intake import Refused, check_time, holds_card_number, read_label_value, read_value
 from aegis_app.core.label import Label, encode_label
 from aegis_app.core.payment import Millis, Outcome, Transaction, encode_transaction
+from aegis_app.core.policy import Mode
 from aegis_app.gateway import metrics
 from aegis_app.gateway.answers import Answers, encode, fallback
 from aegis_app.gateway.exchange import BusyError, Exchange, Ticket
@@ -120,6 +121,11 @@ class Desk:
         if self.settings.gateway_fallback is not None:
             return Outcome(self.settings.gateway_fallback)
         return Outcome.REVIEW if self.in_force.policy.enforces else Outcome.ALLOW
+
+    def mode(self, answer: Answer) -> Mode | None:
+        """Of the policy that made `answer`; `None` where that is not the one in force here."""
+        policy = self.in_force.policy
+        return policy.mode if answer.fallback or answer.policy == policy.version else None
 
     async def label(self, labels: Sequence[Label]) -> None:
         """Have Kafka hold all of `labels`. Raises `Problem`."""

@@ -126,7 +126,7 @@ def _payment(at: Desk, raw: msgspec.Raw, place: str) -> Transaction | ProblemDet
 async def predict(request: Request) -> Response:
     """For clients that send one flat object with numeric features. The same path, and the same meaning of `action`."""
     answer, _ = await _flat(request)
-    return json(predicted(answer))
+    return json(predicted(answer, desk(request).mode(answer)))
 
 
 @router.post(
@@ -138,7 +138,7 @@ async def predict(request: Request) -> Response:
 async def check_fraud(request: Request) -> Response:
     """For clients that send a user and an amount in whole units. The same path, and the same meaning of `action`."""
     answer, begun = await _flat(request)
-    return json(checked(answer, perf_counter() - begun))
+    return json(checked(answer, desk(request).mode(answer), perf_counter() - begun))
 
 
 async def _flat(request: Request) -> tuple[Answer, float]:
