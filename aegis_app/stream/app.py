@@ -150,6 +150,8 @@ class StreamApp(faust.App):
         for client in (self.outputs, self.events, self.changes, self.reader):
             await client.start()
             self._clients.append(client)
+        # The first question about a topic takes 0.1 s, in which aiokafka looks for its leader: now, and not with the first payment.
+        await self.reader.end_offsets([TopicPartition(topic, 0) for owners in self.holdings for topic in owners.topics])
         await asyncio.gather(*(broadcast.load() for broadcast in self.broadcasts))
         self._clients += self.broadcasts
         for follower in self.followers:

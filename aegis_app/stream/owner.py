@@ -421,6 +421,12 @@ class Owners(Generic[V]):
     def __iter__(self) -> Iterator[Owner[V]]:
         return iter(list(self._owners.values()))
 
+    @property
+    def topics(self) -> list[str]:
+        """All that owners ask about when they take over."""
+        changelog: str = self.memory.changelog_topic.get_topic_name()
+        return [*self.sources, changelog, *([] if self.decisions is None else [self.decisions])]
+
     def settled(self) -> dict[TP, int]:
         """What may be committed."""
         return {TP(topic, owner.partition): offset for owner in self for topic, offset in owner.settled.items()}
