@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from aegis_app.core.intake import hide_text
 
@@ -99,3 +100,14 @@ class Json(logging.Formatter):
         if record.exc_info:
             said["error"] = hide_text(self.formatException(record.exc_info))
         return msgspec.json.encode(said).decode()
+
+
+def _settling(record: logging.LogRecord) -> bool:
+    """A Kafka that has just started has no coordinator for groups yet, and is asked again: which aiokafka calls an error."""
+    if isinstance(record.args, tuple) and any(isinstance(said, GroupCoordinatorNotAvailableError) for said in record.args):
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg, record.args = "Kafka has no coordinator for groups yet, as after its start; it is asked again", ()
+    return True
+
+
+logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(_settling)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.errors import GroupAuthorizationFailedError, GroupCoordinatorNotAvailableError
 
 from aegis_app.logs import SELDOM_SECONDS, Json, Seldom, Text
 from tests.deployment import Deployment, wait_until
@@ -76,3 +77,14 @@ def test_a_life_of_a_worker_is_told_in_a_few_lines(kafka: str, tmp_path: Path, f
     assert f"Ready: decides payments of partitions 0, 1; views at {worker.url}" in said
     assert said[-1].startswith("Stops")
     assert not any("baker" in text or "card-1" in text for text in said)
+
+
+def test_a_kafka_that_has_only_just_started_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    coordinator = logging.getLogger("aiokafka.consumer.group_coordinator")
+    for error in (GroupCoordinatorNotAvailableError(), GroupAuthorizationFailedError("aegis")):
+        coordinator.error("Group Coordinator Request failed: %s", error)
+
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert said[0] == ("WARNING", "Kafka has no coordinator for groups yet, as after its start; it is asked again")
+    assert said[1][0] == "ERROR"
+    assert "GroupAuthorizationFailedError" in said[1][1]
