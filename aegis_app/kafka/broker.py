@@ -222,9 +222,10 @@ def run(settings: Settings, data: Path, port: int | None = None) -> None:
     """Serve until SIGINT or SIGTERM; on 9092 if that is free and no port is given. Raises `KafkaError`."""
     if port is None:
         port = free_port(prefer=USUAL_PORT)
-    require_free(port)  # before anything is downloaded
+    require_free(port)  # before anything is downloaded, as for Java
+    java = _packaged_java()
     try:
-        with _terminable(), Kafka(data, jars(settings), port=port) as kafka:
+        with _terminable(), Kafka(data, jars(settings), port=port, java=java) as kafka:
             print(f"Kafka serves on {kafka.address}, its data in {kafka.directory}; Ctrl-C stops it", flush=True)
             while True:
                 kafka.check()

