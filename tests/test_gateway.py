@@ -2,10 +2,12 @@
 
 import asyncio
 import re
+import socket
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,14 +21,16 @@ from aegis_app.access import connect
 from aegis_app.client import AegisError, AsyncClient, Client, Refusal
 from aegis_app.core.answer import Answer
 from aegis_app.core.payment import Outcome, encode_transaction
-from aegis_app.gateway.exchange import Exchange, Ticket
+from aegis_app.gateway.desk import busy
+from aegis_app.gateway.exchange import BusyError, Exchange, Ticket
+from aegis_app.kafka import Kafka, jars
 from aegis_app.kafka.ports import free_port
 from aegis_app.keys import Scope, create
 from aegis_app.process import Gateway, Ledger
-from aegis_app.settings import Settings
+from aegis_app.settings import Settings, read
 from aegis_app.stream.outbox import Outgoing
 from aegis_app.topics import Name, full_name
-from tests.deployment import Deployment, wait_until
+from tests.deployment import NOISE, Deployment, wait_until
 from tests.make import label, payment
 
 pytestmark = pytest.mark.kafka
@@ -356,6 +360,14 @@ def test_the_page_of_docs_runs_nothing_that_a_stranger_serves(edge: Edge) -> Non
     assert "http" not in page.headers["content-security-policy"]
 
 
+def test_pages_of_other_origins_may_not_ask(edge: Edge) -> None:
+    asked = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
+    answers = [edge.ask("OPTIONS", "/v1/transactions", headers=asked), edge.ask("GET", "/v1/rules", scope=Scope.READ, headers=asked)]
+
+    assert [answer.status_code for answer in answers] == [405, 200]
+    assert not any(name.startswith("access-control-") for answer in answers for name in answer.headers)
+
+
 def test_card_numbers_go_no_further(edge: Edge) -> None:
     """Sent in every way there is, they are on no topic, in no log, no metric and no answer; a token stands for each."""
     digits = CARD_NUMBER.replace(" ", "")
@@ -512,3 +524,71 @@ def test_fallbacks_that_kafka_refuses_are_no_affair_of_payments(kafka: str, tmp_
 
     with Deployment(kafka, tmp_path, "refusing") as made:
         asyncio.run(send(made.settings))
+
+
+def test_a_body_that_does_not_arrive_is_given_up_and_holds_up_nobody(edge: Edge) -> None:
+    head = f"POST /v1/transactions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {edge.keys[Scope.SCORE]}\r\nContent-Length: 100\r\n\r\n"
+    slow = [socket.create_connection(("127.0.0.1", edge.gateway.port)) for _ in range(50)]
+    for connection in slow:
+        connection.sendall(head.encode() + b"{")
+
+    assert edge.pay(transaction_id="quick", card_id="card-quick").json()["fallback"] is False
+    for connection in slow:
+        with closing(connection):
+            connection.settimeout(60)
+            assert connection.recv(12) == b"HTTP/1.1 408"
+
+
+def test_no_more_is_taken_in_hand_than_may_be(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aegis_app.gateway.exchange.MOST_WAITING", 3)
+
+    async def pay(exchange: Exchange, number: int) -> int:
+        records = [("t", Outgoing(b"card-1", encode_transaction(payment())))] * number
+        return len(await exchange.decide(records, asyncio.get_running_loop().time() + 2))
+
+    async def flood(made: Deployment) -> None:
+        exchange = Exchange(made.settings)
+        await exchange.start()
+        waiting = asyncio.create_task(pay(exchange, 2))
+        await asyncio.sleep(0.1)
+        with pytest.raises(BusyError):
+            await pay(exchange, 2)
+        assert await waiting == 2
+        assert await pay(exchange, 3) == 3
+        await exchange.stop()
+
+    with Deployment(kafka, tmp_path, "flood") as made:
+        asyncio.run(flood(made))
+        assert len(made.records(Name.TRANSACTIONS)) == 5
+
+    refusal = busy().response()
+    assert (refusal.status_code, refusal.headers["retry-after"]) == (503, "1")
+
+
+def test_while_kafka_is_away_callers_are_answered_by_their_deadline_and_payments_go_their_way_later(tmp_path: Path) -> None:
+    with Kafka(tmp_path / "kafka", jars(read({}))) as broker, Deployment(broker.address, tmp_path, "away") as made:
+        keys = tmp_path / "keys.json"
+        bearer = {"Authorization": f"Bearer {create(keys, 'test', [Scope.SCORE], 1000).secret}", "Aegis-Deadline-Ms": "500"}
+        gateway = Gateway(tmp_path / "gateway", free_port(), made.environment | {"AEGIS_KEYS": str(keys)})
+        try:
+            gateway.start().wait_until_ready()
+            broker.kill()
+            ids = [f"t{number}" for number in range(5)]
+            bodies = [encode_transaction(payment(transaction_id=name, timestamp=now())) for name in ids]
+            said = [httpx.post(f"{gateway.url}/v1/transactions", content=body, headers=bearer, timeout=30) for body in bodies]
+            wait_until(lambda: gateway.get("/ready")[0] == 503, 60)
+            health, waited = gateway.get("/health")[0], max(answer.elapsed for answer in said)
+            broker.start()
+            wait_until(lambda: gateway.get("/ready")[0] == 200, 60)
+            wait_until(lambda: sorted(json["transaction_id"] for json in sent(made)) == ids, 90)
+        finally:
+            gateway.kill()
+
+    answers = [answer.json() for answer in said]
+    assert health == 200
+    assert waited < timedelta(seconds=0.5 * NOISE)
+    assert [(each["fallback"], each["recorded"], each["outcome"]) for each in answers] == [(True, False, "allow")] * 5
+
+
+def sent(made: Deployment) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(record.value) for record in made.records(Name.TRANSACTIONS)]
