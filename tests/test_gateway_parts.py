@@ -1,11 +1,13 @@
 """Parts of the gateway that need no worker: what is slow or away, and what an answer says."""
 
 import asyncio
+import gc
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -19,6 +21,7 @@ from aegis_app.gateway import patience
 from aegis_app.gateway.answers import Answers, checked, predicted
 from aegis_app.gateway.lanes import Lane, Mail
 from aegis_app.gateway.patience import Protocol
+from aegis_app.gateway.server import application
 from aegis_app.kafka.ports import free_port
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outbox, Outgoing
@@ -75,6 +78,24 @@ def test_headers_without_end_close_the_connection() -> None:
     broken = pytest.raises(OSError, match=r"reset|[Bb]roken")
     with serving() as port, closing(socket.create_connection(("127.0.0.1", port))) as flood, broken:
         flood.sendall(HEAD + b"X: %s\r\n" % (b"x" * 1000) * 20_000)
+
+
+def test_what_was_there_at_the_start_is_not_looked_through_for_garbage() -> None:
+    before = gc.get_threshold()
+
+    async def nothing() -> None: ...
+
+    async def start() -> int:
+        desk: Any = SimpleNamespace(start=nothing, stop=nothing)
+        app = application(desk)
+        async with app.router.lifespan_context(app):
+            return gc.get_freeze_count()
+
+    try:
+        assert asyncio.run(start()) > 100_000
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
 
 
 def test_records_for_a_kafka_that_is_away_are_given_up_and_said_so() -> None:
