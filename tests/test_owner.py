@@ -167,6 +167,12 @@ def test_a_tombstone_and_the_offset_that_it_was_learnt_from_land_in_one_batch_af
     assert last == [(LEARNT, False), (b"one", True)]
 
 
+def test_a_worker_knows_the_leaders_of_all_that_owners_ask_about_before_a_payment_comes(settling: Owner[int]) -> None:
+    changelog = settling.changelog
+
+    assert settling.owners.topics == ["payments", "history", changelog]
+
+
 class Broker:
     """Stands for Kafka's decisions: a batch lands when it is let through."""
 

@@ -1,7 +1,6 @@
 """A running worker on a real Kafka: what strangers send, and what people ask of it."""
 
 import asyncio
-import re
 import signal
 import time
 from collections.abc import Iterator
@@ -381,18 +380,6 @@ def test_views_beyond_loopback_want_the_token(kafka: str, tmp_path: Path) -> Non
         assert worker.get("/cards/anyone")[0] == 401
         assert worker.get("/metrics")[0] == 401
         assert worker.get("/health")[0] == 200
-
-
-def test_the_first_payment_waits_for_nothing_that_can_be_known_before(kafka: str, tmp_path: Path) -> None:
-    def waited(prefix: str) -> float:
-        with Deployment(kafka, tmp_path / prefix, prefix) as made:
-            worker = made.worker().wait_until_ready()
-            made.pay(payment())
-            made.await_settled()
-            return float(re.findall(r'(?m)^aegis_stage_seconds_sum\{stage="wait"\} (.+)$', worker.get("/metrics")[1])[0])
-
-    # Whatever else this machine does: leaders of two topics, looked for one after another, take 0.2 s each time.
-    assert min(waited("first"), waited("second")) < 0.15
 
 
 async def send_as_of(made: Deployment, at: float, txn: Transaction) -> None:
