@@ -27,6 +27,7 @@ from aegis_app.gateway.answers import Answers, encode, fallback
 from aegis_app.gateway.exchange import BusyError, Exchange, Ticket
 from aegis_app.gateway.guard import Guard
 from aegis_app.gateway.problems import Problem, refused, unfit
+from aegis_app.gateway.unknown import check_fields
 from aegis_app.ledger.database import LedgerError, connect, ledger_url
 from aegis_app.ledger.migrating import check_is_migrated
 from aegis_app.policies import InForce, Policies, local_policy
@@ -167,7 +168,8 @@ class Desk:
         return txn
 
     def labelled(self, value: bytes) -> Label:
-        """Read a label as a worker would. Raises `Problem`."""
+        """Read a label as a worker would, but for fields that there are not. Raises `Problem`."""
+        check_fields(value, Label, *_CardNumber.__struct_fields__)
         try:
             label = read_label_value(self._with_token(value), token=self.settings.card_id_is_token)
             check_time("labelled_at", label.known_at, now())

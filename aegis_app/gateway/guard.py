@@ -14,6 +14,7 @@ from starlette.types import Scope as Connection
 
 from aegis_app.gateway import docs, metrics
 from aegis_app.gateway.problems import Problem
+from aegis_app.gateway.unknown import known_query
 from aegis_app.keys import Key, Keyring, Scope, bears
 from aegis_app.settings import Settings, is_loopback
 
@@ -74,12 +75,13 @@ class Guard:
 
 
 def admitted(scope: Scope) -> Callable[[Request], Awaitable[Key]]:
-    """What a route depends on that wants a key of `scope`; each request is charged as one."""
+    """What a route depends on that wants a key of `scope`; each request is charged as one, and has no parameter that the route lacks."""
 
     async def admit(request: Request) -> Key:
         guard: Guard = request.app.state.desk.guard
         key = guard.admit(request, scope)
         await guard.charge(key, 1)
+        known_query(request)
         return key
 
     return admit

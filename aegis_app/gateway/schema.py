@@ -34,6 +34,11 @@ def record(**properties: Schema) -> Schema:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
+def closed(schema: Schema) -> Schema:
+    """The same, where a further field is refused."""
+    return {**schema, "additionalProperties": False}
+
+
 def nullable(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
@@ -42,7 +47,8 @@ NOTHING: Final[Schema] = {}
 OBJECT: Final[Schema] = {"type": "object"}
 TEXT: Final[Schema] = {"type": "string"}
 PAYMENT: Final[Schema] = {"anyOf": [ref("Transaction"), ref("PaymentByCardNumber")]}
-LABELS: Final[Schema] = {"anyOf": [ref("Label"), array(ref("Label"), 1)]}
+LABEL: Final[Schema] = {"anyOf": [ref("Label"), ref("LabelByCardNumber")]}
+LABELS: Final[Schema] = {"anyOf": [*LABEL["anyOf"], array(LABEL, 1)]}
 ENTRY: Final[Schema] = record(
     decision=ref("Decision"), base_minor=nullable({"type": "integer"}), known=nullable(ref("Verdict")), fallback=nullable(ref("Fallback"))
 )
@@ -56,6 +62,7 @@ JUDGEMENT: Final[Schema] = {
         "by": {"type": "string", "minLength": 1, "maxLength": 64, "description": "who judged; the key's name where not given"},
         "card_id": {"type": "string", "description": "where several cards came with this transaction_id"},
     },
+    "additionalProperties": False,
 }
 FLAT: Final[Schema] = {
     "type": "object",
@@ -154,14 +161,23 @@ def install(app: FastAPI) -> None:
 
 def _types() -> dict[str, Any]:
     _, types = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
-    by_number = msgspec.json.decode(msgspec.json.encode(types["Transaction"]))
-    del by_number["properties"]["card_id"]
-    by_number["title"] = "PaymentByCardNumber"
-    by_number["description"] = "The same where AEGIS_CARD_KEY is set: the card number becomes a token here, and goes no further."
-    by_number["required"] = [name for name in by_number["required"] if name != "card_id"] + ["card_number"]
-    by_number["properties"]["card_number"] = {"type": "string", "description": "12 to 19 digits; spaces and hyphens do not matter"}
-    by_number["properties"]["card_key"] = {
-        "type": "string",
-        "description": "id of the key that makes the token; where not given, the first",
+    types["Label"] = closed(types["Label"])
+    return types | {
+        "PaymentByCardNumber": _by_number(types["Transaction"], "PaymentByCardNumber"),
+        "LabelByCardNumber": _by_number(types["Label"], "LabelByCardNumber"),
     }
-    return types | {"PaymentByCardNumber": by_number}
+
+
+def _by_number(schema: Schema, title: str) -> Schema:
+    properties = {name: value for name, value in schema["properties"].items() if name != "card_id"}
+    by_number = {
+        "card_number": {"type": "string", "description": "12 to 19 digits; spaces and hyphens do not matter"},
+        "card_key": {"type": "string", "description": "id of the key that makes the token; where not given, the first"},
+    }
+    return {
+        **schema,
+        "title": title,
+        "description": "The same where AEGIS_CARD_KEY is set: the card number becomes a token here, and goes no further.",
+        "required": [*(name for name in schema["required"] if name != "card_id"), "card_number"],
+        "properties": properties | by_number,
+    }

@@ -25,10 +25,12 @@ from aegis_app.gateway.schema import (
     PAYMENT,
     answers,
     array,
+    closed,
     record,
     ref,
     takes,
 )
+from aegis_app.gateway.unknown import check_fields, check_query
 from aegis_app.keys import Key, Scope
 
 DEADLINE: Final = "aegis-deadline-ms"
@@ -47,7 +49,7 @@ _EXPLAIN: Final = {"name": "explain", "in": "query", "schema": {"type": "boolean
 _KEY: Final[dict[str, Any]] = {"security": [{"key": []}]}
 
 
-class _Batch(Struct):
+class _Batch(Struct, forbid_unknown_fields=True):
     transactions: list[msgspec.Raw]
 
 
@@ -77,7 +79,7 @@ async def decide(request: Request) -> Response:
 
 @router.post(
     "/v1/transactions/batch",
-    openapi_extra=_route(record(transactions=array(PAYMENT, 1)), {"transactions": [EXAMPLE_PAYMENT]}, _EXPLAIN),
+    openapi_extra=_route(closed(record(transactions=array(PAYMENT, 1))), {"transactions": [EXAMPLE_PAYMENT]}, _EXPLAIN),
     responses=answers(record(answers=array({"anyOf": [ref("Answer"), ref("ProblemDetails")]})), 400, 408, 422, 503),
     tags=["payments"],
 )
@@ -102,6 +104,7 @@ def _elements(value: bytes) -> list[msgspec.Raw]:
     try:
         found = msgspec.json.decode(value, type=_Batch).transactions
     except msgspec.ValidationError:
+        check_fields(value, _Batch)
         raise Problem(422, "it is an array of payments", "transactions") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Problem(400, "the body is no JSON") from None
@@ -145,6 +148,7 @@ async def _flat(request: Request) -> tuple[Answer, float]:
     """The answer, and when the request came, by `perf_counter`."""
     begun, clock, at = asyncio.get_running_loop().time(), perf_counter(), desk(request)
     key: Key = at.guard.admit(request, Scope.SCORE)
+    check_query(request)
     deadline = _deadline(request, at)
     await at.guard.charge(key, 1)
     (answer,) = await at.decide([at.flat(await body(request, LARGEST_BODY))], begun, deadline)
@@ -171,8 +175,7 @@ def _deadline(request: Request, at: Desk) -> int:
 
 
 def _explain(request: Request) -> bool:
-    if not request.scope["query_string"]:
-        return False
+    check_query(request, "explain")
     given = request.query_params.get("explain", "false").lower()
     if given not in {"true", "false"}:
         raise Problem(422, "it is `true` or `false`", "explain")

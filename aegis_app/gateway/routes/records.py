@@ -32,6 +32,7 @@ from aegis_app.gateway.schema import (
     ref,
     takes,
 )
+from aegis_app.gateway.unknown import check_fields
 from aegis_app.keys import Key, Scope
 from aegis_app.ledger import queries
 from aegis_app.ledger.queries import Entry, Place, Wanted
@@ -223,6 +224,7 @@ def _place(after: str | None) -> Place | None:
 
 
 def _judgement(value: bytes) -> _Judgement:
+    check_fields(value, _Judgement)
     try:
         return msgspec.json.decode(value, type=_Judgement)
     except msgspec.ValidationError as error:
