@@ -1,7 +1,9 @@
 """The gateway on a real Kafka, before a real worker and a real ledger."""
 
 import asyncio
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +34,7 @@ from aegis_app.stream.outbox import Outgoing
 from aegis_app.topics import Name, full_name
 from tests.deployment import NOISE, Deployment, wait_until
 from tests.make import label, payment
+from tests.tools import tool
 
 pytestmark = pytest.mark.kafka
 
@@ -373,6 +376,47 @@ def test_what_is_in_force_is_told(edge: Edge) -> None:
     assert {each["rule"]: each["state"] for each in rules["rules"]}["amount_spike"] == "on"
     assert edge.ask("GET", "/v1/bundle", scope=Scope.READ).json()["bundle"] is None
     assert httpx.get(f"{edge.gateway.url}/health").json()["status"] == "ok"
+
+
+def test_it_says_where_it_serves_and_that_it_has_stopped(edge: Edge, tmp_path: Path) -> None:
+    """To a Ctrl-C and to a supervisor's SIGTERM alike, with exit code 0."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        gateway = Gateway(tmp_path / number.name, free_port(), edge.gateway.environment)
+        try:
+            gateway.start().wait_until_ready()
+            gateway.signal(number)
+            wait_until(lambda: gateway.pid is None, 30)  # noqa: B023
+        finally:
+            gateway.kill()
+
+        assert (gateway.returncode, gateway.last_words(1).rpartition("] ")[2]) == (0, "the gateway has stopped")
+        assert f"the gateway serves on {gateway.url}, /docs\n" in gateway.log.read_text()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/gateway.md"])
+def test_what_is_to_be_pasted_is_answered_by_a_gateway_that_just_starts(edge: Edge, tmp_path: Path, page: str) -> None:
+    text = (Path(__file__).parent.parent / page).read_text()
+    command = text[text.index("curl -sS --retry") : text.index("\n```", text.index("curl -sS --retry"))]
+    gateway = Gateway(tmp_path, free_port(), edge.gateway.environment)
+    shell = [tool("bash"), "-c", command.replace("http://127.0.0.1:8080", gateway.url)]
+    environment = os.environ | {"KEY": edge.keys[Scope.SCORE]}
+    try:
+        gateway.start()
+        pasted = subprocess.run(shell, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    finally:
+        gateway.kill()
+
+    assert pasted.returncode == 0, pasted.stderr
+    assert msgspec.json.decode(pasted.stdout)["transaction_id"] == "t-1001"
+
+
+def test_a_port_that_is_taken_stops_its_start_in_one_line(edge: Edge, tmp_path: Path) -> None:
+    second = Gateway(tmp_path, edge.gateway.port, edge.gateway.environment).start()
+    wait_until(lambda: second.pid is None, 30)
+
+    where = f"127.0.0.1, port {second.port} (Address already in use)"
+    line = f"aegis: the gateway cannot listen on {where}: set AEGIS_GATEWAY_PORT to a free one"
+    assert (second.returncode, second.log.read_text().splitlines()) == (1, [line])
 
 
 def test_the_page_of_docs_runs_nothing_that_a_stranger_serves(edge: Edge) -> None:

@@ -48,6 +48,7 @@ def _ours() -> tuple[type[Exception], ...]:
         "aegis_app.backtest": "BacktestError",
         "aegis_app.stream.outbox": "TooLargeError",
         "aegis_app.ledger.database": "LedgerError",
+        "aegis_app.gateway.server": "PortError",
         "aegis_app.sinks.running": "PortError",
         "aegis_app.sinks.alerts.routes": "RoutesError",
         "aegis_app.sinks.alerts.snoozes": "SnoozeError",

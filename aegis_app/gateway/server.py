@@ -3,9 +3,12 @@
 import asyncio
 import gc
 import logging
+import os
+import signal
+import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import uvicorn
@@ -29,6 +32,28 @@ STOP_SECONDS: Final = 15
 """For requests under way."""
 IDLE_SECONDS: Final = 30
 """After which a connection without a request is closed."""
+
+
+class PortError(RuntimeError):
+    """The port is somebody else's; the message says what to do."""
+
+
+class _Server(uvicorn.Server):
+    """Says when it serves; a signal ends it in order, and is not sent again."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        host, port = self.config.host, self.config.port
+        log.info("the gateway serves on http://%s:%d, /docs", f"[{host}]" if ":" in host else host, port)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def application(desk: Desk) -> FastAPI:
@@ -67,9 +92,13 @@ def application(desk: Desk) -> FastAPI:
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises `SettingsError`, `PolicyError`, `KeysError`, `MissingTopicError`, and what aiokafka raises."""
+    """Serve until SIGTERM or SIGINT.
+
+    Raises `PortError`, `SettingsError`, `PolicyError`, `KeysError`, `MissingTopicError`, and what aiokafka raises.
+    """
     logs.begin(settings.log)
     metrics.begin()
+    _check_port(settings.gateway_host, settings.gateway_port)
     if not read_keys(settings.keys):
         log.warning("%s holds no keys, so every request is refused: make one with `aegis keys create`", settings.keys)
     app = application(Desk(settings))
@@ -88,7 +117,17 @@ def run(settings: Settings) -> None:
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     server.run()
     if not server.started:
         sys.exit(1)
+    log.info("the gateway has stopped")
+
+
+def _check_port(host: str, port: int) -> None:
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise PortError(f"the gateway cannot listen on {host}, port {port} ({why}): set AEGIS_GATEWAY_PORT to a free one") from error
