@@ -173,6 +173,11 @@ CONFLICTS: Final = Counter("aegis_conflicts_total", "Repeated transaction_ids th
 LATE: Final = Counter("aegis_late_total", "Payments older, by their own time, than another of their card that came before.")
 STALE: Final = Counter("aegis_stale_total", "Payments decided over 5 minutes after their record was written.")
 UNRATED: Final = Counter("aegis_unrated_total", "Payments in a currency without a rate: their amounts are compared with nothing.")
+UNKNOWN_FIELDS: Final = Counter(
+    "aegis_unknown_fields_total",
+    "Payments with fields that are not known, and so not used: misspelt ones perhaps, which the log names. Of each chunk the first payment "
+    "is looked at, so that of a busy topic this is a sample.",
+)
 DEAD_LETTERS: Final = Counter("aegis_dead_letters_total", "Records that could not be taken.", ["topic", "reason"])
 LEARNT_HISTORY: Final = Counter("aegis_history_learnt_total", "Payments learnt without a decision.")
 ERASED: Final = Counter("aegis_erased_total", "Cards forgotten because somebody asked for it.")

@@ -12,6 +12,7 @@ from aegis_app import application, metrics
 from aegis_app.application import app, decisions, history, labels, payments, settings, transactions
 from aegis_app.core.card import Card
 from aegis_app.core.decision import STALE_MS, Receipt, Ruling, encode_decision, standing
+from aegis_app.core.fields import unknown_fields
 from aegis_app.core.intake import Erase, Refused, read_history, read_label, read_payment
 from aegis_app.core.payment import Transaction
 from aegis_app.core.screen import (
@@ -30,10 +31,13 @@ from aegis_app.core.tidings import Tidings, tidings_of_verdict
 from aegis_app.stream.letters import Letter, dead_letter
 from aegis_app.stream.owner import SOURCE, Work
 from aegis_app.topics import EXPLAIN, REDRIVEN
+from aegis_app.unknown import Unknown
 from agents.refusing import bury, check_partition
 from agents.telling import Telling
 from agents.timed import Timed
 from tables.cards import owners
+
+unknown = Unknown(metrics.UNKNOWN_FIELDS)
 
 
 @app.agent(payments)
@@ -94,6 +98,8 @@ class Chunk:
             if number == len(found):
                 found.append([])
             found[number].append(payment)
+        if found:
+            unknown.count(unknown_fields(found[0][0].record.value))
         self._spent["parse"] += perf_counter() - begun
         return found
 

@@ -109,6 +109,29 @@ def test_what_is_not_given_is_made() -> None:
         adapt({"amount": 1}, currency="EUR", new_id=lambda: "made")
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"userid": "u1"}, "card_id: it is missing: card_id, or user_id; userid (is it user_id?) is not known"),
+        ({"UserID": "u1"}, "card_id: it is missing: card_id, or user_id; UserID (is it user_id?) is not known"),
+        ({"note": {"user_id": "u1"}}, "card_id: it is missing: card_id, or user_id; note is not known"),
+    ],
+)
+def test_a_payment_whose_card_may_be_misspelt_does_not_stand_alone(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(Unfit) as refused:
+        adapted(user_id=..., **fields)
+
+    assert str(refused.value) == said
+    assert adapted(user_id=..., hour=14, V1=None).card_id == "t1"
+
+
+def test_where_no_payment_stands_alone_it_names_its_card() -> None:
+    with pytest.raises(Unfit, match=r"card_id: it is missing: card_id, or user_id$"):
+        adapt({"amount": 1, "V1": 2.5}, currency="EUR", new_id=str, now=NOON, alone=False)
+
+    assert adapt({"amount": 1, "User_Id": 7}, currency="EUR", new_id=lambda: "made", now=NOON, alone=False).card_id == "7"
+
+
 @pytest.mark.parametrize("text", ["2026-03-04T12:00:00", "2026-03-04 12:00:00", "2026-03-04T13:00:00+01:00", "2026-03-04T12:00:00Z"])
 def test_a_time_without_an_offset_is_utc(text: str) -> None:
     assert adapted(timestamp=text).timestamp.astimezone(UTC) == datetime(2026, 3, 4, 12, tzinfo=UTC)

@@ -561,9 +561,51 @@ def test_datasets_says_what_a_file_holds_and_what_it_lacks(tmp_path: Path) -> No
         "3 payments of 2 cards at 0 merchants: 1 frauds, 1 genuine, 1 unlabelled",
         "from 2026-03-01 00:00:00Z to 2026-03-03 00:00:00Z, not in the order of time",
         "currencies: EUR 3",
+        "fields: latitude 33 %, longitude 33 %; "
+        "no channel, merchant_id, merchant_category, payee_id, customer_id, device_id, country, home_country",
         "missing: bad in 1 rows, lat in 1 rows, lon in 1 rows",
         "latitude: 1 value left out, the first in line 2: Expected `float` <= 90.0",
     ]
+
+
+MISSPELT = "fields that no payment has, which are not used: merchnt_id (is it merchant_id?) in 2, chanel (is it channel?) in 1"
+
+
+@pytest.fixture
+def misspelt(tmp_path: Path) -> Path:
+    path = tmp_path / "misspelt.jsonl"
+    lines = [json.loads(encode_transaction(payment(minute=minute, merchant_id=None))) | {"merchnt_id": "m"} for minute in range(2)]
+    del lines[0]["channel"]
+    lines[0]["chanel"] = "online"
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    return path
+
+
+def test_datasets_tells_fields_that_nobody_knows_and_how_many_payments_have_the_others(misspelt: Path) -> None:
+    said = succeed("datasets", str(misspelt)).stdout.splitlines()
+    found = json.loads(succeed("datasets", str(misspelt), "--json").stdout)
+
+    assert said[-1] == MISSPELT
+    assert said[-2].startswith("fields: channel 50 %, country 100 %, latitude 100 %, longitude 100 %; no merchant_id, ")
+    assert found["unknown"] == {"merchnt_id": 2, "chanel": 1}
+    assert (found["held"]["fields"]["channel"], found["held"]["fields"]["merchant_id"]) == (1, 0)
+
+
+@pytest.mark.parametrize("command", [("decide",), ("features", "--out", "matrix.parquet"), ("backtest",)], ids=lambda command: command[0])
+def test_who_reads_payments_is_told_once_of_fields_that_nobody_knows(
+    misspelt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert succeed(command[0], str(misspelt), *command[1:]).stderr.count(f"{misspelt}: {MISSPELT}\n") == 1
+
+
+def test_columns_of_our_own_tables_that_are_no_fields_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text("transaction_id,card_id,amount_minor,currency,timestamp,chanel\nt1,c1,100,EUR,2026-03-04T12:00:00Z,chip\n")
+
+    assert "which are not used: chanel (is it channel?)\n" in succeed("datasets", str(path)).stdout
+    assert "which are not used: chanel (is it channel?)\n" in succeed("decide", str(path)).stderr
 
 
 def test_a_table_of_others_is_decided_and_what_was_left_out_is_told(tmp_path: Path) -> None:

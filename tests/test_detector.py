@@ -88,6 +88,8 @@ def test_what_is_no_payment_is_refused_with_the_field() -> None:
     detector = FraudDetector()
     with pytest.raises(Unfit, match="amount: it is no number"):
         detector.predict(FLAT | {"amount": "much"})
+    with pytest.raises(Unfit, match=r"card_id: it is missing: .*userid \(is it user_id\?\)"):
+        detector.predict({"userid": "u1", "amount": 1500.00})
     with pytest.raises(Refused, match="card number"):
         detector.predict(FLAT | {"user_id": "4111111111111111"})
     with pytest.raises(BundleError, match="no bundle here"):

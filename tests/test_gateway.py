@@ -215,12 +215,14 @@ def test_bodies_of_other_systems_are_answered_as_they_expect(edge: Edge) -> None
         "mode": "enforce",
         "fallback": False,
     }
-    assert {name: predicted[name] for name in ("fraud_score", "action", "mode", "reason")} == {
+    assert {name: predicted[name] for name in ("fraud_score", "action", "mode", "reason", "alone")} == {
         "fraud_score": 0.0,
         "action": "approve",
         "mode": "enforce",
         "reason": "nothing stands out",
+        "alone": True,
     }
+    assert edge.ask("POST", "/predict", b'{"amount": 149.62, "V1": -1.36, "user_id": "u2"}').json()["alone"] is False
     by_id = {each["transaction_id"]: each for each in edge.made.decisions()}
     assert by_id["o1"]["amount_minor"] == 1500_00
     assert by_id[predicted["transaction_id"]]["attributes"] == {"V1": -1.36, "V2": 0.07, "hour": 14.0}
@@ -243,7 +245,10 @@ def test_bodies_of_other_systems_are_answered_as_they_expect(edge: Edge) -> None
         ("POST", "/v1/transactions/batch", {"transactions": [{}] * 1001}, Scope.SCORE, 422, "transactions"),
         ("POST", "/v1/transactions/batch?explain=true", {"transactions": [{}] * 51}, Scope.SCORE, 422, "explain"),
         ("POST", "/predict", {"V1": 1}, Scope.SCORE, 422, "amount"),
-        ("POST", "/api/check-fraud", {"amount": 1.001}, Scope.SCORE, 422, "amount"),
+        ("POST", "/api/check-fraud", {"amount": 1.001, "user_id": "u1"}, Scope.SCORE, 422, "amount"),
+        ("POST", "/api/check-fraud", {"amount": 1, "merchant_id": "m1"}, Scope.SCORE, 422, "card_id"),
+        ("POST", "/api/check-fraud", {"amount": 1, "userid": "u1"}, Scope.SCORE, 422, "card_id"),
+        ("POST", "/predict", {"amount": 1, "V1": 1, "userid": "u1"}, Scope.SCORE, 422, "card_id"),
         ("POST", "/v1/labels", [{"transaction_id": "x"}], Scope.LABEL, 422, "[0]"),
         ("POST", "/v1/labels", [], Scope.LABEL, 422, None),
         ("POST", "/v1/labels", {"transaction_id": "x", "is_fruad": True}, Scope.LABEL, 422, "is_fruad"),
@@ -367,6 +372,23 @@ def test_labels_come_one_or_many(edge: Edge) -> None:
 
     assert (one.json(), many.json(), none.json()["errors"][0]["field"]) == ({"accepted": 1}, {"accepted": 3}, "[1].source")
     assert len(edge.made.records(Name.LABELS)) == before + 4
+
+
+def test_fields_that_nobody_knows_are_taken_and_counted(edge: Edge) -> None:
+    def counted() -> float:
+        lines = edge.gateway.get("/metrics")[1].splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("aegis_gateway_unknown_fields_total "))
+
+    before, name = counted(), "misspelt"
+    body = msgspec.json.decode(encode_transaction(payment(transaction_id=name, card_id=name, timestamp=now())))
+    flat = {"transaction_id": "misspelt-2", "user_id": name, "amount": 1, "V1": 3.5}
+
+    assert edge.ask("POST", "/v1/transactions", body | {"chanel": "online", "merchnt_id": "m"}).json()["outcome"] == "allow"
+    assert edge.ask("POST", "/api/check-fraud", flat | {"merchnt_id": "m"}).json()["action"] == "approve"
+    assert counted() == before + 2
+    assert edge.ask("POST", "/v1/transactions", body).json()["duplicate"] is True
+    assert edge.ask("POST", "/api/check-fraud", flat).status_code == 200
+    assert counted() == before + 2
 
 
 def test_what_is_in_force_is_told(edge: Edge) -> None:

@@ -135,7 +135,7 @@ def decided(outcome: Outcome, **fields: Any) -> bytes:
 )
 def test_an_action_means_the_same_in_every_shape(outcome: Outcome, review: str, action: str, level: str, is_fraud: bool) -> None:
     answer = Answers(review).decided(decided(outcome, reasons=[Reason("x", "so")]), "1:2", explain=False)
-    others = predicted(answer, Mode.ENFORCE), checked(answer, Mode.ENFORCE, 0.004)
+    others = predicted(answer, Mode.ENFORCE, alone=False), checked(answer, Mode.ENFORCE, 0.004)
 
     assert [answer.action, *(other.action for other in others)] == [action] * 3
     assert (others[1].risk_level, others[1].is_fraud, others[1].factors, others[1].processing_time_ms) == (level, is_fraud, ["so"], 4.0)
@@ -175,8 +175,8 @@ def test_a_fallback_knows_no_score() -> None:
         "recorded": False,
         "action": "hold",
     }
-    assert predicted(answer, None).fraud_score is None
-    assert predicted(answer, None).reason == "fallback: no decision within 100 ms"
+    said = predicted(answer, None, alone=True)
+    assert (said.fraud_score, said.alone, said.reason) == (None, True, "fallback: no decision within 100 ms")
 
 
 @pytest.mark.parametrize(
@@ -196,4 +196,4 @@ def test_a_repeat_names_its_reasons_in_every_shape() -> None:
 
     sentences = [f"{code}: as decided when this payment came first" for code in ("amount_spike", "many_merchants")]
     assert checked(answer, None, 0).factors == sentences
-    assert predicted(answer, None).reason == sentences[0]
+    assert predicted(answer, None, alone=False).reason == sentences[0]

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from aegis_app.core.fields import hinted, unknown_fields
 from aegis_app.core.intake import HIDDEN, Past, Reason, Refused, encode_history, hide, hide_card_id, read_history, read_label, read_payment
 from aegis_app.core.label import encode_label
 from aegis_app.core.payment import encode_transaction, looks_like_card_number
@@ -47,6 +48,34 @@ def test_a_card_id_of_12_to_19_digits_is_a_card_number(card_id: str) -> None:
 @pytest.mark.parametrize("card_id", ["tok_4111111111111111", "12345678901", "12345678901234567890", "a", "-"])
 def test_a_token_is_none(card_id: str) -> None:
     assert not looks_like_card_number(card_id)
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        (encode_transaction(payment(attributes={"V1": 1.0})), []),
+        (b'{"chanel": "online", "card_id": 3, "merchnt_id": null}', ["chanel", "merchnt_id"]),
+        (b'{"Card_id": "c"}', ["Card_id"]),
+        (b"[]", []),
+        (b"{", []),
+        (b'{"x": "\xff"}', ["x"]),
+        (b'{"\xff": "x"}', []),
+        (b'{"x": ' + b"[" * 100_000, []),
+        (b"", []),
+    ],
+)
+def test_fields_that_a_payment_does_not_have_are_found(value: bytes, names: list[str]) -> None:
+    assert unknown_fields(value) == names
+
+
+def test_an_unknown_name_is_told_with_the_one_it_resembles_and_without_card_numbers() -> None:
+    assert [hinted(name) for name in ("merchnt_id", "shoe", NUMBER, "a\nb")] == [
+        "merchnt_id (is it merchant_id?)",
+        "shoe",
+        HIDDEN.decode(),
+        "'a\\nb'",
+    ]
+    assert len(hinted("x" * 1000)) == 64
 
 
 def test_a_card_number_in_history_is_hidden_too() -> None:

@@ -138,6 +138,15 @@ def test_send_payments_counts_what_it_sent(made: Deployment, tmp_path: Path) -> 
 
 
 @pytest.mark.kafka
+def test_send_payments_tells_of_fields_that_nobody_knows_also_where_a_line_is_bad(made: Deployment) -> None:
+    line = encode_transaction(payment()).replace(b'"channel"', b'"chanel"') + b"\n"
+    told = "-: fields that no payment has, which are not used: chanel (is it channel?) in 2\n"
+
+    assert made.aegis("send", "payments", "-", stdin=line * 2).stderr == told
+    assert told in made.aegis("send", "payments", "-", stdin=line * 2 + b"no json\n").stderr
+
+
+@pytest.mark.kafka
 def test_send_payments_says_which_line_is_bad_and_how_many_before_it_were_sent(made: Deployment) -> None:
     result = made.aegis("send", "payments", "-", stdin=encode_transaction(payment()) + b"\nno json\n")
 

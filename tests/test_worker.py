@@ -196,6 +196,19 @@ def test_a_log_that_ends_in_markers_of_transactions_is_no_lag(kafka: str, tmp_pa
         )
 
 
+def test_fields_that_nobody_knows_are_taken_counted_and_named_once(deployment: Deployment) -> None:
+    name, worker = "aegis_unknown_fields_total", deployment.workers[0]
+    before = value(worker.get("/metrics")[1], name) or 0.0
+    for number in range(2):
+        record = msgspec.json.decode(encode_transaction(payment(card_id="misspelt", transaction_id=f"misspelt-{number}", minute=number)))
+        deployment.send_many([(b"misspelt", msgspec.json.encode(record | {"chanel": "online"}))])
+        wait_until(lambda: value(worker.get("/metrics")[1], name) == before + number + 1, 20, deployment)  # noqa: B023  # called at once
+    deployment.pay(payment(card_id="misspelt", transaction_id="spelt", minute=3))
+
+    assert value(worker.get("/metrics")[1], name) == before + 2
+    assert worker.log.read_text().count("is not used: chanel (is it channel?)") == 1
+
+
 def test_history_is_learnt_without_a_decision(deployment: Deployment) -> None:
     past = [Past(payment(card_id="warm", transaction_id=f"warm-{n}", minute=-60 * n)) for n in range(6)]
     deployment.send_many([(b"warm", encode_history(each)) for each in past], Name.HISTORY)

@@ -124,7 +124,7 @@ def _examples(job: Job, part: Part, tally: Tally) -> Iterator[Example]:
         tally.refused.append((number, str(refused)))
 
     with job.source.open("rb") as lines:
-        for txn in read_lines(part.of_lines(lines), refuse, token=job.token):
+        for txn in read_lines(tally.survey.of_lines(part.of_lines(lines)), refuse, token=job.token):
             yield Example(txn)
 
 

@@ -14,7 +14,10 @@ from aegis_app.progress import counted
 @options.layout
 @options.as_json
 def datasets(source: Path | None, layout: str | None, as_json: bool) -> None:
-    """List the formats that files of payments may have; or read FILE whole, and say what it holds, and what is missing or out of range.
+    """List the formats that files of payments may have; or read FILE whole, and say what it holds and lacks.
+
+    Of each field that a payment may do without it tells how many have it; and which fields are none of a payment's, as misspelt ones,
+    are empty, or out of range.
 
     Commands that take a file take these, in .parquet and .csv. Columns tell which format it is; --format is for the others: a name of
     this list, or a mapping file, which says what the columns of any table are (docs/schema.md).
@@ -41,7 +44,15 @@ def datasets(source: Path | None, layout: str | None, as_json: bool) -> None:
         raise Failure(f"{source} holds no payment")
     dropped = {name: {"number": each.number, "first": each.place, "reason": each.reason} for name, each in survey.dropped.items()}
     if as_json:
-        options.print_json({"held": held, "missing": survey.missing, "left_out": dropped, "warnings": sorted(survey.warnings)})
+        options.print_json(
+            {
+                "held": held,
+                "unknown": survey.unknown | dict.fromkeys(survey.unread, held.payments),
+                "missing": survey.missing,
+                "left_out": dropped,
+                "warnings": sorted(survey.warnings),
+            }
+        )
         return
     labelled = f"{held.frauds:,} frauds, {held.payments - held.unlabelled - held.frauds:,} genuine, {held.unlabelled:,} unlabelled"
     payments, cards, merchants = map(options.number_of, (held.payments, held.cards, held.merchants), ("payment", "card", "merchant"))
@@ -52,5 +63,13 @@ def datasets(source: Path | None, layout: str | None, as_json: bool) -> None:
     click.echo("currencies: " + ", ".join(f"{name} {number:,}" for name, number in sorted(held.currencies.items())))
     if held.attributes:
         click.echo(f"attributes: {', '.join(sorted(held.attributes))}")
+    given = [f"{name} {_share(number, held.payments)}" for name, number in held.fields.items() if number]
+    lacking = [name for name, number in held.fields.items() if not number]
+    click.echo("fields: " + (", ".join(given) or "none that a payment may do without") + (f"; no {', '.join(lacking)}" if lacking else ""))
     for line in survey.lines():
         click.echo(line)
+
+
+def _share(number: int, of: int) -> str:
+    """In whole percent; all and none only where it is so."""
+    return f"{min(99, max(1, round(100 * number / of))) if number < of else 100} %"

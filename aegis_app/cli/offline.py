@@ -230,7 +230,8 @@ def _payments(source: Path, layout: str | None, settings: "Settings", rates: "Ra
             examples = read_payments(source, format=layout, currency=settings.base_currency, survey=survey)
             payments: Iterator[Transaction] = (example.transaction for example in examples)
         else:
-            payments = read_lines(files.enter_context(options.reading(source)), refuse, token=settings.card_id_is_token)
+            lines = survey.of_lines(files.enter_context(options.reading(source)))
+            payments = read_lines(lines, refuse, token=settings.card_id_is_token)
         yield counted(noting(payments), files.enter_context(options.counting(doing)))
     options.report(survey, source)
     options.report_unrated(unrated)

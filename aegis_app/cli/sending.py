@@ -101,9 +101,11 @@ def _payments(source: Path, layout: str | None, settings: "Settings") -> Iterato
     from models.datasets import Survey, read_payments
 
     survey = Survey()
-    for example in read_payments(options.opened(source), format=layout, currency=settings.base_currency, survey=survey):
-        yield example.transaction
-    options.report(survey, source)
+    try:
+        for example in read_payments(options.opened(source), format=layout, currency=settings.base_currency, survey=survey):
+            yield example.transaction
+    finally:
+        options.report(survey, source)
 
 
 def _labels(source: Path, settings: "Settings") -> Iterator["Label"]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from aegis_app.core.fields import hinted
 from aegis_app.core.intake import Reason, Refused, check_card, hide_text, holds_card_number
 from aegis_app.core.payment import MOST_MONEY, Transaction, exponent
 
@@ -42,19 +43,28 @@ def read_flat(body: bytes) -> dict[str, Any]:
 _decode: Final = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 
 
-def adapt(flat: Flat, *, currency: str, new_id: Callable[[], str], now: datetime | None = None, token: bool = False) -> Transaction:
+def adapt(
+    flat: Flat, *, currency: str, new_id: Callable[[], str], now: datetime | None = None, token: bool = False, alone: bool = True
+) -> Transaction:
     """The payment that `flat` describes. Raises `Unfit`, or `Refused` for a card_id that looks like a card number.
 
     `amount` is in whole units of its `currency`, or of the one given here, and must fit its minor units; `amount_minor` is taken as it
     is. Without an offset a `timestamp` is UTC; without one at all the payment took place `now`. Without a `transaction_id` it gets a new
-    one; without `card_id` or `user_id` it stands alone, on a card of its own. Names are read in either case; further numbers, and truth
-    as 0 or 1, become attributes; further texts are left out. `token` as for `read_value`.
+    one. Names are read in either case; further numbers, and truth as 0 or 1, become attributes; further texts are left out.
+
+    A payment without `card_id` or `user_id` may stand `alone`, on a card of its own: a row of numbers, that is. Where a text would be
+    left out, that may have been the card, misspelt, and the payment is refused. `token` as for `read_value`.
     """
     given = _named(flat)
     fields: dict[str, Any] = {name: str(given[name]) if type(given[name]) is int else given[name] for name in TEXTS & given.keys()}
     if "transaction_id" not in fields:
         fields["transaction_id"] = new_id()
-    fields.setdefault("card_id", fields["transaction_id"])
+    if "card_id" not in fields:
+        strange = left_out(flat)
+        if strange or not alone:
+            near = "".join(f"; {hinted(name, _OURS)} is not known" for name in strange[:5])
+            raise Unfit("card_id", f"it is missing: card_id, or user_id{near}")
+        fields["card_id"] = fields["transaction_id"]
     fields.setdefault("currency", currency)
     fields["amount_minor"] = _minor(given, fields["currency"])
     fields["timestamp"] = _time(given, now)
@@ -67,6 +77,11 @@ def adapt(flat: Flat, *, currency: str, new_id: Callable[[], str], now: datetime
         raise Unfit(place.rstrip("`") or None, said) from None
     check_card(txn.card_id, token=token)
     return txn
+
+
+def left_out(flat: Flat) -> list[str]:
+    """What of `flat` is neither a field, nor a number that becomes an attribute."""
+    return [name for name, value in flat.items() if name.lower() not in _OURS and value is not None and not isinstance(value, _NUMERIC)]
 
 
 def _named(flat: Flat) -> dict[str, Any]:
@@ -130,11 +145,12 @@ def _attributes(flat: Flat) -> dict[str, float]:
         raise Unfit("attributes", "it is no object of numbers")
     found = {name: _number(name, value) for name, value in (nested or {}).items()}
     for name, value in flat.items():
-        if name.lower() not in _OURS and isinstance(value, int | float | Decimal):
+        if name.lower() not in _OURS and isinstance(value, _NUMERIC):
             found[name] = _number(name, value)
     return found
 
 
+_NUMERIC: Final = (int, float, Decimal)
 _OURS: Final = frozenset({*Transaction.__struct_fields__, *ALIASES, "amount"})
 _LIKE_A_CARD_NUMBER: Final = re.compile(r"[3-6]\d{13,18}")
 

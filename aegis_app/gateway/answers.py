@@ -125,6 +125,7 @@ class Predicted(Struct, frozen=True, kw_only=True):
     mode: Annotated[Mode | None, _MODE]
     reason: Annotated[str, Meta(description="the strongest, as a sentence")]
     fallback: bool
+    alone: Annotated[bool, Meta(description="it named no card, and was judged by itself: no card's past speaks in this")]
 
 
 class Checked(Struct, frozen=True, kw_only=True):
@@ -146,7 +147,7 @@ class Checked(Struct, frozen=True, kw_only=True):
 LEVELS: Final = {Outcome.ALLOW: "low", Outcome.REVIEW: "medium", Outcome.BLOCK: "high"}
 
 
-def predicted(answer: Answer, mode: Mode | None) -> Predicted:
+def predicted(answer: Answer, mode: Mode | None, *, alone: bool) -> Predicted:
     factors = _factors(answer)
     return Predicted(
         transaction_id=answer.transaction_id,
@@ -155,6 +156,7 @@ def predicted(answer: Answer, mode: Mode | None) -> Predicted:
         mode=mode,
         reason=factors[0] if factors else "nothing stands out",
         fallback=answer.fallback,
+        alone=alone,
     )
 
 

@@ -16,8 +16,9 @@ from sqlalchemy import Engine
 
 from aegis_app.broadcast import Broadcast
 from aegis_app.card_numbers import CardNumberError, CardNumbers
-from aegis_app.core.adapter import Unfit, adapt, check_number, read_flat
+from aegis_app.core.adapter import Unfit, adapt, check_number, left_out, read_flat
 from aegis_app.core.answer import Answer
+from aegis_app.core.fields import unknown_fields
 from aegis_app.core.intake import Refused, check_time, holds_card_number, read_label_value, read_value
 from aegis_app.core.label import Label, encode_label
 from aegis_app.core.payment import Millis, Outcome, Transaction, encode_transaction
@@ -34,6 +35,7 @@ from aegis_app.policies import InForce, Policies, local_policy
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outgoing
 from aegis_app.topics import EXPLAIN, Name
+from aegis_app.unknown import Unknown
 
 BEHIND_SECONDS: Final = 10.0
 """Of a Kafka that has not answered for so long, the gateway says that it is not ready."""
@@ -61,6 +63,7 @@ class Desk:
         self.card_numbers = CardNumbers.of(settings)
         self.answers = Answers(settings.review_action)
         self.exchange = Exchange(settings)
+        self._unknown = Unknown(metrics.UNKNOWN_FIELDS)
         self._otherwise = local_policy(settings)
         self._policies = Broadcast(settings, Name.POLICIES, Policies)
         self._following: asyncio.Task[None] | None = None
@@ -141,7 +144,8 @@ class Desk:
     def payment(self, value: bytes) -> Transaction:
         """Read a payment as a worker would. Raises `Problem`."""
         try:
-            txn = read_value(self._with_token(value), token=self.settings.card_id_is_token)
+            known = self._with_token(value)
+            txn = read_value(known, token=self.settings.card_id_is_token)
             check_time("timestamp", txn.at, now())
             for name, number in txn.attributes.items():
                 check_number(f"attributes.{name}", int(number))
@@ -149,22 +153,25 @@ class Desk:
             raise refused(error) from None
         except Unfit as error:
             raise unfit(error) from None
+        self._unknown.count(unknown_fields(known))
         return txn
 
-    def flat(self, value: bytes) -> Transaction:
-        """Read a payment of another system's shape. Raises `Problem`."""
+    def flat(self, value: bytes, *, alone: bool) -> Transaction:
+        """Read a payment of another system's shape; `alone`, as for `adapt`. Raises `Problem`."""
         settings = self.settings
         try:
             fields = read_flat(value)
             if "card_number" in fields:
                 fields["card_id"] = self._token(fields.pop("card_number"), fields.pop("card_key", None))
             moment = datetime.now(UTC)
-            txn = adapt(fields, currency=settings.base_currency, new_id=new_id, now=moment, token=settings.card_id_is_token)
+            token = settings.card_id_is_token
+            txn = adapt(fields, currency=settings.base_currency, new_id=new_id, now=moment, token=token, alone=alone)
             check_time("timestamp", txn.at, now())
         except Refused as error:
             raise refused(error) from None
         except Unfit as error:
             raise unfit(error) from None
+        self._unknown.count(left_out(fields))
         return txn
 
     def labelled(self, value: bytes) -> Label:

@@ -40,6 +40,11 @@ UNDECIDED: Final = Counter(
 UNSENT: Final = Counter(
     "aegis_gateway_unsent_total", "Records that Kafka did not acknowledge in time; it may hold them all the same.", registry=REGISTRY
 )
+UNKNOWN_FIELDS: Final = Counter(
+    "aegis_gateway_unknown_fields_total",
+    "Payments with fields that are not known, and so not used: misspelt ones perhaps, which the log names.",
+    registry=REGISTRY,
+)
 WAITING: Final = Gauge("aegis_gateway_waiting", "Payments waited for or to be sent.", registry=REGISTRY)
 READY: Final = Gauge("aegis_gateway_ready", "1 while /ready says so.", registry=REGISTRY)
 

@@ -69,7 +69,7 @@ FLAT: Final[Schema] = {
     "required": ["amount"],
     "properties": {
         "transaction_id": {"type": "string", "minLength": 1, "maxLength": 64, "description": "a new one where it is missing"},
-        "user_id": {"type": "string", "minLength": 1, "maxLength": 64, "description": "or card_id; without one the payment stands alone"},
+        "user_id": {"type": "string", "minLength": 1, "maxLength": 64, "description": "the card; or card_id"},
         "merchant_id": {"type": "string", "minLength": 1, "maxLength": 64},
         "amount": {"type": "number", "minimum": 0, "description": "whole units of `currency`, or of the base currency"},
         "currency": {"type": "string", "pattern": "^[A-Z]{3}$"},
@@ -77,6 +77,7 @@ FLAT: Final[Schema] = {
     },
     "additionalProperties": {"type": ["number", "boolean", "string", "null"], "description": "numbers become attributes, for models"},
 }
+FLAT_OF_CARD: Final[Schema] = {**FLAT, "anyOf": [{"required": [name]} for name in ("user_id", "card_id", "card_number")]}
 AT: Final = "2026-03-04T12:00:00Z"
 EXAMPLE_PAYMENT: Final = {
     "transaction_id": "t-1001",

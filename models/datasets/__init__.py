@@ -3,7 +3,7 @@
 A data set of its own columns is a module here and one entry in `LAYOUTS`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -69,13 +69,18 @@ def read_payments(
         assert isinstance(source, Path)
         return _read_table(source, layouts(format), currency, part, Survey() if survey is None else survey)
     if isinstance(source, Path):
-        return _read_lines_of(source, part)
-    return aegis.read_lines(part.of_lines(source), getattr(source, "name", "input"))
+        return _read_lines_of(source, part, survey)
+    return _read_lines(source, part, survey, getattr(source, "name", "input"))
 
 
-def _read_lines_of(path: Path, part: Part) -> Iterator[Example]:
+def _read_lines_of(path: Path, part: Part, survey: Survey | None) -> Iterator[Example]:
     with path.open("rb") as lines:
-        yield from aegis.read_lines(part.of_lines(lines), str(path))
+        yield from _read_lines(lines, part, survey, str(path))
+
+
+def _read_lines(lines: Iterable[bytes], part: Part, survey: Survey | None, name: str) -> Iterator[Example]:
+    ours = part.of_lines(lines)
+    return aegis.read_lines(ours if survey is None else survey.of_lines(ours), name)
 
 
 def _read_table(path: Path, candidates: Sequence[Layout], currency: str, part: Part, survey: Survey) -> Iterator[Example]:
@@ -83,7 +88,10 @@ def _read_table(path: Path, candidates: Sequence[Layout], currency: str, part: P
     layout = _layout(path, table, candidates)
     if layout.warning is not None:
         survey.warnings.add(layout.warning)
-    types = layout.types(_columns(path, table, layout))
+    columns = _columns(path, table, layout)
+    types = layout.types(columns)
+    if layout is aegis.LAYOUT:
+        survey.unread.update(columns - types.keys())
     readers = {name: partial(typed, kind=kind) for name, kind in table.foreign(path, types).items()}
     for row in table.rows(path, layout, part, survey):
         try:

@@ -3,10 +3,17 @@
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
+from operator import attrgetter
+from typing import Final
 
+import msgspec
 from msgspec import Struct
 
+from aegis_app.core.payment import Transaction
 from models.datasets.example import Example
+
+OPTIONAL: Final = [each.name for each in msgspec.structs.fields(Transaction) if each.default is None]
+_values: Final = attrgetter(*OPTIONAL)
 
 
 class Content(Struct):
@@ -23,6 +30,8 @@ class Content(Struct):
     currencies: dict[str, int] = {}
     attributes: dict[str, int] = {}
     """How many payments have each."""
+    fields: dict[str, int] = {}
+    """Likewise of the fields that a payment may do without."""
 
 
 def content(examples: Iterable[Example]) -> Content:
@@ -32,6 +41,7 @@ def content(examples: Iterable[Example]) -> Content:
     merchants: set[str] = set()
     currencies: Counter[str] = Counter()
     attributes: Counter[str] = Counter()
+    fields = [0] * len(OPTIONAL)
     before: datetime | None = None
     for example in examples:
         txn = example.transaction
@@ -47,6 +57,9 @@ def content(examples: Iterable[Example]) -> Content:
         before = txn.timestamp
         currencies[txn.currency] += 1
         attributes.update(txn.attributes.keys())
+        for place, value in enumerate(_values(txn)):
+            fields[place] += value is not None
     held.cards, held.merchants = len(cards), len(merchants)
     held.currencies, held.attributes = dict(currencies), dict(attributes)
+    held.fields = dict(zip(OPTIONAL, fields, strict=True))
     return held

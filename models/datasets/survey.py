@@ -1,11 +1,17 @@
 """What a file lacked, noted while it was read."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from msgspec import Struct, field
 
+from aegis_app.core.fields import hinted, unknown_fields
 from aegis_app.core.intake import hide
+
+MOST_NAMES: Final = 1000
+"""Of unknown fields, that are counted."""
+_SHOWN: Final = 20
 
 
 class Dropped(Struct):
@@ -25,7 +31,19 @@ class Survey(Struct):
     """Empty cells, by column; columns without any are not named."""
     dropped: dict[str, Dropped] = field(default_factory=dict)
     """By field of the payment, or attribute."""
+    unknown: Counter[str] = field(default_factory=Counter)
+    """Payments with a field that is none of theirs, by its name."""
+    unread: set[str] = field(default_factory=set)
+    """Columns of a table in our own format that are no fields."""
     warnings: set[str] = field(default_factory=set)
+
+    def of_lines(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """`lines`, of which each is looked through for fields that are not known."""
+        for line in lines:
+            for name in unknown_fields(line):
+                if name in self.unknown or len(self.unknown) < MOST_NAMES:
+                    self.unknown[name] += 1
+            yield line
 
     def drop(self, name: str, place: str, reason: str) -> None:
         """Note that the value of `name` at `place` was left out."""
@@ -39,6 +57,8 @@ class Survey(Struct):
         """Add what was noted about another part of the same file."""
         self.missing.update(other.missing)
         self.warnings |= other.warnings
+        self.unread |= other.unread
+        self.unknown.update(other.unknown)
         for name, theirs in other.dropped.items():
             ours = self.dropped.get(name)
             if ours is None:
@@ -50,6 +70,10 @@ class Survey(Struct):
     def lines(self) -> Iterator[str]:
         """A line for each thing worth saying; none where nothing is."""
         yield from sorted(self.warnings)
+        if self.unknown or self.unread:
+            names = [f"{hinted(name)} in {number:,}" for name, number in self.unknown.most_common()] + [*map(hinted, sorted(self.unread))]
+            more = f", and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+            yield "fields that no payment has, which are not used: " + ", ".join(names[:_SHOWN]) + more
         if self.missing:
             yield "missing: " + ", ".join(f"{name} in {number:,} rows" for name, number in sorted(self.missing.items()))
         for name, dropped in sorted(self.dropped.items()):

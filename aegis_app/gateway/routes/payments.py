@@ -21,6 +21,7 @@ from aegis_app.gateway.schema import (
     EXAMPLE_FLAT,
     EXAMPLE_PAYMENT,
     FLAT,
+    FLAT_OF_CARD,
     MOST,
     PAYMENT,
     answers,
@@ -127,32 +128,34 @@ def _payment(at: Desk, raw: msgspec.Raw, place: str) -> Transaction | ProblemDet
     tags=["compatibility"],
 )
 async def predict(request: Request) -> Response:
-    """For clients that send one flat object with numeric features. The same path, and the same meaning of `action`."""
-    answer, _ = await _flat(request)
-    return json(predicted(answer, desk(request).mode(answer)))
+    """For clients that send one flat object with numeric features; without a card the payment is judged alone. The same path, and the same
+    meaning of `action`."""
+    txn, answer, _ = await _flat(request, alone=True)
+    return json(predicted(answer, desk(request).mode(answer), alone=txn.card_id == txn.transaction_id))
 
 
 @router.post(
     "/api/check-fraud",
-    openapi_extra=_route(FLAT, EXAMPLE_FLAT),
+    openapi_extra=_route(FLAT_OF_CARD, EXAMPLE_FLAT),
     responses=answers(ref("Checked"), 400, 408, 422, 503),
     tags=["compatibility"],
 )
 async def check_fraud(request: Request) -> Response:
     """For clients that send a user and an amount in whole units. The same path, and the same meaning of `action`."""
-    answer, begun = await _flat(request)
+    _, answer, begun = await _flat(request, alone=False)
     return json(checked(answer, desk(request).mode(answer), perf_counter() - begun))
 
 
-async def _flat(request: Request) -> tuple[Answer, float]:
-    """The answer, and when the request came, by `perf_counter`."""
+async def _flat(request: Request, *, alone: bool) -> tuple[Transaction, Answer, float]:
+    """The payment, the answer, and when the request came, by `perf_counter`."""
     begun, clock, at = asyncio.get_running_loop().time(), perf_counter(), desk(request)
     key: Key = at.guard.admit(request, Scope.SCORE)
     check_query(request)
     deadline = _deadline(request, at)
     await at.guard.charge(key, 1)
-    (answer,) = await at.decide([at.flat(await body(request, LARGEST_BODY))], begun, deadline)
-    return answer, clock
+    txn = at.flat(await body(request, LARGEST_BODY), alone=alone)
+    (answer,) = await at.decide([txn], begun, deadline)
+    return txn, answer, clock
 
 
 PLAIN: Final[Mapping[str, Callable[[Request], Awaitable[Response]]]] = {
