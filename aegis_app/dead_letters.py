@@ -1,6 +1,6 @@
 """The dead-letters topic, read and sent back: without a consumer group, so that everybody sees every letter.
 
-A letter stays where it is. When it is redriven, a note with its id follows it on the topic, and `redrive --all` passes it over.
+A letter stays where it is. When it is redriven, a note with its id follows it on the topic; from then on it is not open any more.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from msgspec import Struct
 
 from aegis_app.admin import partition_count
+from aegis_app.core.intake import Reason, card_of
 from aegis_app.core.payment import Millis
 from aegis_app.settings import Settings
 from aegis_app.stream.letters import ATTEMPTS, CUT, REDACTED
@@ -70,15 +71,16 @@ class Filed(Struct, frozen=True, kw_only=True):
     """Size and hash of the whole, where a part is missing."""
     redriven: bool = False
 
-    @property
-    def obstacle(self) -> str | None:
-        """Why it cannot be sent back; `None` where it can."""
+    def obstacle(self, *, rekey: bool = False) -> str | None:
+        """Why it cannot be sent back, the way it came or with the key that it should have; `None` where it can."""
         if self.redacted:
             return f"{self.id} held a card number and was redacted: have its producer send the payment again, with a token"
         if self.cut is not None:
             return f"{self.id} was too large and was cut ({self.cut}): have its producer send a smaller one"
         if self.origin.topic.endswith(EVENTS):
             return f"{self.id} came from {self.origin.topic}, where later events went on: it would be passed over as known"
+        if self.reason == Reason.KEY and not rekey:
+            return f"{self.id} has another key than its card_id, and would come back: redrive it with --rekey"
         return None
 
 
@@ -111,29 +113,31 @@ async def show(settings: Settings, letter: Id) -> Letter:
         record = await anext(records, None)
     if record is not None and record.offset == letter.offset and REDRIVEN not in dict(record.headers):
         return Letter(_envelope(record), record.key, record.value)
-    raise LetterError(f"there is no letter {letter}; see `aegis dead-letters list`")
+    raise LetterError(f"there is no letter {letter}; see `aegis dead-letters list --all`")
 
 
-def pending(letters: Sequence[Filed]) -> list[Filed]:
-    """Those that can be sent back and were not yet; of one record only once, because a worker may file it twice."""
+def open_(letters: Sequence[Filed]) -> list[Filed]:
+    """Those that were not sent back yet; of one record only the first, because a worker may file it twice."""
     done = {letter.origin for letter in letters if letter.redriven}
-    first = {letter.origin: letter for letter in reversed(letters) if letter.obstacle is None}
-    return [letter for letter in letters if first.get(letter.origin) is letter and letter.origin not in done]
+    first = {letter.origin: letter for letter in reversed(letters)}
+    return [letter for letter in letters if first[letter.origin] is letter and letter.origin not in done]
 
 
-def chosen(letters: Iterable[Filed], ids: Iterable[Id]) -> list[Filed]:
+def chosen(letters: Iterable[Filed], ids: Iterable[Id], *, rekey: bool = False) -> list[Filed]:
     """The letters of these ids. Raises `LetterError` when any is missing, or cannot be sent back."""
     known = {letter.id: letter for letter in letters}
     for letter in ids:
         if letter not in known:
-            raise LetterError(f"there is no letter {letter}; see `aegis dead-letters list`")
-        if (obstacle := known[letter].obstacle) is not None:
+            raise LetterError(f"there is no letter {letter}; see `aegis dead-letters list --all`")
+        if (obstacle := known[letter].obstacle(rekey=rekey)) is not None:
             raise LetterError(obstacle)
     return [known[letter] for letter in ids]
 
 
 async def redrive(settings: Settings, letters: Iterable[Filed], sent: Callable[[int], object] = lambda number: None) -> int:
     """Send the records of `letters` back to their topics, each into its key's own partition, and note that. Returns how many.
+
+    Those that lie here because of their key get their card_id as key.
 
     At least once: what was sent before a failure may not be noted yet.
     """
@@ -148,9 +152,10 @@ async def redrive(settings: Settings, letters: Iterable[Filed], sent: Callable[[
             notes: dict[int, list[Outgoing]] = defaultdict(list)
             for letter, record in batch:
                 topic, old, _ = letter.origin
-                partition = old if record.key is None else home(record.key, partitions[topic])
+                key = card_of(record.value).encode() if letter.reason == Reason.KEY else record.key
+                partition = old if key is None else home(key, partitions[topic])
                 note = (REDRIVEN, str(letter.id).encode())
-                records[topic, partition].append(Outgoing(record.key, record.value, [note, (ATTEMPTS, b"%d" % letter.attempts)]))
+                records[topic, partition].append(Outgoing(key, record.value, [note, (ATTEMPTS, b"%d" % letter.attempts)]))
                 notes[letter.id.partition].append(Outgoing(None, None, [note]))
             await asyncio.gather(*(outbox.publish(*place, each) for place, each in records.items()))
             topic = full_name(Name.DEAD_LETTERS, settings)

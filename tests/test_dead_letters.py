@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from aegis_app.core.intake import Reason, Refused
+from aegis_app.core.intake import Erase, Past, Reason, Refused, card_of, encode_history
+from aegis_app.core.label import encode_label
 from aegis_app.core.payment import encode_transaction
-from aegis_app.dead_letters import Filed, Id, Origin, pending
+from aegis_app.dead_letters import Filed, Id, Origin, open_
 from aegis_app.stream.letters import dead_letter
 from aegis_app.stream.outbox import Outgoing
 from aegis_app.topics import LARGEST_RECORD, REDRIVEN, Name, home
 from tests.deployment import PARTITIONS, Deployment
-from tests.make import payment
+from tests.make import label, payment
 
 LETTERS = 1
 """The partition of the letters here."""
@@ -88,7 +89,7 @@ def test_a_letter_that_does_not_exist_is_said_to_be_missing(made: Deployment, le
 
     for command in ("show", "redrive"):
         result = made.aegis("dead-letters", command, letter)
-        assert (result.exit_code, result.stderr) == (1, f"aegis: there is no letter {letter}; see `aegis dead-letters list`\n")
+        assert (result.exit_code, result.stderr) == (1, f"aegis: there is no letter {letter}; see `aegis dead-letters list --all`\n")
 
 
 @pytest.mark.kafka
@@ -102,14 +103,16 @@ def test_redriven_records_go_home_as_they_were_and_only_once(made: Deployment) -
     done = made.aegis("dead-letters", "redrive", "--all", "--reason", "partition", "--json")
     again = made.aegis("dead-letters", "redrive", "--all", "--reason", "partition", "--json")
 
-    assert json.loads(done.stdout) == {"redriven": 20, "redacted_or_cut": 0}, done.output
-    assert json.loads(again.stdout) == {"redriven": 0, "redacted_or_cut": 0}, again.output
+    assert json.loads(done.stdout) == {"redriven": 20, "kept": {}}, done.output
+    assert json.loads(again.stdout) == {"redriven": 0, "kept": {}}, again.output
     arrived = made.records(Name.TRANSACTIONS)
     assert {each.key: each.value for each in arrived} == {each.key: each.value for each in lost}
     assert len(arrived) == 20
     assert all(home(each.key, PARTITIONS) == each.partition for each in arrived)
     assert {each.headers for each in arrived} == {((REDRIVEN, f"1:{offset}".encode()), ("attempts", b"1")) for offset in range(20)}
-    assert [letter["redriven"] for letter in listed(made)] == [True] * 20 + [False]
+    assert [letter["redriven"] for letter in listed(made, "--all")] == [True] * 20 + [False]
+    assert [letter["id"] for letter in listed(made)] == ["1:20"]
+    assert made.aegis("dead-letters", "list", "--reason", "partition").stdout == "no dead letters are open; 20 were sent back (--all)\n"
 
 
 @pytest.mark.kafka
@@ -122,7 +125,44 @@ def test_a_letter_that_is_named_goes_again_and_its_attempts_are_counted(made: De
     back = made.records(Name.TRANSACTIONS)
     assert [each.value for each in back] == [b"no json"] * 2
     file(made, (back[0], Reason.MALFORMED))
-    assert [letter["attempts"] for letter in listed(made)] == [1, 2]
+    assert [letter["attempts"] for letter in listed(made, "--all")] == [1, 2]
+    assert [letter["attempts"] for letter in listed(made)] == [2]
+
+
+@pytest.mark.kafka
+def test_a_letter_with_a_wrong_key_stays_unless_it_gets_the_right_one(made: Deployment) -> None:
+    txn = payment(card_id="card-7")
+    wrong = record(made, offset=3, key=b"card-8", value=encode_transaction(txn))
+    none = record(made, offset=4, key=None, value=encode_transaction(txn))
+    file(made, (wrong, Reason.KEY), (none, Reason.KEY), (record(made, offset=5, key=b"k"), Reason.MALFORMED))
+    why = "has another key than its card_id, and would come back: redrive it with --rekey"
+
+    named, everything = made.aegis("dead-letters", "redrive", "1:0"), made.aegis("dead-letters", "redrive", "--all")
+    rekeyed = made.aegis("dead-letters", "redrive", "--all", "--rekey", "--json")
+
+    assert (named.exit_code, named.stderr) == (1, f"aegis: 1:0 {why}\n")
+    assert everything.stdout == f"redrove 1 letter; 2 cannot be\n  1:0 {why}\n  1:1 {why}\n"
+    assert json.loads(rekeyed.stdout) == {"redriven": 2, "kept": {}}
+    arrived = made.records(Name.TRANSACTIONS)
+    assert sorted((each.key, each.value, each.partition) for each in arrived) == [
+        *((b"card-7", encode_transaction(txn), home(b"card-7", PARTITIONS)) for _ in range(2)),
+        (b"k", b"no json", home(b"k", PARTITIONS)),
+    ]
+    assert listed(made) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        encode_transaction(payment(card_id="c")),
+        encode_label(label(payment(card_id="c"))),
+        encode_history(Past(payment(card_id="c"))),
+        encode_history(Erase("c")),
+    ],
+    ids=["payment", "label", "past", "erase"],
+)
+def test_the_card_of_a_record_is_found_whatever_it_is(value: bytes) -> None:
+    assert card_of(value) == "c"
 
 
 @pytest.mark.kafka
@@ -138,7 +178,7 @@ def test_redacted_and_cut_letters_are_refused_by_name_and_passed_over_otherwise(
     assert cut.stderr.startswith(f"aegis: 1:1 was too large and was cut ({LARGEST_RECORD} bytes, sha256 ")
     assert len(made.records(Name.TRANSACTIONS)) == 0  # all or nothing
     everything = made.aegis("dead-letters", "redrive", "--all")
-    assert everything.stdout == "redrove 1 letter; 2 cannot be\n"
+    assert everything.stdout == f"redrove 1 letter; 2 cannot be\n{redacted.stderr}{cut.stderr}".replace("aegis:", " ")
 
 
 @pytest.mark.kafka
@@ -155,9 +195,8 @@ def filed(offset: int, origin: int, **known: Any) -> Filed:
     return Filed(id=Id(0, offset), origin=Origin("transactions", 0, origin), **usual | known)
 
 
-def test_a_record_that_was_filed_twice_is_pending_once() -> None:
+def test_a_record_that_was_filed_twice_is_open_once() -> None:
     twice, other = (filed(0, 5), filed(1, 5)), filed(2, 6)
 
-    assert pending([*twice, other]) == [twice[0], other]
-    assert pending([filed(0, 5), filed(1, 5, redriven=True)]) == []
-    assert pending([filed(0, 5, redacted=True), filed(1, 6, cut="9 bytes")]) == []
+    assert open_([*twice, other]) == [twice[0], other]
+    assert open_([filed(0, 5), filed(1, 5, redriven=True)]) == []

@@ -11,6 +11,8 @@ from aegis_app.cli import options
 if TYPE_CHECKING:
     from aegis_app.dead_letters import Filed
 
+_SHOWN = 20
+
 
 def _reason(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     from aegis_app.core.intake import Reason
@@ -33,18 +35,20 @@ def dead_letters() -> None:
 
 @dead_letters.command(name="list")
 @reason_option
+@click.option("--all", "everything", is_flag=True, help="Also letters that were sent back, and those that were filed twice.")
 @options.broker
 @options.as_json
-def list_(reason: str | None, broker: str | None, as_json: bool) -> None:
-    """Print a line for each letter: its id, when it was filed, where its record lies, why, how often it was tried.
+def list_(reason: str | None, everything: bool, broker: str | None, as_json: bool) -> None:
+    """Print a line for each letter that was not sent back: its id, when it was filed, where its record lies, why, how often it was tried.
 
     Example: aegis dead-letters list --reason partition
     """
     settings = options.settings_with(broker=broker)
-    from aegis_app.dead_letters import read
+    from aegis_app.dead_letters import open_, read
 
     letters = asyncio.run(read(settings, reason))
-    for letter in letters:
+    shown = letters if everything else open_(letters)
+    for letter in shown:
         if as_json:
             options.print_json(_described(letter))
         else:
@@ -52,8 +56,8 @@ def list_(reason: str | None, broker: str | None, as_json: bool) -> None:
             click.echo(
                 f"{letter.id}  {_time(letter.at)}  {letter.origin}  {letter.reason}  attempt {letter.attempts}  {letter.error}{state}"
             )
-    if not letters and not as_json:
-        click.echo("no dead letters")
+    if not shown and not as_json:
+        click.echo("no dead letters" + (f" are open; {len(letters):,} were sent back (--all)" if letters else ""))
 
 
 @dead_letters.command()
@@ -83,13 +87,15 @@ def show(letter: str, raw: bool, broker: str | None, as_json: bool) -> None:
 @dead_letters.command()
 @click.argument("letters", metavar="[ID]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every letter that can be sent back and was not yet.")
+@click.option("--rekey", is_flag=True, help="Records with another key than their card_id, or none, get that as key; else they stay.")
 @reason_option
 @options.broker
 @options.as_json
-def redrive(letters: tuple[str, ...], everything: bool, reason: str | None, broker: str | None, as_json: bool) -> None:
+def redrive(letters: tuple[str, ...], everything: bool, rekey: bool, reason: str | None, broker: str | None, as_json: bool) -> None:
     """Send records back to the topics that they came from, each into its card's own partition, to be tried again.
 
-    A payment that was decided since is answered as before. Not those that were redacted or cut, nor events of merchants.
+    A payment that was decided since is answered as before. What cannot be sent back is told with the reason: what was redacted or cut,
+    events of merchants, and without --rekey records with a wrong key, which would only come back.
 
     Example: aegis dead-letters redrive --all --reason partition
     """
@@ -100,14 +106,19 @@ def redrive(letters: tuple[str, ...], everything: bool, reason: str | None, brok
 
     ids = [dead_letters.Id.parse(letter) for letter in letters]
     filed = asyncio.run(dead_letters.read(settings, reason))
-    wanted = dead_letters.pending(filed) if everything else dead_letters.chosen(filed, ids)
+    asked = dead_letters.open_(filed) if everything else dead_letters.chosen(filed, ids, rekey=rekey)
+    kept = {letter.id: obstacle for letter in asked if (obstacle := letter.obstacle(rekey=rekey)) is not None}
+    wanted = [letter for letter in asked if letter.id not in kept]
     with options.counting("redriving", len(wanted)) as sent:
         done = asyncio.run(dead_letters.redrive(settings, wanted, sent)) if wanted else 0
-    kept = sum(letter.obstacle is not None for letter in filed) if everything else 0
     if as_json:
-        options.print_json({"redriven": done, "redacted_or_cut": kept})
-    else:
-        click.echo(f"redrove {options.number_of(done, 'letter')}" + (f"; {kept:,} cannot be" if kept else ""))
+        options.print_json({"redriven": done, "kept": {str(letter): obstacle for letter, obstacle in kept.items()}})
+        return
+    click.echo(f"redrove {options.number_of(done, 'letter')}" + (f"; {len(kept):,} cannot be" if kept else ""))
+    for obstacle in [*kept.values()][:_SHOWN]:
+        click.echo(f"  {obstacle}")
+    if len(kept) > _SHOWN:
+        click.echo(f"  and {len(kept) - _SHOWN:,} more, which --json names")
 
 
 def _states(letter: "Filed") -> list[tuple[str, bool]]:

@@ -56,6 +56,12 @@ class _Verdict(Struct):
     labelled_at: msgspec.Raw
 
 
+class _Carded(Struct):
+    card_id: str = ""
+    transaction: "_Carded | None" = None
+
+
+_decode_card: Final = msgspec.json.Decoder(_Carded).decode
 _decode_verdict: Final = msgspec.json.Decoder(_Verdict).decode
 _decode_history: Final[Callable[[bytes], Past | Erase]] = msgspec.json.Decoder(Past | Erase).decode
 encode_history: Final = msgspec.json.Encoder().encode
@@ -144,6 +150,12 @@ def _check_key(card_id: str, key: bytes | None) -> None:
         raise Refused(Reason.KEY, "the record has no key; it must be the card_id")
     if key != card_id.encode():
         raise Refused(Reason.KEY, "the record's key is not the card_id")
+
+
+def card_of(value: bytes) -> str:
+    """The card_id of a record that could be read: a payment, a label, or one of `history`. Raises msgspec's errors of any other."""
+    record = _decode_card(value)
+    return record.card_id if record.transaction is None else record.transaction.card_id
 
 
 def check_time(field: str, at: Millis, written: Millis) -> None:
