@@ -11,15 +11,17 @@ from click.testing import CliRunner, Result
 
 from aegis_app.cli import main
 from aegis_app.core.features import CATALOGUE, GROUPS
+from aegis_app.core.payment import encode_transaction
 from aegis_app.core.policy import parse_policy
 from aegis_app.core.replay import replay
 from aegis_app.core.terms import Terms
 from bench import groups
 from models.bundle import read_manifest
-from models.datasets import Example
+from models.datasets import Example, read_payments
 from models.datasets.parquet import pyarrow
 from models.evaluation import Week
 from models.evaluation.handbook import describe, frauds, reach, read_described
+from models.evaluation.known import known
 from models.serving import serve
 from models.training import read_sample
 from models.training.sample import DAY_MS
@@ -262,6 +264,65 @@ def test_a_bundle_is_measured_on_what_it_says_along_the_way(trained: Trained, tm
     low, high = found["autoencoder"]["intervals"]["roc_auc"]
     assert low <= found["autoencoder"]["roc_auc"] <= high
     assert "tested from 2018-04-18 to 2018-05-01" in done.output
+
+
+def with_labels(data: Path, genuine: bool) -> tuple[Path, Path]:
+    """The payments as JSON lines, which say nothing of fraud, and what was said about them: of all, or of frauds alone."""
+    lines, labels = data.with_suffix(".jsonl"), data.with_name("labels.jsonl")
+    examples = list(read_payments(data))
+    lines.write_bytes(b"\n".join(encode_transaction(each.transaction) for each in examples))
+    said = [{"transaction_id": each.transaction.transaction_id, "is_fraud": each.is_fraud} for each in examples if each.is_fraud or genuine]
+    labels.write_text("\n".join(map(json.dumps, said)))
+    return lines, labels
+
+
+def test_labels_beside_the_payments_say_the_same_as_a_file_that_says_it_itself(trained: Trained, tmp_path: Path) -> None:
+    data = file(tmp_path / "data.parquet")
+    lines, labels = with_labels(data, genuine=True)
+    options = ["--test-start", f"{TEST_START:%Y-%m-%d}", "--resamples", "5"]
+    measure = ["evaluate", "bundle", str(trained.path)]
+    compare = ["bundles", "compare", str(trained.path), str(trained.asking(tmp_path / "eager", 0.0))]
+
+    for command, as_json in ((measure, ["--json", "-"]), (compare, ["--json"])):
+        one, other = (
+            json.loads(CliRunner().invoke(main, [*command, *given, *options, *as_json]).stdout)
+            for given in ([str(data)], [str(lines), "--labels", str(labels)])
+        )
+        assert one | {"data": ""} == other | {"data": ""}
+
+
+def test_where_labels_leave_payments_out_the_test_ends_when_those_are_known_to_be_genuine(trained: Trained, tmp_path: Path) -> None:
+    lines, labels = with_labels(file(tmp_path / "data.parquet"), genuine=False)
+    command = ["evaluate", "bundle", str(trained.path), str(lines), "--labels", str(labels), "--test-start", f"{TEST_START:%Y-%m-%d}"]
+
+    done = CliRunner().invoke(main, [*command, "--resamples", "5", "--maturity", "5", "--json", "-"])
+    early, strange = CliRunner().invoke(main, command), tmp_path / "strange.jsonl"
+    strange.write_text('{"transaction_id": "nobody\'s", "is_fraud": true}\n')
+    foreign = CliRunner().invoke(main, [*command, "--labels", str(strange)])
+
+    found = json.loads(done.stdout)
+    assert found["payments"] == 9 * PER_DAY - 1  # the last payment of the file is the last of its day
+    assert found["frauds"] == sum(
+        each.is_fraud is True for each in list(read_payments(tmp_path / "data.parquet"))[17 * PER_DAY : 26 * PER_DAY - 1]
+    )
+    assert (early.exit_code, early.output.count("\n")) == (1, 1)
+    assert "no payment from --test-start on is that old" in early.output
+    assert foreign.output == f"aegis: {strange} speaks of none of these payments\n"
+
+
+def test_a_fraud_beside_the_payments_is_known_when_its_label_says(tmp_path: Path) -> None:
+    labels, first, second = tmp_path / "labels.jsonl", Example(payment(minute=0)), Example(payment(minute=1))
+    at = first.transaction.timestamp + timedelta(days=3)
+    said = [
+        {"transaction_id": first.transaction.transaction_id, "is_fraud": True, "labelled_at": at.isoformat(), "source": "chargeback"},
+        {"transaction_id": first.transaction.transaction_id, "is_fraud": False, "source": "analyst"},
+        {"transaction_id": second.transaction.transaction_id, "is_fraud": True},
+    ]
+    labels.write_text("\n".join(map(json.dumps, said)))
+
+    found = known([first, second], labels, 7, 60, 0)
+
+    assert [label.labelled_at for label in found.labels] == [at, second.transaction.timestamp + timedelta(days=7)]
 
 
 def test_a_test_may_begin_at_a_second_and_genuine_payments_stand_for_several(trained: Trained, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from aegis_app.cli import options
-from aegis_app.cli.labels import frauds_told_by
 
 if TYPE_CHECKING:
     from aegis_app.bundles import Published
@@ -22,7 +21,7 @@ _SHOWN = ("roc_auc", "average_precision", "recall_at_fpr_0.001", "recall_at_fpr_
 
 @click.group()
 def bundles() -> None:
-    """Trained models, as `aegis train` writes them and as workers serve them.
+    """Trained models. `aegis train` writes them, and workers serve them.
 
     Example: aegis bundles list bundles/
     """
@@ -56,7 +55,7 @@ def list_(directory: Path, as_json: bool) -> None:
 @bundle
 @options.as_json
 def show(bundle: Path, as_json: bool) -> None:
-    """Print what a bundle holds, what it was trained on, and how good it was there.
+    """Print what a bundle holds and how good it was. And what it was trained on.
 
     Example: aegis bundles show bundles/march
     """
@@ -72,7 +71,7 @@ def show(bundle: Path, as_json: bool) -> None:
 @bundles.command()
 @bundle
 def verify(bundle: Path) -> None:
-    """Check every file of a bundle against its checksum, load its models and score once; exits with 1 and says what is wrong.
+    """Check that a bundle is whole and scores. Every file has its checksum; exits with 1 and says what is wrong.
 
     Example: aegis bundles verify bundles/march
     """
@@ -88,8 +87,10 @@ def verify(bundle: Path) -> None:
 @click.argument("second", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("data", type=options.existing)
 @options.layout
+@options.judging
 @click.option("--test-start", type=options.instant, required=True, help="First day to compare on, or second; all before only teaches.")
 @click.option("--label-delay", type=click.FloatRange(min=0), default=7.0, show_default=True, help="Days until a fraud is known.")
+@options.maturity
 @click.option("--resamples", type=click.IntRange(1), default=1000, show_default=True, help="Draws of the cards, for the intervals.")
 @click.option("--policy", type=options.existing, help="Policy file; AEGIS_POLICY where not given.")
 @options.as_json
@@ -98,18 +99,20 @@ def compare(
     second: Path,
     data: Path,
     layout: str | None,
+    labels: Path | None,
     test_start: datetime,
     label_delay: float,
+    maturity: float,
     resamples: int,
     policy: Path | None,
     as_json: bool,
 ) -> None:
-    """Compare two bundles on the same payments, of which DATA says what was fraud: figures, and what only one of them stops.
+    """Compare two bundles on the same payments. By figures, and what only one of them stops. DATA says what was fraud, or --labels.
 
     Each decides all payments on the same path as a worker. By how much one is above the other has an interval of its own, from draws of
     the cards that serve both; it says more than the two intervals would. Choose a --test-start after the last day that either learnt from.
 
-    Example: aegis bundles compare bundles/april bundles/march payments.csv --format sparkov --test-start 2020-01-01
+    Example: aegis bundles compare bundles/april bundles/march payments.jsonl --labels labels.jsonl --test-start 2026-05-01
     """
     settings = options.settings_with(policy=policy)
     import msgspec
@@ -119,18 +122,19 @@ def compare(
     from aegis_app.policies import local_terms
     from aegis_app.progress import counted
     from models.datasets import read_payments
+    from models.evaluation.known import known
     from models.evaluation.report import SHOWN
     from models.evaluation.served import compare as judge
     from models.evaluation.served import score
 
     begin = options.instant_ms(test_start)
-    labels = frauds_told_by(data, layout, settings, label_delay, begin)
+    told = known(read_payments(data, format=layout, currency=settings.base_currency), labels, label_delay, maturity, begin)
 
     def served(path: Path) -> "Served":
         terms = local_terms(settings, local_bundle(msgspec.structs.replace(settings, bundle=path)))
         with options.counting(f"scoring by {path}") as count:
             examples = counted(read_payments(data, format=layout, currency=settings.base_currency), count)
-            return score((each.transaction for each in examples), labels, terms, begin)
+            return score((each.transaction for each in examples if each.transaction.at < told.end), told.labels, terms, begin)
 
     one, other = served(first), served(second)
     with options.counting("drawing", resamples) as count:
@@ -182,7 +186,7 @@ def publish(source: str, note: str, dry_run: bool, by: str, broker: str | None, 
 @options.broker
 @options.as_json
 def rollback(version: str | None, note: str | None, by: str, broker: str | None, as_json: bool) -> None:
-    """Put an earlier bundle in force again: VERSION, or the one before. A second time without VERSION leads back to where you were.
+    """Put an earlier bundle in force again. VERSION, or the one before. A second time without VERSION leads back to where you were.
 
     To decide by rules alone, publish a policy with state = "off" for [models].
 
@@ -206,7 +210,7 @@ def rollback(version: str | None, note: str | None, by: str, broker: str | None,
 @options.broker
 @options.as_json
 def history(broker: str | None, as_json: bool) -> None:
-    """Print the bundles that were published, the latest, which is in force, last.
+    """Print the bundles that were published. The latest, which is in force, is last.
 
     Example: aegis bundles history
     """

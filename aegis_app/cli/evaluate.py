@@ -11,7 +11,6 @@ import click
 
 from aegis_app.cli import options
 from aegis_app.cli.errors import Failure
-from aegis_app.cli.labels import frauds_told_by
 from aegis_app.progress import counted
 
 _day = click.DateTime(["%Y-%m-%d"])
@@ -23,7 +22,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC).toordinal()
 
 @click.group()
 def evaluate() -> None:
-    """Measure the layers on data of which the end is known; wants requirements/train.txt.
+    """Measure the layers on data of which the end is known. Wants requirements/train.txt.
 
     Example: aegis evaluate handbook --data handbook.parquet --train-start 2018-06-09 --train-days 53 --test-start 2018-08-08
     """
@@ -67,7 +66,7 @@ def handbook(
     scores: Path | None,
     out: Path | None,
 ) -> None:
-    """Follow the protocol of the Fraud-Detection-Handbook: train, wait until frauds are known, test on a week without cards known by then.
+    """Follow the protocol of the Fraud-Detection-Handbook. Train, wait until frauds are known, test on a week without cards known by then.
 
     The days between training and test are the delay with which each fraud becomes known, to cards and merchants too.
 
@@ -126,6 +125,7 @@ def handbook(
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("data", type=options.existing)
 @options.layout
+@options.judging
 @click.option(
     "--test-start", type=options.instant, required=True, help="First day of the test, or second; cards and merchants learn from all before."
 )
@@ -137,6 +137,7 @@ def handbook(
     help="Payments that each genuine one stands for, where DATA holds a sample of them.",
 )
 @click.option("--label-delay", type=click.FloatRange(min=0), default=7.0, show_default=True, help="Days until a fraud is known.")
+@options.maturity
 @click.option("--resamples", type=click.IntRange(1), default=1000, show_default=True, help="Draws of the cards, for the intervals.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draws.")
 @click.option("--policy", type=options.existing, help="Policy file; AEGIS_POLICY where not given.")
@@ -145,18 +146,21 @@ def bundle(
     bundle: Path,
     data: Path,
     layout: str | None,
+    labels: Path | None,
     test_start: datetime,
     genuine_weight: float,
     label_delay: float,
+    maturity: float,
     resamples: int,
     seed: int,
     policy: Path | None,
     out: Path | None,
 ) -> None:
-    """Measure a bundle on payments of which DATA says what was fraud: each is decided and scored as a worker would have done it.
+    """Measure a bundle on payments. Each is decided and scored as a worker would have done it. DATA says what was fraud, or --labels.
 
-    The test begins with --test-start and ends with DATA; choose one after all that the bundle was trained on. Figures are of each of
-    its layers and of all together, with 95 % intervals from draws of the cards; docs/evaluation.md says what they mean.
+    The test begins with --test-start and ends with DATA, or where --labels leaves payments out, --maturity days before; choose a start
+    after all that the bundle was trained on. Figures are of each of its layers and of all together, with 95 % intervals from draws of the
+    cards; docs/evaluation.md says what they mean.
 
     Example: aegis evaluate bundle bundles/march payments.csv --format sparkov --test-start 2020-01-01 --json out.json
     """
@@ -167,15 +171,17 @@ def bundle(
     from aegis_app.policies import local_terms
     from models.datasets import read_payments
     from models.evaluation import resample
+    from models.evaluation.known import known
     from models.evaluation.report import bundle_as_json, bundle_lines
     from models.evaluation.served import score
 
+    read = partial(read_payments, data, format=layout, currency=settings.base_currency)
     begin = options.instant_ms(test_start)
-    labels = frauds_told_by(data, layout, settings, label_delay, begin)
+    with options.counting("reading labels") as count:
+        told = known(counted(read(), count), labels, label_delay, maturity, begin)
     with options.counting("scoring") as count:
-        examples = counted(read_payments(data, format=layout, currency=settings.base_currency), count)
-        payments = (each.transaction for each in examples)
-        served = score(payments, labels, local_terms(settings, local_bundle(settings)), begin, genuine_weight)
+        payments = (each.transaction for each in counted(read(), count) if each.transaction.at < told.end)
+        served = score(payments, told.labels, local_terms(settings, local_bundle(settings)), begin, genuine_weight)
     with options.counting("drawing", resamples) as count:
         found = resample([(served.test, served.scores)], resamples, seed, count)
     if out != options.DASH:

@@ -1,4 +1,4 @@
-"""Labels for commands that teach memory without Kafka: from a file of them, or of a data set that says itself what was fraud."""
+"""Labels from a file, for commands that teach memory without Kafka."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,12 +9,10 @@ import click
 
 from aegis_app.cli import options
 from aegis_app.cli.errors import Failure
-from aegis_app.progress import counted
 
 if TYPE_CHECKING:
     from aegis_app.core.intake import Refused
     from aegis_app.core.label import Label
-    from aegis_app.core.payment import Millis
     from aegis_app.settings import Settings
 
 
@@ -37,18 +35,3 @@ def read_labels(source: Path | None, settings: "Settings") -> Iterator[Iterable[
         yield read_label_lines(lines, refuse, token=settings.card_id_is_token)
     if bad:
         raise Failure(f"{options.number_of(bad, 'line')} without a label that can be taken; the others were learnt")
-
-
-def frauds_told_by(data: Path, layout: str | None, settings: "Settings", delay: float, begin: "Millis") -> list["Label"]:
-    """Of each fraud in a data set, `delay` days after it. Raises `EvaluationError` where a payment since the day of `begin` has none."""
-    from aegis_app.core.payment import DAY_MS
-    from models.datasets import read_payments
-    from models.evaluation.handbook import frauds
-
-    with options.counting("reading labels") as count:
-        examples = counted(read_payments(data, format=layout, currency=settings.base_currency), count)
-        return list(frauds(examples, delay, range(begin // DAY_MS, _EVER)))
-
-
-_EVER = 1 << 31
-"""A day that never comes."""

@@ -19,6 +19,10 @@ TRAIN: Final = "in the checkout, pip install --require-hashes -r requirements/tr
 """How to get what trains."""
 
 existing = click.Path(exists=True, dir_okay=False, path_type=Path)
+judging = click.option("--labels", type=existing, help="What DATA does not say itself: JSON lines or parquet, as for `aegis train`.")
+maturity = click.option(
+    "--maturity", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Days until no label in --labels means genuine."
+)
 instant = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 """A day's first moment, or a second; UTC. As the command has it: `instant_ms`."""
 
