@@ -329,9 +329,28 @@ def test_an_amount_that_minor_units_cannot_hold_is_refused(amount: float, curren
         minor_units(amount, currency)
 
 
-def test_columns_of_no_known_data_set_are_refused_with_those_that_are_known(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"what\.parquet: .*card_id.*TX_DATETIME"):
-        list(read_payments(written(tmp_path / "what.parquet", amount=[1])))
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (["what"], "columns of no data set that `aegis datasets` lists; any table is read by --format MAPPING.toml (docs/schema.md)"),
+        (
+            ["transaction_id", "card_id", "amount", "timestamp"],
+            "columns of no data set that `aegis datasets` lists; it is not Aegis, without amount_minor, currency; "
+            "any table is read by --format MAPPING.toml (docs/schema.md)",
+        ),
+        (
+            ["transaction_id", "card_id", "amount_minor", "currency", "timestamp", "verdict", "attributes", "kind"],
+            "these payments are described already, by `aegis features` or `aegis ledger export`: for `aegis train`",
+        ),
+    ],
+)
+def test_columns_of_no_known_data_set_are_refused_with_the_nearest(tmp_path: Path, columns: list[str], said: str) -> None:
+    path = written(tmp_path / "what.parquet", **{name: [1] for name in columns})
+
+    with pytest.raises(DatasetError) as refused:
+        list(read_payments(path))
+
+    assert str(refused.value) == f"{path}: {said}"
 
 
 def test_a_suffix_that_tells_nothing_is_refused() -> None:

@@ -50,6 +50,37 @@ def test_a_token_is_none(card_id: str) -> None:
     assert not looks_like_card_number(card_id)
 
 
+CHANNELS = "chip, contactless, magstripe, online, phone, recurring, atm"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("channel", "web", f"Invalid enum value 'web', it is one of {CHANNELS} - at `$.channel`"),
+        ("channel", NUMBER, f"Invalid enum value '{HIDDEN.decode()}', it is one of {CHANNELS} - at `$.channel`"),
+        ("timestamp", "04.03.2026", "Invalid RFC3339 encoded datetime, as 2026-03-04T12:00:00Z - at `$.timestamp`"),
+        (
+            "timestamp",
+            "2026-03-04T12:00:00",
+            "Expected `datetime` with a timezone component, as 2026-03-04T12:00:00Z - at `$.timestamp`",
+        ),
+        ("amount_minor", "1", "Expected `int`, got `str` - at `$.amount_minor`"),
+    ],
+)
+def test_what_is_wrong_with_a_field_says_what_would_be_right(field: str, value: str, said: str) -> None:
+    record = msgspec.json.encode(msgspec.to_builtins(payment()) | {field: value})
+
+    with pytest.raises(Refused) as refused:
+        read_payment(record, b"card-1", 0, token=False)
+
+    assert str(refused.value) == said
+
+
+def test_a_payment_among_labels_is_called_one() -> None:
+    with pytest.raises(Refused, match="this is a payment, no label"):
+        read_label(encode_transaction(payment()), b"card-1", 0, token=False)
+
+
 @pytest.mark.parametrize(
     ("value", "names"),
     [

@@ -171,7 +171,10 @@ def test_send_labels_puts_each_where_its_card_is_and_says_which_line_is_bad(made
         assert read_label(record.value, record.key, record.timestamp, token=False) in labels
         assert record.partition == home(record.key, PARTITIONS)
     assert (bad.exit_code, bad.stdout) == (1, "")
-    assert bad.stderr == "aegis: -, line 10: Object missing required field `is_fraud`; 9 labels before it were sent\n"
+    assert bad.stderr == (
+        "aegis: -, line 10: this is a payment, no label: it has no is_fraud and labelled_at; use `aegis send payments`; "
+        "9 labels before it were sent\n"
+    )
 
 
 @pytest.mark.kafka

@@ -125,8 +125,13 @@ def test_what_is_no_matrix_is_refused(tmp_path: Path) -> None:
     parquet.write_table(table({"amount": [1]}), tmp_path / "m.parquet")
     with pytest.raises(TrainingError, match="no column transaction_id, card_id, timestamp, verdict; make the matrix with `aegis features`"):
         read_sample(tmp_path / "m.parquet", None, 7, 60)
-    (tmp_path / "m.parquet").write_text("")
-    with pytest.raises(TrainingError, match=r"m\.parquet"):
+    (tmp_path / "payments.jsonl").write_text("{}\n")
+    with pytest.raises(
+        TrainingError, match=r"is no matrix; make one of payments first: aegis features \S+payments\.jsonl --out matrix\.parquet$"
+    ):
+        read_sample(tmp_path / "payments.jsonl", None, 7, 60)
+    (tmp_path / "m.parquet").write_text("PAR1")
+    with pytest.raises(TrainingError, match=r"^\S+m\.parquet: "):
         read_sample(tmp_path / "m.parquet", None, 7, 60)
 
 

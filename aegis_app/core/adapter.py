@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from aegis_app.core.fields import hinted
-from aegis_app.core.intake import Reason, Refused, check_card, hide_text, holds_card_number
+from aegis_app.core.intake import Reason, Refused, check_card, explained, hide_text, holds_card_number
 from aegis_app.core.payment import MOST_MONEY, Transaction, exponent
 
 Flat = Mapping[str, Any]
@@ -73,7 +73,7 @@ def adapt(
     try:
         txn = msgspec.convert(fields, Transaction)
     except msgspec.ValidationError as error:
-        said, _, place = hide_text(str(error)).partition(" - at `$.")
+        said, _, place = hide_text(explained(str(error))).partition(" - at `$.")
         raise Unfit(place.rstrip("`") or None, said) from None
     check_card(txn.card_id, token=token)
     return txn

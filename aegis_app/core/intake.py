@@ -8,8 +8,8 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Struct
 
-from aegis_app.core.label import Label, decode_label
-from aegis_app.core.payment import Identifier, Millis, Outcome, Transaction, decode_transaction, looks_like_card_number
+from aegis_app.core.label import Label, Source, decode_label
+from aegis_app.core.payment import Channel, Identifier, Kind, Millis, Outcome, Transaction, decode_transaction, looks_like_card_number
 
 T = TypeVar("T")
 
@@ -99,7 +99,11 @@ def read_label(value: bytes | None, key: bytes | None, written: Millis, *, token
 
 def read_label_value(value: bytes | None, *, token: bool) -> Label:
     """Read a label by its value alone. Raises `Refused`."""
-    label = _decode(decode_label, value)
+    try:
+        label = _decode(decode_label, value)
+    except Refused:
+        check_no_payment(value)
+        raise
     check_card(label.card_id, token=token)
     return label
 
@@ -128,15 +132,40 @@ def check_no_label(line: bytes) -> None:
     raise Refused(Reason.INVALID, "this is a label, no payment: it has is_fraud and labelled_at; use `aegis send labels`, or --labels")
 
 
+def check_no_payment(value: bytes | None) -> None:
+    """Raise `Refused` where what should be a label is a payment."""
+    try:
+        decode_transaction(value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    if b'"labelled_at"' not in (value or b""):
+        raise Refused(Reason.INVALID, "this is a payment, no label: it has no is_fraud and labelled_at; use `aegis send payments`")
+
+
 def _decode(decode: Callable[[bytes], T], value: bytes | None) -> T:
     if not value:
         raise Refused(Reason.EMPTY, "the record has no value")
     try:
         return decode(value)
     except msgspec.ValidationError as error:
-        raise Refused(Reason.INVALID, hide_text(str(error))) from None
+        raise Refused(Reason.INVALID, hide_text(explained(str(error)))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(Reason.MALFORMED, hide_text(str(error))) from None
+
+
+_WORDS: Final[dict[str, type[StrEnum]]] = {"channel": Channel, "kind": Kind, "source": Source, "outcome": Outcome}
+_PLACE: Final = " - at `$."
+
+
+def explained(said: str) -> str:
+    """What msgspec says of a field, with the words that it may have, or with how a time is written."""
+    said, at, place = said.partition(_PLACE)
+    words = _WORDS.get(place.rstrip("`").rpartition(".")[2])
+    if said.startswith("Invalid enum value") and words is not None:
+        said += f", it is one of {', '.join(words)}"
+    elif said.startswith(("Invalid RFC3339", "Expected `datetime`")):
+        said += ", as 2026-03-04T12:00:00Z"
+    return said + at + place
 
 
 def check_card(card_id: str, *, token: bool) -> None:

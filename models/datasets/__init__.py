@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from aegis_app.core.intake import hide
+from aegis_app.core.intake import explained, hide_text
 from models.datasets import aegis, commas, handbook, parquet, paysim, sparkov, ulb
 from models.datasets.example import DatasetError, Example
 from models.datasets.layout import Layout, transaction, typed
@@ -22,6 +22,7 @@ LAYOUTS: Final[tuple[Layout, ...]] = (aegis.LAYOUT, handbook.LAYOUT, *sparkov.LA
 """Those that are found by the columns of a file."""
 _NAMED: Final = (*LAYOUTS, *paysim.LEAKY)
 _JSON_LINES: Final = frozenset({".jsonl", ".ndjson", ".json"})
+_MATRIX: Final = ("transaction_id", "card_id", "timestamp", "verdict", "attributes")
 _TABLES: Final[dict[str, Any]] = {".parquet": parquet, ".csv": commas}
 
 
@@ -106,7 +107,7 @@ def _read_table(path: Path, candidates: Sequence[Layout], currency: str, part: P
             yield Example(transaction(fields, row.place, survey), is_fraud)
         except ValueError as error:
             # What is out of its column may be a card number.
-            raise DatasetError(f"{path}, {row.place}: {hide(str(error).encode()).decode()}") from None
+            raise DatasetError(f"{path}, {row.place}: {hide_text(explained(str(error)))}") from None
 
 
 def _read(name: str, read: Any, value: Any, layout: Layout, place: str, survey: Survey) -> Any:
@@ -120,14 +121,21 @@ def _read(name: str, read: Any, value: Any, layout: Layout, place: str, survey: 
 
 
 def _layout(path: Path, table: Any, candidates: Sequence[Layout]) -> Layout:
+    if aegis.LAYOUT in candidates and set(_MATRIX) <= set(_columns(path, table, aegis.LAYOUT)):
+        raise DatasetError(f"{path}: these payments are described already, by `aegis features` or `aegis ledger export`: for `aegis train`")
     for layout in candidates:
         if layout.fits(_columns(path, table, layout)):
             return layout
     if len(candidates) == 1:
         lacking = [name for name in candidates[0].required if name not in _columns(path, table, candidates[0])]
         raise DatasetError(f"{path}: no column {', '.join(lacking)}, as {candidates[0].title} has")
-    known = "; ".join(f"{layout.title}: {', '.join(layout.required)}" for layout in candidates)
-    raise DatasetError(f"{path}: columns of no known data set ({known}); for others, --format MAPPING.toml")
+    columns = set(_columns(path, table, aegis.LAYOUT))
+    nearest = max(candidates, key=lambda layout: len(columns & layout.required.keys()) / len(layout.required))
+    lacking = [name for name in nearest.required if name not in columns]
+    near = "" if len(lacking) == len(nearest.required) else f"; it is not {nearest.title}, without {', '.join(lacking)}"
+    raise DatasetError(
+        f"{path}: columns of no data set that `aegis datasets` lists{near}; any table is read by --format MAPPING.toml (docs/schema.md)"
+    )
 
 
 def _columns(path: Path, table: Any, layout: Layout) -> list[str]:

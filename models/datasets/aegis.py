@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from aegis_app.core.intake import Refused, check_no_label
+from aegis_app.core.intake import Refused, check_no_label, explained, hide_text
 from aegis_app.core.payment import Transaction, decode_transaction
 from models.datasets.example import DatasetError, Example
 from models.datasets.layout import Cells, Layout
@@ -23,7 +23,7 @@ def read_lines(lines: Iterable[bytes], name: str) -> Iterator[Example]:
             check_no_label(line)
             yield Example(decode_transaction(line))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Refused) as error:
-            raise DatasetError(f"{name}, line {number}: {error}") from None
+            raise DatasetError(f"{name}, line {number}: {hide_text(explained(str(error)))}") from None
 
 
 def write_parquet(path: Path, payments: Iterable[Transaction]) -> None:

@@ -58,6 +58,9 @@ def read_sample(matrix: Path, labels: Path | None, label_delay: float, maturity:
     """
     arrow, parquet = pyarrow()
     try:
+        with matrix.open("rb") as begin:
+            if begin.read(4) != b"PAR1":
+                raise TrainingError(f"{matrix} is no matrix; make one of payments first: aegis features {matrix} --out matrix.parquet")
         file = parquet.ParquetFile(matrix)
         names = file.schema_arrow.names
         if missing := [name for name in _OWN if name not in names]:
