@@ -73,6 +73,14 @@ def test_every_command_has_help_with_an_example_of_itself(path: tuple[str, ...])
     assert "aegis " + " ".join(path) in text.partition("Example: ")[2]
 
 
+@pytest.mark.parametrize("path", [path for path, each in commands() if isinstance(each, click.Group)], ids=" ".join)
+def test_lists_of_commands_cut_no_sentence(path: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(main, [*path, "--help"], terminal_width=80).stdout.partition("Commands:\n")[2].splitlines()
+
+    assert len(shown) >= 1
+    assert [line for line in shown if line.endswith("...")] == []
+
+
 def test_help_loads_nothing_heavy() -> None:
     heavy = ["faust", "aiokafka", "aiohttp", "pyarrow", "numpy", "pandas", "msgspec", "rich", "rocksdict", "prometheus_client"]
     heavy += ["jinja2", "matplotlib", "sqlalchemy", "alembic", "stamina"]

@@ -23,7 +23,7 @@ value = click.argument("value", required=False, default="")
 
 @click.group()
 def alerts() -> None:
-    """Tell people of decisions that are not `allow`: by webhook, e-mail, Slack, SMS and whatever else apprise reaches.
+    """Tell people of decisions that are not `allow`. By webhook, e-mail, Slack, SMS and whatever else apprise reaches.
 
     Example: aegis alerts test
     """
@@ -31,7 +31,7 @@ def alerts() -> None:
 
 @alerts.command()
 def example() -> None:
-    """Print a routes file to begin with: who is told of which decisions.
+    """Print a routes file to begin with. It says who is told of which decisions.
 
     Example: aegis alerts example > alerts.toml
     """
@@ -44,7 +44,7 @@ def example() -> None:
 @click.option("--port", type=click.IntRange(1, 65535), default=6068, show_default=True, help="Where /health and /metrics listen.")
 @options.broker
 def run(port: int, broker: str | None) -> None:
-    """Read decisions, and tell of them by the routes of AEGIS_ALERTS, until stopped. Start as many as you like: they share the work.
+    """Tell of decisions by the routes of AEGIS_ALERTS. Runs until stopped. Start as many as you like: they share the work.
 
     What cannot be delivered is tried again for a day, then `aegis alerts failed` lists it.
 
@@ -67,7 +67,7 @@ def run(port: int, broker: str | None) -> None:
 @click.argument("destinations", metavar="[DESTINATION]...", nargs=-1)
 @options.as_json
 def test(destinations: tuple[str, ...], as_json: bool) -> None:
-    """Check the routes of AEGIS_ALERTS, and send each destination, or those named, a message that is marked as a test.
+    """Send each destination a message that is marked as a test. Or those named; the routes of AEGIS_ALERTS are checked before.
 
     One attempt each. Exits with 1 if any of them does not take it.
 
@@ -103,7 +103,7 @@ def test(destinations: tuple[str, ...], as_json: bool) -> None:
 @options.broker
 @options.as_json
 def snooze(of: str, value: str, length: str, reason: str, by: str, broker: str | None, as_json: bool) -> None:
-    """Tell nobody of decisions about a card, of those with a rule's reason alone, or of any, that are made within a time.
+    """Tell nobody of some decisions, for a time. Of those about a card, of those with a rule's reason alone, or of any.
 
     KIND is card, rule or all; VALUE a card_id, or a rule's name. Decisions themselves are made as ever.
 
@@ -164,7 +164,7 @@ def snoozed(broker: str | None, as_json: bool) -> None:
 @options.broker
 @options.as_json
 def failed(destination: str | None, broker: str | None, as_json: bool) -> None:
-    """Print what nobody could be told of, a line for each decision and destination: its id, when it was given up, and why.
+    """Print what nobody could be told of. A line for each decision and destination: its id, when it was given up, and why.
 
     Example: aegis alerts failed --destination fraud-desk
     """

@@ -57,7 +57,7 @@ def backtest(
     html: Path | None,
     as_json: bool,
 ) -> None:
-    """Judge the payments of FILE by a policy, or by two, and say what it is worth: of each rule hits, precision, money and overlaps.
+    """Say what a policy is worth, or two, on the payments of FILE. Of each rule: hits, precision, money and overlaps.
 
     FILE is Aegis JSON lines, a table that --format tells, or - for JSON lines from stdin. Data sets such as the handbook's and Sparkov's
     say themselves what is fraud; for others, --labels does. Those judge the result and no decision sees them; --heard, which may name the

@@ -21,7 +21,7 @@ def cards() -> None:
 @options.broker
 @options.as_json
 def erase(card_id: str, broker: str | None, as_json: bool) -> None:
-    """Forget a card: the worker that holds it deletes all that it remembers of it. Its next payment is its first.
+    """Forget a card. The worker that holds it deletes all that it remembers of it. Its next payment is its first.
 
     What was written to Kafka's logs stays there until their retention ends, and is listed.
 

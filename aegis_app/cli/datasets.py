@@ -14,7 +14,7 @@ from aegis_app.progress import counted
 @options.layout
 @options.as_json
 def datasets(source: Path | None, layout: str | None, as_json: bool) -> None:
-    """List the formats that files of payments may have; or read FILE whole, and say what it holds and lacks.
+    """List formats of files, or say what FILE holds and lacks. It is read whole.
 
     Of each field that a payment may do without it tells how many have it; and which fields are none of a payment's, as misspelt ones,
     are empty, or out of range.

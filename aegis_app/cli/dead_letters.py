@@ -39,7 +39,8 @@ def dead_letters() -> None:
 @options.broker
 @options.as_json
 def list_(reason: str | None, everything: bool, broker: str | None, as_json: bool) -> None:
-    """Print a line for each letter that was not sent back: its id, when it was filed, where its record lies, why, how often it was tried.
+    """Print a line for each letter that was not sent back. It has its id, when it was filed, where its record lies, why, and how often it
+    was tried.
 
     Example: aegis dead-letters list --reason partition
     """
@@ -92,7 +93,7 @@ def show(letter: str, raw: bool, broker: str | None, as_json: bool) -> None:
 @options.broker
 @options.as_json
 def redrive(letters: tuple[str, ...], everything: bool, rekey: bool, reason: str | None, broker: str | None, as_json: bool) -> None:
-    """Send records back to the topics that they came from, each into its card's own partition, to be tried again.
+    """Send records back to their topics, to be tried again. Each goes into its card's own partition.
 
     A payment that was decided since is answered as before. What cannot be sent back is told with the reason: what was redacted or cut,
     events of merchants, and without --rekey records with a wrong key, which would only come back.

@@ -18,7 +18,7 @@ PER_SECOND: Final = 2000
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to serve on; AEGIS_GATEWAY_PORT where not given.")
 @options.broker
 def gateway(host: str | None, port: int | None, broker: str | None) -> None:
-    """Serve the HTTP API until Ctrl-C: payments in, decisions out. It keeps nothing: run as many as you like.
+    """Serve the HTTP API: payments in, decisions out. Until Ctrl-C. It keeps nothing: run as many as you like.
 
     It wants topics (`aegis topics create`) and a key (`aegis keys create`); workers decide. What it offers is at /docs.
 
@@ -35,7 +35,7 @@ def gateway(host: str | None, port: int | None, broker: str | None) -> None:
 
 @click.group()
 def keys() -> None:
-    """Keys of the gateway's callers, in the file of AEGIS_KEYS. It holds their hashes alone.
+    """Keys of the gateway's callers. The file of AEGIS_KEYS holds their hashes alone.
 
     Example: aegis keys create --name checkout --scope score
     """

@@ -32,7 +32,7 @@ class _Group(click.Group):
 
 @click.group(cls=_Group)
 def ledger() -> None:
-    """Every decision and label in SQL: a file of SQLite, or the PostgreSQL of AEGIS_LEDGER.
+    """Every decision and label in SQL. A file of SQLite, or the PostgreSQL of AEGIS_LEDGER.
 
     Example: aegis ledger migrate
     """
@@ -40,7 +40,7 @@ def ledger() -> None:
 
 @ledger.command()
 def migrate() -> None:
-    """Make the ledger's tables, or bring those of an older version up to date. Its rows stay.
+    """Make the ledger's tables, or bring them up to date. Its rows stay.
 
     Example: aegis ledger migrate
     """
@@ -115,7 +115,7 @@ def recount(as_json: bool) -> None:
 @click.argument("card_id", metavar="CARD_ID")
 @options.as_json
 def erase(card_id: str, as_json: bool) -> None:
-    """Delete all that the ledger holds about a card, after `aegis cards erase` had its worker forget it.
+    """Delete all that the ledger holds about a card. Do so after `aegis cards erase` had its worker forget it.
 
     A ledger that is made anew reads again what Kafka's logs still hold: `aegis cards erase` says until when.
 
@@ -142,7 +142,7 @@ _DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A parquet file: a row for each payment.")
 @click.option("--labels", type=click.Path(dir_okay=False, path_type=Path), help="A second one: verdicts, and since when they are known.")
 def export(since: datetime, until: datetime | None, described: bool, out: Path, labels: Path | None) -> None:
-    """Write payments with their features, what was decided and what they turned out to be, for training.
+    """Write payments to train on. With their features, what was decided and what they turned out to be.
 
     Features stand in the columns of `aegis features`. `aegis train OUT --labels LABELS` reads the two files.
 

@@ -25,7 +25,7 @@ value = click.argument("value")
 
 @click.group()
 def lists() -> None:
-    """Deny, watch and allow lists of cards, merchants, devices, countries and payees. Every worker obeys a change within 2 seconds.
+    """Deny, watch and allow lists. Of cards, merchants, devices, countries and payees; every worker obeys a change within 2 seconds.
 
     LIST is deny, watch or allow; KIND is card, merchant, device, country or payee.
 
@@ -43,7 +43,7 @@ def lists() -> None:
 @options.broker
 @options.as_json
 def add(list_name: str, kind: str, value: str, reason: str, until: str | None, by: str, broker: str | None, as_json: bool) -> None:
-    """Put VALUE on a list; what the list said about it before is replaced.
+    """Put VALUE on a list. What the list said about it before is replaced.
 
     Example: aegis lists add deny card tok_83f1 --reason "reported stolen" --until 2026-12-31
     """
@@ -110,7 +110,7 @@ def show(list_name: str | None, kind: str | None, removed: bool, broker: str | N
 @options.broker
 @options.as_json
 def import_(source: Path, is_csv: bool, by: str, broker: str | None, as_json: bool) -> None:
-    """Put many entries on their lists: CSV with a header, or JSON lines like those of `show --json`; - for stdin.
+    """Put many entries on their lists. CSV with a header, or JSON lines like those of `show --json`; - for stdin.
 
     Fields are list, of (a KIND), value, reason, until and, where they are known, by, at and removed. If any line is wrong, all that are
     wrong are named and nothing is imported.

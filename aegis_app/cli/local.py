@@ -13,7 +13,7 @@ from aegis_app.cli import options
     "--data", type=click.Path(file_okay=False, path_type=Path), default="var/kafka", show_default=True, help="Where to keep its data."
 )
 def kafka(port: int | None, data: Path) -> None:
-    """Run a real Kafka on this machine until Ctrl-C; its data stay for the next time. The first time downloads 44 MB.
+    """Run a real Kafka on this machine until Ctrl-C. Its data stay for the next time. The first time downloads 44 MB.
 
     Example: aegis kafka --port 19092
     """
@@ -29,7 +29,7 @@ def kafka(port: int | None, data: Path) -> None:
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw the last screen as SVG.")
 @click.option("--models/--no-models", "with_models", default=True, help="Train a bundle meanwhile, and serve it; or leave it at rules.")
 def demo(seconds: float | None, keep: Path | None, picture: Path | None, with_models: bool) -> None:
-    """Watch Aegis decide simulated payments, on a Kafka of its own (or that of AEGIS_BROKER); Ctrl-C ends it.
+    """Watch Aegis decide simulated payments. On a Kafka of its own, or that of AEGIS_BROKER; Ctrl-C ends it.
 
     Rules decide first. Models are trained on the cardholders' past meanwhile, and join them after a minute or so.
 

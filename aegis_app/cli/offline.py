@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @options.bundle
 @click.option("--out", type=options.output, default="-", help="Decisions as JSON lines; stdout where not given.")
 def decide(source: Path, layout: str | None, policy: Path | None, bundle: Path | None, out: Path) -> None:
-    """Decide payments without Kafka: the same path as in a worker, over a memory that begins empty and ends with the command.
+    """Decide payments without Kafka. The same path as in a worker, over a memory that begins empty and ends with the command.
 
     FILE is Aegis JSON lines, a table that --format tells, or - for JSON lines from stdin. Lines that hold no payment are reported and
     passed over; the exit code is then 1. Nothing is enforced here, so the decisions are what a worker under this policy would have said.
@@ -79,7 +79,7 @@ def features(
     bundle: Path | None,
     out: Path,
 ) -> None:
-    """Describe payments as they were described when they were decided: each by what was known before it, and by nothing else.
+    """Describe payments as they were when they were decided. Each by what was known before it, and by nothing else.
 
     FILE is Aegis JSON lines, a table that --format tells, or - for JSON lines from stdin. A row has transaction_id, card_id, timestamp,
     the verdict, every feature (docs/features.md) and the payment's attributes. Policy and bundle matter, because only what they allow

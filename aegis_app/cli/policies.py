@@ -35,7 +35,7 @@ def policies() -> None:
 @options.broker
 @options.as_json
 def show(local: bool, toml: bool, broker: str | None, as_json: bool) -> None:
-    """Print the policy in force, every default written out, and where it comes from.
+    """Print the policy in force, and where it comes from. Every default is written out.
 
     That is the one published last; while none is, that of AEGIS_POLICY, or the packaged one.
 
@@ -57,7 +57,7 @@ def show(local: bool, toml: bool, broker: str | None, as_json: bool) -> None:
 @policy_file
 @options.as_json
 def check(file: Path, as_json: bool) -> None:
-    """Read a policy file and print what it means; exits with 1 and names the line if it is wrong.
+    """Read a policy file and print what it means. Exits with 1 and names the line if it is wrong.
 
     Example: aegis policies check policy.toml
     """
@@ -126,7 +126,7 @@ def publish(
 @options.broker
 @options.as_json
 def rollback(version: str | None, note: str | None, by: str, broker: str | None, as_json: bool) -> None:
-    """Put an earlier policy in force again: VERSION, or the one before. A second time without VERSION leads back to where you were.
+    """Put an earlier policy in force again. VERSION, or the one before. A second time without VERSION leads back to where you were.
 
     Example: aegis policies rollback
     """
@@ -145,7 +145,7 @@ def rollback(version: str | None, note: str | None, by: str, broker: str | None,
 @options.broker
 @options.as_json
 def history(broker: str | None, as_json: bool) -> None:
-    """Print the policies that were published, the latest, which is in force, last.
+    """Print the policies that were published. The latest, which is in force, is last.
 
     Example: aegis policies history
     """
@@ -170,7 +170,7 @@ def history(broker: str | None, as_json: bool) -> None:
 @options.broker
 @options.as_json
 def observe(note: str, local: bool, by: str, broker: str | None, as_json: bool) -> None:
-    """Stop enforcing, now and everywhere: publish what is in force, but every outcome is allow.
+    """Stop enforcing, now and everywhere. What is in force is published, but every outcome is allow.
 
     Refused while nothing is published: what serves then is each worker's own, and need not be what serves here; see --local.
 
@@ -186,7 +186,7 @@ def observe(note: str, local: bool, by: str, broker: str | None, as_json: bool) 
 @options.broker
 @options.as_json
 def enforce(note: str, local: bool, by: str, broker: str | None, as_json: bool) -> None:
-    """Begin to enforce: publish what is in force, but outcomes are what it asks for.
+    """Begin to enforce. What is in force is published, but outcomes are what it asks for.
 
     Refused while nothing is published: what serves then is each worker's own, and need not be what serves here; see --local.
 

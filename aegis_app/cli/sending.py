@@ -38,7 +38,7 @@ def send() -> None:
 @options.broker
 @options.as_json
 def payments(source: Path, layout: str | None, rate: float | None, speed: float | None, broker: str | None, as_json: bool) -> None:
-    """Send payments to be decided, in the order of FILE: Aegis JSON lines, a table that --format tells, or - for JSON lines from stdin.
+    """Send payments to be decided. In the order of FILE: Aegis JSON lines, a table that --format tells, or - for JSON lines from stdin.
 
     Example: aegis simulate --cards 1000 | aegis send payments - --rate 200
     """
@@ -59,7 +59,7 @@ def payments(source: Path, layout: str | None, rate: float | None, speed: float 
 @options.broker
 @options.as_json
 def labels(source: Path, broker: str | None, as_json: bool) -> None:
-    """Send what payments turned out to be, in the order of FILE: JSON lines, or - for those from stdin.
+    """Send what payments turned out to be. In the order of FILE: JSON lines, or - for those from stdin.
 
     `aegis topics schema labels` says what a line holds. Of several labels about a payment the strongest source wins (customer,
     chargeback, issuer, analyst, automatic), then the latest; so the same file may be sent twice.
@@ -81,7 +81,7 @@ def labels(source: Path, broker: str | None, as_json: bool) -> None:
 @options.broker
 @options.as_json
 def warm(source: Path, layout: str | None, outcome: str, broker: str | None, as_json: bool) -> None:
-    """Teach cards their past: payments of FILE are learnt without a decision, those decided before Aegis came.
+    """Teach cards their past. Payments of FILE are learnt without a decision, those decided before Aegis came.
 
     Twice the same file is learnt twice.
 

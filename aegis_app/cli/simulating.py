@@ -44,7 +44,7 @@ def simulate(
     decisions: Path | None,
     rates: Path | None,
 ) -> None:
-    """Make up payments of cardholders with homes and habits, and of fraudsters among them, in order of arrival.
+    """Make up payments, frauds among them. Cardholders have homes and habits; payments come in order of arrival.
 
     Labels are in order of time; those of the last payments come months after them.
 

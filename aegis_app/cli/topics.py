@@ -38,7 +38,7 @@ def create(broker: str | None, as_json: bool) -> None:
 @options.broker
 @options.as_json
 def check(broker: str | None, as_json: bool) -> None:
-    """Say what does not fit: missing topics, unequal partitions, too few copies, settings. Exits with 1 if anything.
+    """Say what does not fit. Missing topics, unequal partitions, too few copies, settings. Exits with 1 if anything.
 
     Example: aegis topics check --json
     """
@@ -57,7 +57,7 @@ def check(broker: str | None, as_json: bool) -> None:
 @topics.command()
 @click.argument("name")
 def schema(name: str) -> None:
-    """Print the JSON Schema of the records on a topic: transactions, labels, decisions, history, lists or policies.
+    """Print the JSON Schema of the records on a topic. Transactions, labels, decisions, history, lists or policies.
 
     Example: aegis topics schema decisions > decisions.schema.json
     """

@@ -94,7 +94,7 @@ def train(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Train the three model layers on described payments, and write them as a bundle.
+    """Train models on described payments. Three layers, which are written as a bundle.
 
     MATRIX is what `aegis features` wrote. Its time is cut into four windows, one to fit the layers, one to put them together, one to
     choose thresholds, one to report, with the days between them that labels take: --label-delay where every payment has a label, else
