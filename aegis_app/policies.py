@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from aegis_app.broadcast import UnreadableError, read_once
 from aegis_app.core.intake import holds_card_number
 from aegis_app.core.payment import DAY_MS
-from aegis_app.core.policy import Mode, Policy, PolicyError, parse_policy
+from aegis_app.core.policy import Mode, Policy, PolicyError, State, parse_policy
 from aegis_app.core.scores import Models
 from aegis_app.core.terms import Terms
 from aegis_app.packaged import POLICY, packaged_policy
@@ -71,6 +71,14 @@ class Policies(Publications[InForce]):
         super().apply(records)
         if self.latest is not None and self.latest is not before:
             log.info("Policy %s (%s) is in force: %s", self.latest.version, self.latest.policy.mode, self.latest.source())
+
+    def differ(self, one: InForce, other: InForce) -> bool:
+        """In more than their mode."""
+        return _in_any_mode(one.policy) != _in_any_mode(other.policy)
+
+
+def _in_any_mode(policy: Policy) -> Policy:
+    return msgspec.structs.replace(policy, mode=Mode.OBSERVE)
 
 
 def _read(record: ConsumerRecord) -> tuple[str, InForce | None]:
@@ -155,11 +163,18 @@ def with_mode(text: str, mode: Mode) -> str:
     raise PolicyError(f"its mode is written in a way that cannot be changed in place: say mode = {line} on a line of its own")
 
 
-def losses(old: Policy, text: str) -> list[str]:
-    """What the policy file `text`, in place of `old`, would end: enforcing, and rules that are on but of which it states nothing."""
-    new, stated = parse_policy(text), tomllib.loads(text).get("rules", {})
-    silent = [name for name in old.on if name not in new.on and "state" not in stated.get(name, {})]
-    found = ["nothing would be enforced any more (mode)"] if old.enforces and not new.enforces else []
+def surprises(old: Policy, text: str) -> list[str]:
+    """What the policy file `text` in place of `old` would begin or end that a command of its own, or a word in the file, should."""
+    new, stated = parse_policy(text), tomllib.loads(text)
+    found = []
+    if old.enforces and not new.enforces:
+        found.append("nothing would be enforced any more (mode)")
+    if new.enforces and not old.enforces:
+        found.append("what is only observed now would be enforced (mode)")
+    if old.models.state is not State.ON and new.models.state is State.ON and "state" not in stated.get("models", {}):
+        found.append(f"models, now {'off' if old.models.state is State.OFF else 'in shadow'}, would be on, because it gives them no state")
+    rules = stated.get("rules", {})
+    silent = [name for name in old.on if name not in new.on and "state" not in rules.get(name, {})]
     if silent:
         found.append(f"rules that are on would be in shadow, because it gives them no state: {', '.join(silent)}")
     return found

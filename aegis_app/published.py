@@ -46,8 +46,12 @@ class Publications(Generic[P]):
                 self.past.append(found)
 
     def earlier(self, version: str | None = None) -> P | None:
-        """The latest of this version; without one, the latest with another than the one in force: asked for again, it leads back."""
+        """The latest of this version; without one, the latest that differs from the one in force: asked for again, it leads back."""
         for each in reversed(self.past):
-            if version in {each.version, each.published_as} if version is not None else each.version != self.past[-1].version:
+            if version in {each.version, each.published_as} if version is not None else self.differ(each, self.past[-1]):
                 return each
         return None
+
+    def differ(self, one: P, other: P) -> bool:
+        """Whether to go from one to the other is to go back."""
+        return one.version != other.version

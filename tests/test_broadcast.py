@@ -130,32 +130,43 @@ def test_a_published_policy_judges_the_next_payments_on_both_workers(pair: Deplo
     assert {each["policy"] for each in pair.decisions() if each["card_id"] in cards} == {version}
 
 
-def test_observe_is_one_command_and_rollback_leads_back(pair: Deployment) -> None:
-    enforcing = parse_policy(TWO_A_MINUTE).version
+def test_a_bad_policy_is_observed_rolled_back_and_only_then_enforced_again(pair: Deployment, tmp_path: Path) -> None:
+    good = parse_policy(TWO_A_MINUTE).version
+    file = tmp_path / "bad.toml"
+    file.write_text(TWO_A_MINUTE.replace("most = 2", "most = 1"))
+    (bad,) = aegis(pair, "policies", "publish", str(file), "--note", "one is enough", "--yes")
+    await_everywhere(pair, bad["policy"])
+    assert burst(pair, "blocked") == [["allow", "block", "block"]]
 
     (observing,) = aegis(pair, "policies", "observe", "--note", "too much")
     await_everywhere(pair, observing["policy"])
     assert burst(pair, "observed") == [["allow"] * 3]
-    assert rules(pair)[0]["rules"][0]["most"] == 2
     assert aegis(pair, "policies", "observe")[0]["offset"] is None
+    refused = pair.aegis("policies", "publish", str(file), "--note", "again")
+    assert (refused.exit_code, "what is only observed now would be enforced" in refused.stderr) == (1, True)
 
-    aegis(pair, "policies", "rollback")
-    await_everywhere(pair, enforcing)
-    assert burst(pair, "enforced") == [["allow", "allow", "block"]]
-    aegis(pair, "policies", "rollback", observing["policy"])
-    await_everywhere(pair, observing["policy"])
+    (dry,) = aegis(pair, "policies", "rollback", "--dry-run")
+    assert dry["offset"] is None
+    assert dry["changes"] == [{"entry": "rules.velocity_1m.most", "was": 1, "is": 2}]
+    told = pair.aegis("policies", "rollback")
+    assert (told.exit_code, "its mode was enforce; `aegis policies enforce` switches to that" in told.stderr) == (0, True)
+    await_everywhere(pair, dry["policy"])
+    assert [each["mode"] for each in rules(pair)] == ["observe"] * 2
+    assert burst(pair, "led back") == [["allow"] * 3]
+    assert aegis(pair, "policies", "rollback", good)[0]["offset"] is None, "a version does not bring its mode along either"
     aegis(pair, "policies", "enforce")
-    await_everywhere(pair, enforcing)
+    await_everywhere(pair, good)
+    assert burst(pair, "enforced") == [["allow", "allow", "block"]]
 
     past = aegis(pair, "policies", "history")
     assert [(each["policy"], each["note"], each["state"]) for each in past] == [
-        (enforcing, "two are enough", "past"),
+        (good, "two are enough", "past"),
+        (bad["policy"], "one is enough", "past"),
         (observing["policy"], "too much", "past"),
-        (enforcing, f"rolled back from {observing['policy']}", "past"),
-        (observing["policy"], f"rolled back from {enforcing}", "past"),
-        (enforcing, "enforce", "in force"),
+        (dry["policy"], f"rolled back from {observing['policy']}", "past"),
+        (good, "enforce", "in force"),
     ]
-    text = pair.records(Name.POLICIES)[1].value.decode()
+    text = pair.records(Name.POLICIES)[-1].value.decode()
     assert "# at last" in text
 
 

@@ -5,7 +5,7 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 
 from aegis_app.core.policy import Mode, PolicyError, parse_policy
-from aegis_app.policies import Policies, Published, difference, local_policy, losses, signed, with_mode
+from aegis_app.policies import Policies, Published, difference, local_policy, signed, surprises, with_mode
 from aegis_app.settings import Settings
 from tests.make import NOON, record
 
@@ -54,6 +54,13 @@ def test_the_one_before_is_another_policy_than_the_one_in_force_and_leads_back()
     assert policies.earlier() == policies.past[2]
     assert read(published(0, limit(3))).earlier() is None
     assert read().earlier() is None
+
+
+def test_the_one_before_is_no_copy_in_another_mode() -> None:
+    good, bad = 'mode = "enforce"\n' + limit(3), limit(1)
+    policies = read(published(0, good), published(1, f'mode = "enforce"\n{bad}'), published(2, f'mode = "observe"\n{bad}'))
+
+    assert policies.before_latest() == policies.past[0]
 
 
 def test_compaction_changes_neither_what_is_in_force_nor_the_one_before() -> None:
@@ -153,7 +160,7 @@ ON = '[rules.velocity_1m]\nstate = "on"\n[rules.velocity_10m]\nstate = "on"\n'
 
 
 @pytest.mark.parametrize(
-    ("text", "lost"),
+    ("text", "surprising"),
     [
         (f'mode = "enforce"\n{ON}', []),
         ('mode = "enforce"\n[rules]\nvelocity_1m = {state = "shadow"}\nvelocity_10m = {state = "off"}\n', []),
@@ -162,12 +169,29 @@ ON = '[rules.velocity_1m]\nstate = "on"\n[rules.velocity_10m]\nstate = "on"\n'
         ("", ["nothing would be enforced", "no state: velocity_1m, velocity_10m"]),
     ],
 )
-def test_what_a_file_would_end_without_a_word_about_it_is_found(text: str, lost: list[str]) -> None:
-    found = losses(parse_policy(f'mode = "enforce"\n{ON}'), text)
+def test_what_a_file_would_end_without_a_word_about_it_is_found(text: str, surprising: list[str]) -> None:
+    found = surprises(parse_policy(f'mode = "enforce"\n{ON}'), text)
 
-    assert len(found) == len(lost)
-    assert all(part in sentence for part, sentence in zip(lost, found, strict=True))
+    assert len(found) == len(surprising)
+    assert all(part in sentence for part, sentence in zip(surprising, found, strict=True))
 
 
 def test_where_nothing_is_on_or_enforced_nothing_can_end() -> None:
-    assert losses(parse_policy(limit(3)), "") == []
+    assert surprises(parse_policy(limit(3)), "") == []
+
+
+@pytest.mark.parametrize(
+    ("now", "text", "surprising"),
+    [
+        ("", 'mode = "enforce"\n', ["only observed now would be enforced"]),
+        ('[models]\nstate = "off"\n', "", ["models, now off, would be on"]),
+        ('[models]\nstate = "shadow"\n', '[models]\nmost = "review"\n', ["models, now in shadow, would be on"]),
+        ('[models]\nstate = "off"\n', '[models]\nstate = "on"\n', []),
+        ("", '[models]\nstate = "off"\n', []),
+    ],
+)
+def test_what_a_file_would_begin_is_found(now: str, text: str, surprising: list[str]) -> None:
+    found = surprises(parse_policy(now), text)
+
+    assert len(found) == len(surprising)
+    assert all(part in sentence for part, sentence in zip(surprising, found, strict=True))

@@ -72,7 +72,7 @@ def check(file: Path, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")
 @click.option("--backtest", "payments", type=options.existing, metavar="PAYMENTS", help="With --dry-run: what would change for these.")
 @click.option("--labels", type=options.existing, help="With --backtest: what is fraud; JSON lines with transaction_id and is_fraud.")
-@click.option("--yes", is_flag=True, help="Even if that ends enforcing, or puts rules into shadow of which FILE states nothing.")
+@click.option("--yes", is_flag=True, help="Even if it begins or ends enforcing, or switches what FILE says nothing of.")
 @options.by
 @options.broker
 @options.as_json
@@ -91,13 +91,13 @@ def publish(
 
     With --dry-run nothing is published. With --backtest as well, payments of a file are judged by the policy in force and by this one,
     as `aegis backtest` does. FILE is a whole policy: without a mode it observes, and a rule that it does not name runs in shadow, with
-    limits of its own. Begin with `aegis policies show --toml`.
+    limits of its own. Begin with `aegis policies show --toml`. To begin or end enforcing, there are `enforce` and `observe`.
 
     Example: aegis policies publish policy.toml --note "fewer reviews of contactless payments" --dry-run
     """
     settings = options.settings_with(broker=broker)
     from aegis_app.core.policy import PolicyError, parse_policy
-    from aegis_app.policies import losses
+    from aegis_app.policies import surprises
 
     if payments is not None and not dry_run:
         raise click.UsageError("--backtest belongs to --dry-run: look first, then publish")
@@ -106,15 +106,15 @@ def publish(
     text = _text(file)
     policy = parse_policy(text, _name(file))
     now = _in_force(settings)[1]
-    lost = "; ".join(losses(now.policy, text))
-    if lost and not yes and not dry_run:
+    surprising = "; ".join(surprises(now.policy, text))
+    if surprising and not yes and not dry_run:
         raise PolicyError(
-            f"nothing was published, because with {_name(file)} {lost}. "
+            f"nothing was published, because with {_name(file)} {surprising}. "
             "`aegis policies show --toml` prints what is in force, to begin with; --yes publishes this all the same"
         )
     _publish(settings, now, text, note, by, as_json, dry_run=dry_run)
-    if lost and not yes:
-        click.echo(f"without --yes it is not published, because {lost}", err=True)
+    if surprising and not yes:
+        click.echo(f"without --yes it is not published, because {surprising}", err=True)
     if payments is not None:
         _compare(settings, payments, labels, now, policy, as_json)
 
@@ -122,23 +122,31 @@ def publish(
 @policies.command()
 @click.argument("version", required=False)
 @click.option("--note", help="Why, for the record.")
+@click.option("--dry-run", is_flag=True, help="Only say what would change.")
 @options.by
 @options.broker
 @options.as_json
-def rollback(version: str | None, note: str | None, by: str, broker: str | None, as_json: bool) -> None:
-    """Put an earlier policy in force again. VERSION, or the one before. A second time without VERSION leads back to where you were.
+def rollback(version: str | None, note: str | None, dry_run: bool, by: str, broker: str | None, as_json: bool) -> None:
+    """Put an earlier policy in force again, in the mode that is in force now: VERSION, or the latest that differs in more than its mode.
 
-    Example: aegis policies rollback
+    What only observes still only observes, until `aegis policies enforce`. A second time without VERSION leads back to where you were.
+
+    Example: aegis policies rollback --dry-run
     """
     settings = options.settings_with(broker=broker)
     from aegis_app.core.policy import PolicyError
+    from aegis_app.policies import with_mode
 
     published, now = _in_force(settings)
     earlier = published.earlier(version)
     if earlier is None:
         wanted = "earlier policy" if version is None else f"policy {version}"
         raise PolicyError(f"there is no {wanted} on {settings.topic_prefix}policies; see `aegis policies history`")
-    _publish(settings, now, earlier.text, note or f"rolled back from {now.policy.version}", by, as_json)
+    mode = now.policy.mode
+    text = earlier.text if earlier.policy.mode is mode else with_mode(earlier.text, mode)
+    _publish(settings, now, text, note or f"rolled back from {now.policy.version}", by, as_json, dry_run=dry_run)
+    if earlier.policy.mode is not mode:
+        click.echo(f"its mode was {earlier.policy.mode}; `aegis policies {earlier.policy.mode}` switches to that", err=True)
 
 
 @policies.command()
