@@ -17,6 +17,7 @@ from aegis_app.core.lists import Entry
 from aegis_app.core.payment import Transaction
 from aegis_app.metrics import Bins, Distribution
 from aegis_app.settings import PREFIX, Settings
+from aegis_app.stream.deployment import Founding
 from aegis_app.topics import Name
 
 RECORDS: Final[Mapping[Name, Any]] = {
@@ -28,6 +29,7 @@ RECORDS: Final[Mapping[Name, Any]] = {
     Name.POLICIES: policies.Published,
     Name.BUNDLES: bundles.Published,
     Name.FALLBACKS: Fallback,
+    Name.DEPLOYMENT: Founding,
 }
 """What is on each topic that holds JSON of ours."""
 

@@ -1,6 +1,7 @@
 """A running worker on a real Kafka: what strangers send, and what people ask of it."""
 
 import asyncio
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from aegis_app.core.payment import Transaction, encode_transaction
 from aegis_app.kafka.ports import free_port
 from aegis_app.metrics import PARTS
 from aegis_app.process import Worker
+from aegis_app.stream.deployment import base_currency
 from aegis_app.stream.outbox import Outgoing
 from aegis_app.topics import Name, changelog, home
 from tests.deployment import PARTITIONS, Deployment, wait_until
@@ -285,6 +287,42 @@ def test_a_card_is_not_called_unknown_while_memory_is_read_back(kafka: str, tmp_
 
         assert any(status == 503 and "memory is read back" in waits for status, waits in seen)
         assert {status for status, _ in seen} == {0, 200, 503}
+
+
+def test_a_worker_in_another_base_currency_is_refused_before_it_is_given_a_partition(kafka: str, tmp_path: Path) -> None:
+    with Deployment(kafka, tmp_path, "currency") as made:
+        first = made.worker().wait_until_ready()
+        other = made.worker(AEGIS_BASE_CURRENCY="USD")
+        wait_until(lambda: other.pid is None, 60, made)
+        assert (other.returncode, "Assigned" in other.log.read_text()) == (1, False)
+        assert other.last_words(1) == (
+            "aegis: this deployment remembers amounts in EUR, and AEGIS_BASE_CURRENCY is USD: a base currency never changes. "
+            "Set AEGIS_BASE_CURRENCY=EUR; for USD, begin another deployment, with AEGIS_TOPIC_PREFIX and AEGIS_APP_ID of its own"
+        )
+        assert held(first) == [0, 1]
+
+        first.stop()
+        shutil.rmtree(first.directory / "data")
+        first.start("-l", "info", AEGIS_BASE_CURRENCY="USD")
+        wait_until(lambda: first.pid is None, 60, made)
+        assert (first.returncode, "amounts in EUR" in first.last_words(1)) == (1, True)
+        first.start("-l", "info").wait_until_ready()
+
+
+def test_of_two_base_currencies_at_once_the_first_on_the_log_holds(kafka: str, tmp_path: Path) -> None:
+    with Deployment(kafka, tmp_path, "founding") as made:
+        made.send(b"garbage", b"XXX", partition=0, name=Name.DEPLOYMENT)
+        settings = [msgspec.structs.replace(made.settings, base_currency=currency) for currency in ("CHF", "EUR", "USD")]
+
+        async def found() -> list[str]:
+            return await asyncio.gather(*map(base_currency, settings))
+
+        answers = asyncio.run(found())
+
+        _, first, *others = (record.key.decode() for record in made.records(Name.DEPLOYMENT))
+        assert answers == [first] * 3
+        assert len({first, *others}) == 1 + len(others), "compaction, which keeps the latest of each key, keeps the first"
+        assert asyncio.run(found()) == answers
 
 
 def test_a_second_worker_on_one_data_directory_is_refused(deployment: Deployment) -> None:
