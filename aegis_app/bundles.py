@@ -1,7 +1,7 @@
 """The `bundles` topic: read by workers, written by commands; and the bundle that serves here.
 
-The latest on the topic is in force; while the topic is empty, that of `AEGIS_BUNDLE`. One that cannot be loaded leaves the one before it
-in service.
+The latest on the topic is in force, and may say that none is to serve; while the topic is empty, that of `AEGIS_BUNDLE`. One that cannot be
+loaded leaves the one before it in service.
 """
 
 import asyncio
@@ -41,24 +41,33 @@ PATIENCE: Final = aiohttp.ClientTimeout(total=120, sock_connect=10, sock_read=30
 """With a download."""
 LARGEST: Final = 256 << 20
 """Bytes of a bundle that is downloaded, all files together."""
+NONE: Final = "none"
+"""Stands for a version where no bundle is to serve."""
 BACK: Final = 5
 """Most bundles that a start goes back over to find one that can be loaded."""
 
 
 class Published(Struct, frozen=True, kw_only=True):
-    """A bundle as on the `bundles` topic (key: its version). Unknown fields are ignored."""
+    """A bundle as on the `bundles` topic (key: its version), or that none is to serve (key: `none`). Unknown fields are ignored."""
 
-    version: Annotated[str, Meta(pattern="^[0-9a-f]{12}$", description="of the bundle: the hash of what serves")]
+    version: Annotated[
+        Annotated[str, Meta(pattern="^[0-9a-f]{12}$")] | None, Meta(description="of the bundle: the hash of what serves; null for none")
+    ] = None
     checksum: Annotated[
-        str, Meta(pattern="^[0-9a-f]{64}$", description="sha256 of its manifest.json, which names those of the other files")
-    ]
+        Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None,
+        Meta(description="sha256 of its manifest.json, which names those of the other files; null for none"),
+    ] = None
     source: Annotated[
-        str,
-        Meta(min_length=1, max_length=2000, description="its directory, as a path or an address (http, https) that every worker can read"),
-    ]
+        Annotated[str, Meta(min_length=1, max_length=2000)] | None,
+        Meta(description="its directory, as a path or an address (http, https) that every worker can read; null for none"),
+    ] = None
     author: Annotated[str, Meta(min_length=1, max_length=100, description="who published it")]
     note: Annotated[str, Meta(min_length=1, max_length=500, description="why")]
     at: Annotated[datetime, Meta(tz=True, description="when")]
+
+    @property
+    def key(self) -> str:
+        return NONE if self.version is None else self.version
 
 
 class Release(Struct, frozen=True):
@@ -69,11 +78,11 @@ class Release(Struct, frozen=True):
 
     @property
     def version(self) -> str:
-        return self.published.version
+        return self.published.key
 
     @property
     def published_as(self) -> str:
-        return self.published.version
+        return self.published.key
 
     def source(self, topic: str) -> dict[str, Any]:
         """Where it comes from, for people."""
@@ -90,15 +99,17 @@ class Releases(Publications[Release]):
 
 def _read(record: ConsumerRecord) -> tuple[str, Release | None]:
     try:
-        version = record.key.decode()
+        key = record.key.decode()
         if record.value is None:
-            return version, None
+            return key, None
         published = msgspec.json.decode(record.value, type=Published)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise UnreadableError("it names no bundle") from None
-    if published.version != version:
+    if len({each is None for each in (published.version, published.checksum, published.source)}) > 1:
+        raise UnreadableError("it names half a bundle")
+    if published.key != key:
         raise UnreadableError("its key is not the version of its bundle")
-    return version, Release(record.offset, published)
+    return key, Release(record.offset, published)
 
 
 async def read(settings: Settings) -> Releases:
@@ -111,13 +122,13 @@ async def read(settings: Settings) -> Releases:
 async def publish(settings: Settings, published: Published) -> Release:
     """Put a bundle in force for every worker. Raises `KafkaError`."""
     async with Outbox(settings.connection()) as outbox:
-        record = Outgoing(published.version.encode(), msgspec.json.encode(published))
+        record = Outgoing(published.key.encode(), msgspec.json.encode(published))
         ((offset, _),) = await outbox.publish(full_name(Name.BUNDLES, settings), 0, [record])
     return Release(offset, published)
 
 
-def signed(version: str, checksum: str, source: str, *, author: str, note: str, at: datetime) -> Published:
-    """What is to be published. Raises `BundleError` where a worker could not read it."""
+def signed(version: str | None, checksum: str | None, source: str | None, *, author: str, note: str, at: datetime) -> Published:
+    """What is to be published; all three `None`: that no bundle is to serve. Raises `BundleError` where a worker could not read it."""
     if holds_card_number(note) or holds_card_number(author):
         raise BundleError("author or note holds a card number; name its token")
     fields = {"version": version, "checksum": checksum, "source": source, "author": author, "note": note, "at": at}
@@ -228,9 +239,8 @@ class Shelf:
         past = self._releases().past
         for release in list(_newest_of_each(past))[:BACK]:
             if await self._take_up(release):
-                break
-        if not past:
-            self._serve(self._local, None)
+                return
+        self._serve(None if past else self._local, None)
 
     async def follow(self) -> None:
         """Keep up with what is published, until cancelled."""
@@ -244,16 +254,19 @@ class Shelf:
 
     async def _take_up(self, release: Release) -> bool:
         """Let a bundle serve, between two chunks of payments; whether it does."""
-        version = release.published.version
+        version, source = release.published.version, release.published.source
+        if source is None:
+            self._serve(None, release)
+            return True
         try:
             if self.serving is None or self.serving.version != version:
-                path = await obtain(release.published.source, release.published.checksum, self._directory)
+                path = await obtain(source, release.published.checksum, self._directory)
                 serving = await asyncio.to_thread(self._loaded, path, version)
             else:
                 serving = self.serving
         except Exception as error:  # whatever is wrong with a bundle must not stop the worker
             if self._tried != release:
-                log.error("Bundle %s is refused, what served before serves on: %s", version, error)
+                log.error("Bundle %s is refused%s: %s", version, "" if self.serving is None else ", what served before serves on", error)
             self._tried, self._again = release, monotonic() + AGAIN_SECONDS
             if release == self._releases().latest:
                 self.refused = f"bundle {version} is refused: {error}"
@@ -261,7 +274,7 @@ class Shelf:
         self._serve(serving, release)
         return True
 
-    def _loaded(self, path: Path, version: str) -> "Serving":
+    def _loaded(self, path: Path, version: str | None) -> "Serving":
         """Off the event loop. Keeps of what was downloaded only this."""
         try:
             serving = _tried(path, self._settings)
@@ -289,7 +302,7 @@ class Shelf:
 
 def _newest_of_each(past: list[Release]) -> Iterator[Release]:
     """The latest release of each version, the newest first."""
-    versions: set[str] = set()
+    versions: set[str | None] = set()
     for each in reversed(past):
         if each.published.version not in versions:
             versions.add(each.published.version)

@@ -186,6 +186,7 @@ def test_a_bundle_that_cannot_serve_leaves_the_one_before_and_everybody_sees_it(
     made.workers[0].stop()
     made.workers[0].start("-l", "info").wait_until_ready()
     assert view(made.workers[0])["bundle"] == serves, "a restart goes back to the latest that can be loaded"
+    assert f"Bundle {wanted} is refused: " in made.workers[0].log.read_text(), "nothing served before"
     assert series(made, "aegis_bundle_refused") == {"": 1}
 
 
@@ -199,7 +200,8 @@ def test_rollback_leads_back_and_history_tells_all(made: Deployment, bundles: Bu
     await_bundle(made, strict)
 
     assert made.aegis("bundles", "rollback", "no-such-bundle").stderr == (
-        "aegis: there is no bundle no-such-bundle on bundles-bundles; see `aegis bundles history`\n"
+        "aegis: there is no bundle no-such-bundle on bundles-bundles; see `aegis bundles history`. "
+        "`aegis bundles withdraw` lets rules decide alone\n"
     )
     past = made.aegis("bundles", "history", "--json").stdout.splitlines()
     assert [(each["bundle"], each["state"]) for each in map(json.loads, past)] == [
@@ -209,6 +211,38 @@ def test_rollback_leads_back_and_history_tells_all(made: Deployment, bundles: Bu
         (stricter, "past"),
         (strict, "in force"),
     ]
+
+
+@pytest.mark.kafka
+def test_withdrawn_no_bundle_serves_whatever_the_setting_says_and_rollback_leads_back(made: Deployment, bundles: Bundles) -> None:
+    serves = bundles.version(bundles.strict)
+
+    assert aegis(made, "withdraw", "--note", "too many reviews", "--by", "ana").items() >= {"bundle": None, "was": serves}.items()
+    wait_until(lambda: view(made.workers[0])["bundle"] is None, 30, made)
+    found = decided(made, "withdrawn")
+    assert (found["bundle"], found["outcome"], found["degraded"]) == (None, "allow", False)
+    assert view(made.workers[0])["source"].items() >= {"author": "ana", "note": "too many reviews", "source": None}.items()
+    assert aegis(made, "withdraw")["offset"] is None
+
+    made.workers[0].stop()
+    made.workers[0].start("-l", "info").wait_until_ready()
+    assert (view(made.workers[0])["bundle"], view(made.workers[0])["refused"]) == (None, None)
+
+    assert aegis(made, "rollback")["bundle"] == serves
+    await_bundle(made, serves)
+    assert "  past  too many reviews  (by ana)" in made.aegis("bundles", "history").stdout
+
+
+@pytest.mark.kafka
+def test_the_first_bundle_is_withdrawn_where_there_is_none_to_go_back_to(kafka: str, bundles: Bundles, tmp_path: Path) -> None:
+    with Deployment(kafka, tmp_path, "first-bundle") as made:
+        aegis(made, "publish", str(bundles.strict), "--note", "the first")
+        refused = made.aegis("bundles", "rollback")
+        assert refused.exit_code == 1
+        assert "there is no earlier bundle" in refused.stderr
+        assert "`aegis bundles withdraw` lets rules decide alone" in refused.stderr
+
+        assert "no bundle is in force, rules decide alone" in made.aegis("bundles", "withdraw").stdout
 
 
 @pytest.mark.kafka
@@ -274,11 +308,12 @@ def test_records_that_name_no_bundle_are_passed_over() -> None:
             record(1, b"another", msgspec.json.encode(good)),
             record(2, b"0123456789ab", b"{}"),
             record(3, b"0123456789ab", msgspec.json.encode(good).replace(b'"0123456789ab"', b'"../../etc/p"')),
+            record(4, b"0123456789ab", msgspec.json.encode(msgspec.structs.replace(good, checksum=None))),
         ]
     )
 
     assert [each.offset for each in releases.past] == [0]
-    releases.apply([record(4, b"0123456789ab", None)])
+    releases.apply([record(5, b"0123456789ab", None)])
     assert releases.latest is None
 
 

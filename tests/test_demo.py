@@ -452,7 +452,7 @@ def test_what_was_trained_meanwhile_is_published(kafka: str, tmp_path: Path) -> 
         (record,) = made.records(Name.BUNDLES)
     published = msgspec.json.decode(record.value, type=Published)
     assert training.state == f"bundle {published.version}, trained meanwhile"
-    manifest = load(Path(published.source)).manifest
+    manifest = load(Path(published.source or "")).manifest
     assert manifest.version == published.version
     assert {layer.name for layer in manifest.layers} == {"isolation_forest", "autoencoder", "supervised"}
     assert (manifest.metrics["ensemble"]["roc_auc"] or 0) > 0.7

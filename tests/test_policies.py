@@ -60,7 +60,7 @@ def test_the_one_before_is_no_copy_in_another_mode() -> None:
     good, bad = 'mode = "enforce"\n' + limit(3), limit(1)
     policies = read(published(0, good), published(1, f'mode = "enforce"\n{bad}'), published(2, f'mode = "observe"\n{bad}'))
 
-    assert policies.before_latest() == policies.past[0]
+    assert policies.earlier() == policies.past[0]
 
 
 def test_compaction_changes_neither_what_is_in_force_nor_the_one_before() -> None:

@@ -188,7 +188,7 @@ def publish(source: str, note: str, dry_run: bool, by: str, broker: str | None, 
 def rollback(version: str | None, note: str | None, by: str, broker: str | None, as_json: bool) -> None:
     """Put an earlier bundle in force again. VERSION, or the one before. A second time without VERSION leads back to where you were.
 
-    To decide by rules alone, publish a policy with state = "off" for [models].
+    To decide by rules alone, `aegis bundles withdraw`.
 
     Example: aegis bundles rollback
     """
@@ -200,17 +200,38 @@ def rollback(version: str | None, note: str | None, by: str, broker: str | None,
     earlier = releases.earlier(version)
     if earlier is None or releases.latest is None:
         wanted = "earlier bundle" if version is None else f"bundle {version}"
-        raise BundleError(f"there is no {wanted} on {settings.topic_prefix}bundles; see `aegis bundles history`")
+        raise BundleError(
+            f"there is no {wanted} on {settings.topic_prefix}bundles; see `aegis bundles history`. "
+            "`aegis bundles withdraw` lets rules decide alone"
+        )
     why = note or f"rolled back from {releases.latest.published.version}"
     was = earlier.published
     _publish(settings, signed(was.version, was.checksum, was.source, author=by, note=why, at=datetime.now(UTC)), as_json)
 
 
 @bundles.command()
+@click.option("--note", default="withdrawn", show_default=True, help="Why, for the record.")
+@options.by
+@options.broker
+@options.as_json
+def withdraw(note: str, by: str, broker: str | None, as_json: bool) -> None:
+    """Let no bundle serve, now and everywhere: rules and lists decide alone, whatever AEGIS_BUNDLE says.
+
+    `aegis bundles rollback` leads back.
+
+    Example: aegis bundles withdraw --note "reviews three times as many since 14:00"
+    """
+    settings = options.settings_with(broker=broker)
+    from aegis_app.bundles import signed
+
+    _publish(settings, signed(None, None, None, author=by, note=note, at=datetime.now(UTC)), as_json)
+
+
+@bundles.command()
 @options.broker
 @options.as_json
 def history(broker: str | None, as_json: bool) -> None:
-    """Print the bundles that were published. The latest, which is in force, is last.
+    """Print the bundles that were published and withdrawn. The latest, which is in force, is last.
 
     Example: aegis bundles history
     """
@@ -223,7 +244,8 @@ def history(broker: str | None, as_json: bool) -> None:
         if as_json:
             options.print_json({"bundle": by.version, "state": state} | each.source(f"{settings.topic_prefix}bundles"))
         else:
-            click.echo(f"{by.version}  {options.moment(by.at)}  {state}  {by.source}  {by.note}  (by {by.author})")
+            source = "" if by.source is None else f"  {by.source}"
+            click.echo(f"{by.key:<12}  {options.moment(by.at)}  {state}{source}  {by.note}  (by {by.author})")
     if not past and not as_json:
         click.echo("no bundle was published; a worker serves that of AEGIS_BUNDLE, or decides by rules alone")
 
@@ -240,9 +262,12 @@ def _publish(settings: "Settings", published: "Published", as_json: bool, *, dry
     if as_json:
         options.print_json({"bundle": published.version, "was": None if was is None else was.version, "offset": offset})
         return
-    click.echo("in force was " + ("none that was published" if was is None else f"{was.version}, from {was.source}"))
+    before = "none that was published" if was is None else was.key if was.source is None else f"{was.version}, from {was.source}"
+    click.echo(f"in force was {before}")
     if not is_news:
         click.echo("that is in force already: nothing to publish")
+    elif published.version is None:
+        click.echo("no bundle is in force, rules decide alone; workers obey within seconds, see their /bundle")
     elif dry_run:
         click.echo(f"{published.version} loads and scores, and would be in force: nothing was published")
     else:
