@@ -196,6 +196,22 @@ def test_a_list_entry_reaches_both_workers_and_its_removal_stays_on_record(pair:
     assert (removed["value"], removed["by"], removed["reason"]) == ("tok_1", "ben", "stolen")
 
 
+@pytest.mark.parametrize(
+    ("until", "shown"),
+    [
+        ("2036-12-31", "until 2036-12-31  stolen"),
+        ("2037-01-01T00:00:00Z", "until 2036-12-31  stolen"),
+        ("2036-12-31T12:00:00+01:00", "until 2036-12-31 11:00:00Z  stolen"),
+    ],
+)
+def test_an_entry_is_shown_until_the_day_that_was_said(pair: Deployment, until: str, shown: str) -> None:
+    line = f"list,of,value,reason,until\ndeny,device,lost,stolen,{until}\n"
+
+    assert pair.aegis("lists", "import", "-", "--csv", stdin=line.encode()).stdout == "imported 1 entry\n"
+    assert f"deny device lost  {shown}  (by " in pair.aegis("lists", "show", "deny", "device").stdout
+    assert pair.aegis("lists", "remove", "deny", "device", "lost").exit_code == 0
+
+
 def test_many_entries_are_imported_and_garbage_among_them_changes_nothing(pair: Deployment) -> None:
     lines = "".join(f"watch,merchant,m-{n},odd\n" for n in range(5000))
     aegis(pair, "lists", "import", "-", "--csv", stdin="list,of,value,reason\n" + lines)

@@ -295,6 +295,12 @@ def test_a_policy_that_is_wrong_or_newer_is_not_published() -> None:
     assert result.stderr.startswith("aegis: stdin, line 2: there is no rule 'next_years'; rules are velocity_1m, ")
 
 
+def test_the_help_of_a_schema_names_every_topic_that_has_one() -> None:
+    said = run("topics", "schema", "--help").stdout
+
+    assert [name for name in RECORDS if name not in said] == []
+
+
 def test_the_names_that_commands_take_are_those_of_the_lists() -> None:
     assert tuple(ListName) == lists_command.LISTS
     assert tuple(Of) == lists_command.KINDS
@@ -566,12 +572,12 @@ def test_datasets_says_what_a_file_holds_and_what_it_lacks(tmp_path: Path) -> No
 
     assert done.exit_code == 0
     assert done.output.splitlines() == [
-        "3 payments of 2 cards at 0 merchants: 1 frauds, 1 genuine, 1 unlabelled",
+        "3 payments of 2 cards at 0 merchants: 1 fraud, 1 genuine, 1 unlabelled",
         "from 2026-03-01 00:00:00Z to 2026-03-03 00:00:00Z, not in the order of time",
         "currencies: EUR 3",
         "fields: latitude 33 %, longitude 33 %; "
         "no channel, merchant_id, merchant_category, payee_id, customer_id, device_id, country, home_country",
-        "missing: bad in 1 rows, lat in 1 rows, lon in 1 rows",
+        "missing: bad in 1 row, lat in 1 row, lon in 1 row",
         "latitude: 1 value left out, the first in line 2: Expected `float` <= 90.0",
     ]
 

@@ -248,6 +248,7 @@ def test_the_views_listen_where_they_were_told_to_and_nowhere_else(deployment: D
 def test_a_worker_that_is_stopped_while_it_waits_for_kafka_ends_quietly(tmp_path: Path) -> None:
     worker = Worker(tmp_path, free_port(), {"AEGIS_BROKER": "127.0.0.1:9"}).start("-l", "info")
     wait_until(lambda: "No Kafka at 127.0.0.1:9 yet" in worker.log.read_text(), 30)
+    assert "; start one with `aegis kafka`, or set AEGIS_BROKER" in worker.last_words()
     worker.stop()
 
     assert "Traceback" not in worker.log.read_text()

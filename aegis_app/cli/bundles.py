@@ -142,7 +142,8 @@ def compare(
     if as_json:
         options.print_json(found)
         return
-    click.echo(f"{len(one.test.is_fraud):,} payments, {one.test.is_fraud.sum():,} frauds; {first} against {second}")
+    payments, found_out = options.number_of(len(one.test.is_fraud), "payment"), options.number_of(one.test.is_fraud.sum(), "fraud")
+    click.echo(f"{payments}, {found_out}; {first} against {second}")
     for name, shown in SHOWN.items():
         above, (low, high) = found.above[name]
         figures = " against ".join(f"{each[name]:.3f}" for each in found.figures)
@@ -150,7 +151,8 @@ def compare(
     ways = {"both stop": found.both, f"only {first} stops": found.first_alone, f"only {second} stops": found.second_alone}
     for who, stopped in ways.items():
         worth = money(round(stopped.money), settings.base_currency)
-        click.echo(f"  {who} {stopped.frauds:,} frauds of {worth}, and {stopped.genuine:,} genuine payments")
+        caught, genuine = options.number_of(stopped.frauds, "fraud"), options.number_of(stopped.genuine, "genuine payment")
+        click.echo(f"  {who} {caught} of {worth}, and {genuine}")
 
 
 @bundles.command()

@@ -54,9 +54,11 @@ def datasets(source: Path | None, layout: str | None, as_json: bool) -> None:
             }
         )
         return
-    labelled = f"{held.frauds:,} frauds, {held.payments - held.unlabelled - held.frauds:,} genuine, {held.unlabelled:,} unlabelled"
-    payments, cards, merchants = map(options.number_of, (held.payments, held.cards, held.merchants), ("payment", "card", "merchant"))
-    click.echo(f"{payments} of {cards} at {merchants}: {labelled}")
+    payments, cards, merchants, frauds = map(
+        options.number_of, (held.payments, held.cards, held.merchants, held.frauds), ("payment", "card", "merchant", "fraud")
+    )
+    genuine = held.payments - held.unlabelled - held.frauds
+    click.echo(f"{payments} of {cards} at {merchants}: {frauds}, {genuine:,} genuine, {held.unlabelled:,} unlabelled")
     click.echo(
         f"from {options.moment(held.first)} to {options.moment(held.last)}" + ("" if held.in_order else ", not in the order of time")
     )

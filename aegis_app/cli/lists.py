@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +136,7 @@ def import_(source: Path, is_csv: bool, by: str, broker: str | None, as_json: bo
     if as_json:
         options.print_json({"imported": len(entries)})
     else:
-        click.echo(f"imported {len(entries):,} entries")
+        click.echo(f"imported {options.number_of(len(entries), 'entry')}")
 
 
 def _maker(settings: "Settings", by: str) -> Callable[[dict[str, Any]], "Entry"]:
@@ -157,7 +157,13 @@ def _say(entry: "Entry", as_json: bool) -> None:
     if as_json:
         options.print_json(entry)
         return
-    until = "" if entry.until is None else f"  until {options.moment(entry.until)}"
+    until = "" if entry.until is None else f"  until {_last(entry.until)}"
     expired = " (expired)" if entry.until is not None and entry.until <= datetime.now(UTC) else ""
     removed = "removed by" if entry.removed else "by"
     click.echo(f"{entry.list} {entry.of} {entry.value}{until}{expired}  {entry.reason}  ({removed} {entry.by}, {options.moment(entry.at)})")
+
+
+def _last(until: datetime) -> str:
+    """Up to when an entry counts, as `--until` takes it: the last day, where that ends it."""
+    until = until.astimezone(UTC)
+    return options.moment(until) if until.time() > time.min else f"{until - timedelta(days=1):%Y-%m-%d}"

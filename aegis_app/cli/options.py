@@ -138,8 +138,9 @@ def report_unrated(payments: Mapping[str, int]) -> None:
 
 
 def number_of(number: int, noun: str) -> str:
-    """1 payment, 1,000 payments."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """1 payment, 1,000 payments; 2 entries."""
+    many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else many}"
 
 
 def instant_ms(at: datetime) -> int:

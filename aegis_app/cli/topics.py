@@ -57,7 +57,9 @@ def check(broker: str | None, as_json: bool) -> None:
 @topics.command()
 @click.argument("name")
 def schema(name: str) -> None:
-    """Print the JSON Schema of the records on a topic. Transactions, labels, decisions, history, lists or policies.
+    """Print the JSON Schema of the records on a topic.
+
+    NAME is transactions, labels, decisions, history, lists, policies, bundles, fallbacks or deployment.
 
     Example: aegis topics schema decisions > decisions.schema.json
     """

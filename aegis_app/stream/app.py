@@ -39,6 +39,8 @@ CHANGES_LINGER_MS: Final = 10
 """Least time between two requests with changes of memory: decisions, which somebody waits for, go in between."""
 LOOK_SECONDS: Final = 5.0
 """Between two looks for what was fetched and did not arrive."""
+NO_KAFKA: Final = "start one with `aegis kafka`, or set AEGIS_BROKER"
+"""What helps, where there is none."""
 KAFKA_SECONDS: Final = 60.0
 """How long a start waits for the broker."""
 STOP_SECONDS: Final = 15.0
@@ -179,8 +181,8 @@ class StreamApp(faust.App):
                 self._refuse(str(error))
             except KafkaError as error:
                 if monotonic() > deadline:
-                    self._refuse(f"no Kafka at {self.settings.broker}: {error or type(error).__name__}; is AEGIS_BROKER right?")
-                self.log.warning("No Kafka at %s yet (%s); trying again", self.settings.broker, type(error).__name__)
+                    self._refuse(f"no Kafka at {self.settings.broker}: {error or type(error).__name__}; {NO_KAFKA}")
+                self.log.warning("No Kafka at %s yet (%s), trying again; %s", self.settings.broker, type(error).__name__, NO_KAFKA)
                 await asyncio.sleep(2)
         self.partitions = topics.partitions
         if topics.made:

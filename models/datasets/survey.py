@@ -75,7 +75,8 @@ class Survey(Struct):
             more = f", and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
             yield "fields that no payment has, which are not used: " + ", ".join(names[:_SHOWN]) + more
         if self.missing:
-            yield "missing: " + ", ".join(f"{name} in {number:,} rows" for name, number in sorted(self.missing.items()))
+            rows = {name: "1 row" if number == 1 else f"{number:,} rows" for name, number in sorted(self.missing.items())}
+            yield "missing: " + ", ".join(f"{name} in {each}" for name, each in rows.items())
         for name, dropped in sorted(self.dropped.items()):
             values = "1 value" if dropped.number == 1 else f"{dropped.number:,} values"
             yield f"{name}: {values} left out, the first in {dropped.place}: {dropped.reason}"
