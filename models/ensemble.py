@@ -4,7 +4,7 @@ What a layer says is evidence: the more, the more suspicious. That of the superv
 their surprise, the negative logarithm of the share of later payments that were at least as unusual.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -68,12 +68,28 @@ class Weighted(Struct, frozen=True, tag="weighted"):
         return score
 
 
+class Highest(Struct, frozen=True, tag="highest"):
+    """The rank that is highest of those of these layers, none of which is supervised."""
+
+    layers: tuple[str, ...]
+
+    def score(self, evidence: Mapping[str, Vector]) -> Vector:
+        """0 to 1."""
+        return share(highest([evidence[layer] for layer in self.layers]))
+
+
+def highest(surprises: Sequence[Vector]) -> Vector:
+    """The layers without labels as one: a payment is as unusual as one of them finds it."""
+    surprise: Vector = np.max(surprises, axis=0)
+    return surprise
+
+
 def published(layer: str, evidence: Vector) -> Vector:
     """A layer's evidence as 0 to 1."""
     return sigmoid(evidence) if layer == SUPERVISED else share(evidence)
 
 
-Combination: TypeAlias = Stacked | Weighted
+Combination: TypeAlias = Stacked | Weighted | Highest
 
 
 class Sigmoid(Struct, frozen=True, tag="sigmoid"):

@@ -47,7 +47,9 @@ class Plain(Struct, frozen=True, tag="plain"):
 
 
 class Scaled(Struct, frozen=True, tag="scaled"):
-    """Long tails as log(1 + x); then distances from the centre in spreads, within ±10; null counts as the centre."""
+    """Long tails as log(1 + x); then distances from the centre in spreads, within ±10; null counts as the centre, and so does the side
+    of it that is not unusual.
+    """
 
     features: tuple[str, ...]
     long_tailed: tuple[bool, ...]
@@ -55,6 +57,8 @@ class Scaled(Struct, frozen=True, tag="scaled"):
     """Medians, in log where long-tailed."""
     spreads: tuple[float, ...]
     """Half of what the middle 90 % span; the standard deviation where that is nothing."""
+    sides: tuple[int, ...] = ()
+    """1: only more than the centre is unusual; -1: only less; 0: both. Empty: both, of all."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,13 +74,15 @@ class Scaled(Struct, frozen=True, tag="scaled"):
         """What makes inputs of rows with these columns."""
         places, long_tailed = _places(self.features, names), np.flatnonzero(self.long_tailed)
         centres, spreads = np.array(self.centres, np.float32), np.array(self.spreads, np.float32)
+        sides = np.array(self.sides or [0] * len(places))
+        lows, highs = (np.where(sides == side, 0.0, most).astype(np.float32) for side, most in ((1, -MOST), (-1, MOST)))
 
         def read(rows: Rows) -> Rows:
             values = rows[:, places]
             values[:, long_tailed] = np.log1p(np.maximum(values[:, long_tailed], 0))
             values -= centres
             values /= spreads
-            np.clip(values, -MOST, MOST, out=values)
+            np.clip(values, lows, highs, out=values)
             values[np.isnan(values)] = 0.0
             return values
 

@@ -16,7 +16,7 @@ from onnx import load_from_string
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
 
 from models.bundle import Bundle, BundleError, load
-from models.ensemble import Isotonic, Sigmoid, Stacked, Weighted, share, sigmoid
+from models.ensemble import Highest, Isotonic, Sigmoid, Stacked, Weighted, share, sigmoid
 from models.inputs import Plain, Scaled, Vector
 from models.scoring import Scorer
 from models.training import combine, trees
@@ -222,6 +222,8 @@ def test_inputs_are_made_as_documented() -> None:
 
     scaled = Scaled(("kmh", "amount", "hour"), (False, True, False), (5.0, 0.5, 10.0), (2.0, 0.5, 1.0))
     assert scaled.of(names)(rows).tolist() == [[0.0, 1.0, 2.0], [1.0, -1.0, 10.0]]
+    sided = Scaled(("kmh", "amount", "hour"), (False, True, False), (5.0, 0.5, 10.0), (2.0, 0.5, 1.0), (1, 1, -1))
+    assert sided.of(names)(rows).tolist() == [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
     plain = Plain(("hour", "kmh"), (("channel", 1.0), ("channel", 4.0)))
     assert plain.names == ("hour", "kmh", "channel=1", "channel=4")
     np.testing.assert_array_equal(plain.of(names)(rows), np.array([[12, np.nan, 0, 1], [1e9, 7, 0, 0]], np.float32))
@@ -229,7 +231,10 @@ def test_inputs_are_made_as_documented() -> None:
 
 
 def test_stated_weights_and_calibrations() -> None:
-    evidence = {"isolation_forest": np.array([0.0, 2.0]), "supervised": np.array([0.0, 3.0])}
+    evidence = {"isolation_forest": np.array([0.0, 2.0]), "autoencoder": np.array([1.0, 1.0]), "supervised": np.array([0.0, 3.0])}
+
+    highest = Highest(("isolation_forest", "autoencoder")).score(evidence)
+    assert highest.tolist() == pytest.approx([1 - np.exp(-1), 1 - np.exp(-2)])
 
     weighted = Weighted({"isolation_forest": 0.25, "supervised": 0.75}).score(evidence)
     assert weighted.tolist() == pytest.approx([0.375, 0.25 * (1 - np.exp(-2)) + 0.75 / (1 + np.exp(-3))])

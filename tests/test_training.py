@@ -18,7 +18,7 @@ from models.bundle import Cost, load
 from models.ensemble import Isotonic, Sigmoid, Stacked, Weighted
 from models.inputs import Vector
 from models.scoring import Scorer
-from models.training import AlertsPerDay, FalsePositives, Plan, Sample, TrainingError, combine, prepare, read_sample, train
+from models.training import AlertsPerDay, FalsePositives, Plan, Sample, TrainingError, autoencoder, combine, prepare, read_sample, train
 from models.training.chance import WRONG, band
 from models.training.figures import ranking, stopping
 from models.training.report import importance
@@ -219,12 +219,42 @@ def test_codes_are_inputs_by_value_and_rare_ones_none() -> None:
 
 def test_long_tails_are_seen_and_scaled() -> None:
     made = sample(5000)
-    inputs = prepare.scaled(made.features, made.rows, ["amount", "merchant_share", "hour", "kmh"])
+    inputs = prepare.scaled(made.features, made.rows, ["amount", "merchant_share", "hour", "kmh"], {})
     table = inputs.of(made.features)(made.rows)
 
     assert inputs.long_tailed == (True, False, False, True)
     assert np.abs(np.median(table, axis=0)).max() < 0.05
     assert np.quantile(table, 0.95, axis=0) - np.quantile(table, 0.05, axis=0) == pytest.approx([2, 2, 2, 0.9], rel=0.5)
+
+
+def test_only_the_side_on_which_frauds_lie_is_unusual() -> None:
+    names = ("amount", "hour_share", "attributes.V1")
+    rows = np.random.default_rng(1).normal(size=(1000, 3)).astype(np.float32)
+    table = prepare.scaled(names, rows, names).of(names)(rows)
+
+    assert table.min(axis=0).tolist() == [0.0, pytest.approx(-2, abs=0.5), pytest.approx(-2, abs=0.5)]
+    assert table.max(axis=0).tolist() == [pytest.approx(2, abs=0.5), 0.0, pytest.approx(2, abs=0.5)]
+    assert (table == 0).mean(axis=0) == pytest.approx([0.5, 0.5, 0.0], abs=0.01)
+
+
+def test_an_autoencoder_does_not_learn_to_repeat_the_frauds_among_its_rows() -> None:
+    chance = np.random.default_rng(1)
+    rows = chance.normal(size=(5000, 6)).astype(np.float32) * 0.5
+    rows[::200, :2] = 8.0
+    network = autoencoder.fit(rows, 20, 1, lambda done, of: None)
+    errors = autoencoder.mean_squared_error(network, rows)
+
+    assert errors[::200].min() > 0.5 * (rows[::200] ** 2).mean(axis=1).min()
+    assert np.median(errors) < 0.5 * np.median((rows**2).mean(axis=1))
+
+
+def test_an_autoencoder_does_not_repeat_what_lies_beyond_all_that_it_learnt() -> None:
+    rows = np.repeat(np.random.default_rng(1).normal(size=(5000, 1)), 6, axis=1).astype(np.float32)
+    network = autoencoder.fit(rows, 20, 1, lambda done, of: None)
+    near, beyond = autoencoder.mean_squared_error(network, np.array([[1.0] * 6, [10.0] * 6], np.float32))
+
+    assert near < 0.05
+    assert beyond > 25
 
 
 def test_a_cold_start_has_no_input_that_labels_tell() -> None:
@@ -243,6 +273,7 @@ def test_every_set_of_layers_that_may_stand_has_a_combination(trained: Trained) 
     assert len(kinds) == 7
     assert set(kinds.values()) == {Stacked}
     for each in trained.manifest.combinations.values():
+        assert isinstance(each, Stacked)
         assert min(each.weights.values()) > 0
 
 
@@ -252,7 +283,9 @@ def test_a_layer_that_counts_against_fraud_is_taken_out() -> None:
     evidence = {"isolation_forest": -2 * is_fraud + chance.normal(size=3000), "supervised": 3 * is_fraud + chance.normal(size=3000)}
     made = combine.stacked(evidence, is_fraud, np.ones(3000))
 
-    assert set(made["isolation_forest+supervised"].weights) == {"supervised"}
+    both = made["isolation_forest+supervised"]
+    assert isinstance(both, Stacked)
+    assert set(both.weights) == {"supervised"}
     assert made["isolation_forest"] == Weighted({"isolation_forest": 1.0})
 
 
@@ -453,6 +486,7 @@ def test_without_labels_two_layers_serve(tmp_path: Path) -> None:
     scores = Scorer(bundle).score(made.rows[:, [made.features.index(name) for name in bundle.manifest.features]])
 
     assert list(scores.layers) == ["isolation_forest", "autoencoder"]
+    assert scores.score.tolist() == np.maximum(*scores.layers.values()).tolist()
     assert np.isnan(scores.probability).all()
     assert bundle.manifest.metrics == {}
     assert "Nothing is measured" in bundle.read("report.html").decode()

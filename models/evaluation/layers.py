@@ -11,7 +11,7 @@ import numpy as np
 
 from aegis_app.core.features import CATALOGUE
 from models.bundle import together
-from models.ensemble import SUPERVISED, sigmoid
+from models.ensemble import SUPERVISED, highest, sigmoid
 from models.evaluation.figures import Flags, Floats
 from models.inputs import Rows, Vector
 from models.training import autoencoder, combine, isolation, prepare, supervised
@@ -39,9 +39,9 @@ class Trained:
             case "supervised":
                 return sigmoid(self._supervised(self._train, self._test))
             case "unsupervised":
-                return _mean(self._unusual[1])
+                return highest(list(self._unusual[1].values()))
             case "unsupervised_label_free":
-                return _mean(self._label_free[1])
+                return highest(list(self._label_free[1].values()))
             case "ensemble":
                 return self._ensemble()
             case _:
@@ -91,8 +91,3 @@ class Trained:
         evidence = late | {SUPERVISED: self._supervised(self._early, self._late)}
         found = combine.stacked(evidence, self._is_fraud[self._late], np.ones(len(self._late)))
         return found[together(tuple(evidence))].score(test | {SUPERVISED: self._supervised(self._train, self._test)})
-
-
-def _mean(surprises: dict[str, Vector]) -> Floats:
-    mean: Floats = np.mean(list(surprises.values()), axis=0)
-    return mean

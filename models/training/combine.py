@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from models.bundle import together
-from models.ensemble import FEW_FRAUDS, SUPERVISED, Calibration, Combination, Isotonic, Ranks, Sigmoid, Stacked, Weighted, log_odds
+from models.ensemble import FEW_FRAUDS, SUPERVISED, Calibration, Combination, Highest, Isotonic, Ranks, Sigmoid, Stacked, Weighted, log_odds
 from models.inputs import Vector
 
 KNOTS: Final = 256
@@ -52,11 +52,16 @@ def _stack(evidence: Mapping[str, Vector], names: Sequence[str], is_fraud: Vecto
     return None
 
 
-def weighted(names: Sequence[str], stated: Mapping[str, float]) -> dict[str, Combination]:
+def weighted(names: Sequence[str], stated: Mapping[str, float]) -> dict[str, Weighted]:
     """The same for stated weights, which are shared out anew among the layers that stand."""
     return {
         together(each): Weighted({name: stated[name] / sum(stated[name] for name in each) for name in each}) for each in _subsets(names)
     }
+
+
+def highest(names: Sequence[str]) -> dict[str, Highest]:
+    """For layers without labels alone: nothing is known that weights could be fitted on."""
+    return {together(each): Highest(each) for each in _subsets(names)}
 
 
 def _subsets(names: Sequence[str]) -> Iterator[tuple[str, ...]]:

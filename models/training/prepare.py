@@ -1,6 +1,6 @@
 """Which features a model is given, and how they are scaled; fitted on the first window alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -33,6 +33,8 @@ TOLD: Final = (
     "device_frauds_known_30d",
 )
 """Those that labels tell. Shares of the last payments say at once that a merchant is compromised, and that it is no more."""
+SIDES: Final = dict.fromkeys((*UNUSUAL, *TOLD), 1) | {"hour_share": -1}
+"""Which side of the centre is unusual, as in `Scaled`: nobody steals by paying less than usual. Of attributes nothing is known: both."""
 DATES: Final = frozenset({"age_days", "merchant_age_days", "device_age_days", "habit", "habit_amounts"})
 """Features that grow with the time since the data began, and so are never again as they were when a model was fitted."""
 MOST_CODES: Final = 30
@@ -78,7 +80,7 @@ def uncoded(chosen: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in chosen if name not in CODED)
 
 
-def scaled(names: Sequence[str], rows: Rows, chosen: Sequence[str]) -> Scaled:
+def scaled(names: Sequence[str], rows: Rows, chosen: Sequence[str], sides: Mapping[str, int] = SIDES) -> Scaled:
     """For the layers without labels. What never varies where it is known is left out."""
     kept, long_tailed, centres, spreads = [], [], [], []
     for name in chosen:
@@ -93,4 +95,4 @@ def scaled(names: Sequence[str], rows: Rows, chosen: Sequence[str]) -> Scaled:
             long_tailed.append(long)
             centres.append(float(centre))
             spreads.append(float(spread))
-    return Scaled(tuple(kept), tuple(long_tailed), tuple(centres), tuple(spreads))
+    return Scaled(tuple(kept), tuple(long_tailed), tuple(centres), tuple(spreads), tuple(sides.get(name, 0) for name in kept))

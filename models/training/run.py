@@ -1,6 +1,6 @@
 """A training: four windows, three layers, one bundle."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from aegis_app.core.features import FROM_LABELS
 from models.bundle import CONTRIBUTIONS, Cost, Figures, Layer, Manifest, together, write
 from models.drift import SCORE, Histogram, histogram
-from models.ensemble import SUPERVISED, Combination, published
+from models.ensemble import SUPERVISED, Combination, highest, published
 from models.inputs import Inputs, Rows, Vector, in_parts
 from models.training import autoencoder, combine, figures, isolation, prepare, report, supervised, trees
 from models.training.errors import TrainingError
@@ -87,7 +87,7 @@ class _Training:
         manifest = Manifest(
             features=self._served(fitted),
             layers=tuple(each.layer for each in fitted.values()),
-            combinations=combinations,
+            combinations=dict(combinations),
             calibration=combine.calibrated(score[known], is_fraud, weights) if enough else None,
             thresholds=thresholds,
             cost=self._plan.target if isinstance(self._plan.target, Cost) else None,
@@ -204,10 +204,10 @@ class _Training:
                     f"give more payments or labels, or say {otherwise}"
                 )
 
-    def _combinations(self, evidence: dict[str, Vector]) -> dict[str, Combination]:
+    def _combinations(self, evidence: dict[str, Vector]) -> Mapping[str, Combination]:
         names = tuple(evidence)
         if not self._supervised:
-            return combine.weighted(names, {name: 1.0 for name in names})
+            return combine.highest(names)
         if self._plan.weights is not None:
             return combine.weighted(names, combine.shares(names, *self._plan.weights))
         known = self._combine.known(self._sample)
@@ -238,11 +238,11 @@ class _Training:
     def _told(self, fitted: dict[str, _Fitted], score: Vector, manifest: Manifest, known: Vector) -> dict[str, Vector]:
         """What each layer says of these payments, the ensemble first; the layers without labels as one, and the ensemble without each."""
         told = {ENSEMBLE: score[known]} | {name: each.evidence[known] for name, each in fitted.items()}
-        told["unsupervised"] = _unsupervised([fitted[name] for name in UNUSUAL_LAYERS])[known]
+        told["unsupervised"] = highest([fitted[name].evidence[known] for name in UNUSUAL_LAYERS])
         if not any(name in FROM_LABELS for name in self._chosen):
             told[LABEL_FREE] = told["unsupervised"]
         elif not self._plan.cold_start:
-            told[LABEL_FREE] = _unsupervised(list(self._unusual(cold_start=True)))[known]
+            told[LABEL_FREE] = highest([each.evidence[known] for each in self._unusual(cold_start=True)])
         for name in fitted:
             rest = {other: each.evidence[known] for other, each in fitted.items() if other != name}
             told[f"{report.WITHOUT}{name}"] = manifest.combinations[together(tuple(rest))].score(rest)
@@ -254,7 +254,7 @@ class _Training:
         """The baseline's say on these payments."""
         self._show("support vectors", 0, 1)
         sample, here = self._sample, self._fit.known(self._sample)
-        read = prepare.scaled(sample.features, sample.rows[self._fit.rows], prepare.uncoded(self._chosen)).of(sample.features)
+        read = prepare.scaled(sample.features, sample.rows[self._fit.rows], prepare.uncoded(self._chosen), {}).of(sample.features)
         machine = supervised.support_vectors(read(sample.rows[here]), sample.is_fraud[here], sample.weights[here], self._plan.seed)
         return in_parts(lambda part: machine.decision_function(read(part)), sample.rows[known])
 
@@ -304,12 +304,6 @@ class _Training:
         rows = fitted[SUPERVISED].layer.inputs.of(self._sample.features)(self._sample.rows[some])
         found: Vector = booster.predict(xgboost.DMatrix(rows), pred_contribs=True)[:, :-1]
         return found
-
-
-def _unsupervised(layers: Sequence[_Fitted]) -> Vector:
-    """The layers without labels as one: the mean of their surprises."""
-    mean: Vector = np.mean([each.evidence for each in layers], axis=0)
-    return mean
 
 
 def _log_odds(votes: Vector) -> Vector:
