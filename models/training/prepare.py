@@ -16,7 +16,6 @@ UNUSUAL: Final = (
     "balance_share",
     "attempts_10m",
     "small_1h",
-    "merchants_1h",
     "refused_1h",
     "kmh",
     "km_from_home",
