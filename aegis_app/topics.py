@@ -86,7 +86,14 @@ TOPICS: Final = (
     Topic(Name.ALERTS_SNOOZED, "of:value", "what people are not to be told of, until when", compacted=True, partitions=1),
     Topic(Name.BUNDLES, "the bundle's version", "where trained models lie", compacted=True, keep_changes_ms=5 * 365 * DAY_MS, partitions=1),
     Topic(Name.FALLBACKS, "card_id", "what gateways answered without a decision", retention_ms=30 * DAY_MS),
-    Topic(Name.DEPLOYMENT, "the base currency", "what never changes about a deployment", compacted=True, partitions=1),
+    Topic(
+        Name.DEPLOYMENT,
+        "the base currency",
+        "what never changes about a deployment",
+        compacted=True,
+        keep_changes_ms=5 * 365 * DAY_MS,
+        partitions=1,
+    ),
 )
 SOURCES: Final = (Name.TRANSACTIONS, Name.LABELS, Name.HISTORY)
 """What the owner of a card reads; the order is that of `Card.seen`, and permanent."""

@@ -27,7 +27,7 @@ async def base_currency(settings: Settings) -> str:
         async with Outbox(settings.connection()) as outbox:
             record = Outgoing(ours.base_currency.encode(), msgspec.json.encode(ours))
             await outbox.publish(full_name(Name.DEPLOYMENT, settings), 0, [record])
-    # Read again, since two may have begun at once. Compaction keeps the first, too: another currency has another key.
+    # Read again, since two may have begun at once.
     return (await _foundings(settings))[0].base_currency
 
 
