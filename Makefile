@@ -34,6 +34,7 @@ lock: .venv/ready ## write requirements/*.txt and aegis_app/kafka.lock anew; ARG
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pip install uv, or make lock UV=/path/to/uv" >&2; exit 2; }
 	$(COMPILE) --extra dev --output-file requirements/dev.txt
 	$(COMPILE) --constraint requirements/dev.txt --extra local --output-file requirements/local.txt
+	$(COMPILE) --constraint requirements/dev.txt --extra data --output-file requirements/data.txt
 	$(COMPILE) --constraint requirements/dev.txt --extra gateway --output-file requirements/gateway.txt
 	$(COMPILE) --constraint requirements/dev.txt --extra train --output-file requirements/train.txt
 	$(COMPILE) --constraint requirements/dev.txt --output-file requirements/base.txt

@@ -390,7 +390,12 @@ except DatasetError as error:
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True, cwd=root)
 
-    assert done.stdout.splitlines() == ["1", "parquet needs pyarrow: pip install pyarrow"]
+    assert done.stdout.splitlines() == [
+        "1",
+        "parquet needs pyarrow: in the checkout, pip install --require-hashes -r requirements/data.txt",
+    ]
+    pinned = [line for line in (root / "requirements/dev.txt").read_text().splitlines() if line.startswith("pyarrow==")]
+    assert pinned[0] in (root / "requirements/data.txt").read_text()
 
 
 @pytest.mark.skipif(not HANDBOOK.exists(), reason=f"the handbook's data is not here: {HANDBOOK}")

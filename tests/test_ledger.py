@@ -541,20 +541,17 @@ def test_boards_read_what_was_caught_and_missed_by_the_day_of_the_payment(engine
     assert (flagged[1]["why"], float(flagged[1]["amount"]), bool(flagged[1]["labelled"])) == ("9 attempts in a minute", 100.0, True)
 
 
-def test_the_queries_of_the_page_are_answered(postgres: Postgres) -> None:
-    engine = connect(Settings(ledger=postgres.database("page")))
-    migrate(engine)
-    store = Store(engine, EUROS)
-    store.open()
+def test_the_queries_of_the_page_are_answered(engine: Engine, store: Store) -> None:
     write(store, decision(payment()), label(payment()))
-    (block,) = (Path(__file__).parent.parent / "docs/ledger.md").read_text().split("```sql\n")[1:]
-    asked = block.partition("```")[0].split(";\n")[:3]
+    page = (Path(__file__).parent.parent / "docs/ledger.md").read_text().split("```sql\n")[1:]
+    of_postgresql, of_sqlite, of_both = (block.partition("```")[0].split(";")[:-1] for block in page)
+    of_weeks = of_sqlite if engine.dialect.name == "sqlite" else of_postgresql
 
-    weeks, rules, last = (view(engine, query) for query in asked)
+    weeks, rules, last = (view(engine, query) for query in (*of_weeks, *of_both))
     assert (weeks[0]["recall"], weeks[0]["precision"], weeks[0]["is_mature"]) == (1.0, 1.0, True)
+    assert str(weeks[0]["week"])[:10] == f"{payment().timestamp - timedelta(days=payment().timestamp.weekday()):%Y-%m-%d}"
     assert [(row["rule"], row["precision"]) for row in rules] == [("velocity_1m", 1.0)]
     assert [row["why"] for row in last] == ["9 attempts in a minute"]
-    engine.dispose()
 
 
 def test_what_is_old_is_pruned_with_all_about_it(engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ def pyarrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise DatasetError("parquet needs pyarrow: pip install pyarrow") from None
+        raise DatasetError("parquet needs pyarrow: in the checkout, pip install --require-hashes -r requirements/data.txt") from None
     return pyarrow, pyarrow.parquet
 
 
