@@ -1,8 +1,11 @@
 """A running worker on a real Kafka: what strangers send, and what people ask of it."""
 
 import asyncio
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -345,6 +348,24 @@ def test_a_port_that_is_taken_stops_the_start_in_one_line(deployment: Deployment
     assert second.returncode == 1
     assert second.last_words(1) == line
     assert "Traceback" not in second.log.read_text()
+
+
+@pytest.mark.parametrize(("stopping", "status"), [(True, 0), (False, 70)])
+def test_partitions_that_come_apart_end_it_and_are_no_failure_of_one_that_is_stopped_as_it_starts(
+    tmp_path: Path, stopping: bool, status: int
+) -> None:
+    """The group hears of a worker's tables after it joined: whoever is stopped in between gets partitions without them."""
+    program = f"""
+from aegis_app.worker import app
+from faust.types import TP
+app._stopping = {stopping}
+app.check_assignment({{TP("transactions", 0), TP("labels", 0), TP("history", 0)}})
+"""
+    environment = os.environ | {"AEGIS_DATADIR": str(tmp_path)}
+
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == status, ended.stderr
 
 
 def test_too_many_dead_letters_latch_the_worker_until_an_operator_says_otherwise(kafka: str, tmp_path: Path) -> None:
