@@ -6,12 +6,14 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -47,7 +49,8 @@ from aegis_app.settings import Settings
 from aegis_app.simulate import Labelled
 from aegis_app.topics import Name
 from models.bundle import load
-from tests.deployment import Deployment
+from tests.deployment import Deployment, wait_until
+from tests.tools import tool
 
 TESTING, STOLEN, TAKEOVER = "card_testing", "stolen_card", "account_takeover"
 
@@ -372,6 +375,11 @@ def read_until(process: subprocess.Popen[str], word: str) -> str:
     return said
 
 
+def riskiest(views: str) -> Any:
+    with urllib.request.urlopen(f"{views}/merchants?order=risk", timeout=30) as answer:
+        return msgspec.json.decode(answer.read())
+
+
 def children(said: str) -> list[int]:
     return [int(number) for number in re.findall(r"\(process (\d+)\)", said)]
 
@@ -388,15 +396,23 @@ def lives(leader: int) -> bool:
 @pytest.mark.kafka
 def test_unattended_it_decides_each_payment_once_and_leaves_nothing(tmp_path: Path) -> None:
     with demo(tmp_path, "--seconds", "8") as process:
-        said = read_until(process, "no such word")
+        said = read_until(process, " a second; ")
+        (paste,) = re.findall(r"Try it:  (curl .*)", said)
+        pasted = subprocess.run([tool("bash"), "-c", paste], capture_output=True, text=True, check=True)
+        (views,) = re.findall(r"views on (\S+)", said)
+        wait_until(lambda: riskiest(views)["as_of"] is not None, 60)
+        as_of = riskiest(views)["as_of"]
+        said += read_until(process, "no such word")
 
         assert process.wait(30) == 0, said
+    assert '"duplicate":false' in pasted.stdout
+    assert as_of.startswith("2024"), "who pays at the gateway is not two years ahead of everybody"
     sent, decided = re.findall(r"([\d,]+) payments sent, ([\d,]+) decided", said)[0]
     assert sent == decided
     assert int(sent.replace(",", "")) > 6 * traffic.RATE
     assert "nothing is left running" in said
     assert len(children(said)) == 4
-    assert 'Answer:  {"transaction_id":"try-1","outcome":' in said
+    assert 'Paid:    {"transaction_id":"try-1","outcome":' in said
     assert not [pid for pid in children(said) if lives(pid)]
     assert list(tmp_path.iterdir()) == []
 

@@ -4,7 +4,6 @@ import shlex
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -14,6 +13,7 @@ from msgspec import Struct
 
 from aegis_app.demo.interrupts import Interrupts
 from aegis_app.demo.stack import READY_SECONDS, STOP_SECONDS, Children, Steps
+from aegis_app.demo.traffic import BEGIN, WARM_DAYS
 from aegis_app.kafka.ports import free_port
 from aegis_app.keys import Scope, create
 from aegis_app.process import Gateway, Ledger, Process, Worker
@@ -72,30 +72,31 @@ def edge(settings: Settings, worker: Worker, directory: Path, interrupts: Interr
 
 
 def invite(made: Edge, steps: Steps) -> None:
-    """Wait for both, pay once, and show how: a command to try, and its answer. Raises `WorkerError`."""
+    """Wait for both, pay once, and show the answer, and how to pay again. Raises `WorkerError`."""
     with steps.step("The gateway and the ledger get ready"):
         for process in made.processes:
             process.wait_until_ready(READY_SECONDS)
     for process in made.processes:
         steps.say(f"The {process.name} is on {process.url} (process {process.pid})")
-    url, body = f"{made.gateway.url}/v1/transactions", _payment()
+    url = f"{made.gateway.url}/v1/transactions"
     headers = {"Authorization": f"Bearer {made.key}"}
-    said = urllib.request.Request(url, body, headers, method="POST")
+    said = urllib.request.Request(url, _payment("try-1"), headers, method="POST")
     with urllib.request.urlopen(said, timeout=READY_SECONDS) as answer:
         decided = answer.read().decode()
     key = shlex.quote(f"Authorization: Bearer {made.key}")
-    steps.say(f"Try it:  curl -s {url} -H {key} -d {shlex.quote(body.decode())}")
-    steps.say(f"Answer:  {decided}")
+    steps.say(f"Paid:    {decided}")
+    steps.say(f"Try it:  curl -sS {url} -H {key} -d {shlex.quote(_payment('try-2').decode())}")
     steps.say(f"All of its routes: {made.gateway.url}/docs")
 
 
-def _payment() -> bytes:
+def _payment(transaction_id: str) -> bytes:
+    """Of the cardholders' time, not of ours: what is known of merchants is as of the latest payment."""
     txn = {
-        "transaction_id": "try-1",
+        "transaction_id": transaction_id,
         "card_id": "tok_try",
         "amount_minor": 4250,
         "currency": "EUR",
-        "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "timestamp": f"{BEGIN + WARM_DAYS:%Y-%m-%dT%H:%M:%SZ}",
         "channel": "online",
         "merchant_id": "m-try",
     }
