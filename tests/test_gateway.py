@@ -233,7 +233,7 @@ def test_bodies_of_other_systems_are_answered_as_they_expect(edge: Edge) -> None
     [
         ("POST", "/v1/transactions", b"{}", None, 401, None),
         ("POST", "/v1/transactions", b"{}", Scope.READ, 403, None),
-        ("GET", "/v1/decisions/x", None, Scope.SCORE, 403, None),
+        ("GET", "/v1/decisions", None, Scope.SCORE, 403, None),
         ("POST", "/v1/labels", b"{}", Scope.SCORE, 403, None),
         ("POST", "/v1/transactions", b"{", Scope.SCORE, 400, None),
         ("POST", "/v1/transactions", b"", Scope.SCORE, 400, None),
@@ -257,6 +257,8 @@ def test_bodies_of_other_systems_are_answered_as_they_expect(edge: Edge) -> None
         ("POST", "/v1/decisions/unknown/verdict", {"is_fraud": False, "nte": "x"}, Scope.LABEL, 422, "nte"),
         ("GET", "/v1/decisions?outcome=block&outcome=review", None, Scope.READ, 422, "outcome"),
         ("GET", "/v1/decisions/unknown", None, Scope.READ, 404, None),
+        ("GET", "/v1/decisions/unknown", None, Scope.SCORE, 404, None),
+        ("GET", "/v1/decisions/unknown", None, Scope.LABEL, 403, None),
         ("POST", "/v1/decisions/unknown/verdict", {"is_fraud": True}, Scope.LABEL, 404, None),
         ("POST", "/v1/decisions/unknown/verdict", {"is_fraud": 3}, Scope.LABEL, 422, "is_fraud"),
         ("GET", "/v1/decisions?limit=0", None, Scope.READ, 422, "limit"),
@@ -439,6 +441,27 @@ def test_a_port_that_is_taken_stops_its_start_in_one_line(edge: Edge, tmp_path: 
     where = f"127.0.0.1, port {second.port} (Address already in use)"
     line = f"aegis: the gateway cannot listen on {where}: set AEGIS_GATEWAY_PORT to a free one"
     assert (second.returncode, second.log.read_text().splitlines()) == (1, [line])
+
+
+def test_without_a_ledger_a_card_is_known_by_its_memory(edge: Edge, tmp_path: Path) -> None:
+    """And every answer says what the ledger wants."""
+    edge.pay(transaction_id="remembered", card_id="card-remembered")
+    edge.made.await_settled()
+    ledger = {"AEGIS_LEDGER": f"sqlite:///{tmp_path}/none.sqlite"}
+    gateway = Gateway(tmp_path, free_port(), edge.gateway.environment | ledger)
+    try:
+        bare = edge._replace(gateway=gateway.start().wait_until_ready())
+        card, nobody, listed = (
+            bare.ask("GET", path, scope=Scope.READ) for path in ("/v1/cards/card-remembered", "/v1/cards/nobody", "/v1/decisions")
+        )
+    finally:
+        gateway.kill()
+
+    why = "the ledger cannot be read now; it wants `aegis ledger migrate`"
+    assert card.status_code == 200, card.text
+    assert (card.json()["history"], card.json()["history_missing"]) == (None, why)
+    assert card.json()["memory"] is not None
+    assert [(answer.status_code, answer.json()["detail"]) for answer in (nobody, listed)] == [(503, why)] * 2
 
 
 def test_the_page_of_docs_runs_nothing_that_a_stranger_serves(edge: Edge) -> None:

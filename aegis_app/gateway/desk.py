@@ -29,7 +29,7 @@ from aegis_app.gateway.exchange import BusyError, Exchange, Ticket
 from aegis_app.gateway.guard import Guard
 from aegis_app.gateway.problems import Problem, refused, unfit
 from aegis_app.gateway.unknown import check_fields
-from aegis_app.ledger.database import LedgerError, connect, ledger_url
+from aegis_app.ledger.database import LedgerError, NotMigratedError, connect, ledger_url
 from aegis_app.ledger.migrating import check_is_migrated
 from aegis_app.policies import InForce, Policies, local_policy
 from aegis_app.settings import Settings
@@ -216,7 +216,8 @@ class Desk:
             return await asyncio.to_thread(ask, self._engine)
         except LedgerError as error:
             log.error("%s", error)
-            raise Problem(503, "the ledger cannot be read now; the gateway's log says why", Retry_After="5") from None
+            why = "it wants `aegis ledger migrate`" if isinstance(error, NotMigratedError) else "the gateway's log says why"
+            raise Problem(503, f"the ledger cannot be read now; {why}", Retry_After="5") from None
 
     async def worker(self, path: str) -> Told:
         """What the first worker that answers says at `path`. Raises `Problem` (503)."""
@@ -241,7 +242,7 @@ def _opened(settings: Settings) -> Engine:
     """The ledger, if it is there and of our schema. Raises `LedgerError`."""
     url = ledger_url(settings)
     if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
-        raise LedgerError(f"there is no ledger at {url.database}: set AEGIS_LEDGER, run `aegis ledger migrate` and `aegis ledger run`")
+        raise NotMigratedError(f"there is no ledger at {url.database}: set AEGIS_LEDGER, run `aegis ledger migrate` and `aegis ledger run`")
     engine = connect(settings, name="aegis-gateway")
     try:
         check_is_migrated(engine)

@@ -43,14 +43,14 @@ class Guard:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())  # the one without asyncio starts a thread every 10 ms
         self._limits: dict[int, RateLimitItemPerSecond] = {}
 
-    def admit(self, request: Request, scope: Scope) -> Key:
-        """The key that the request came with. Raises `Problem` (401, 403)."""
+    def admit(self, request: Request, *scopes: Scope) -> Key:
+        """The key that the request came with, good for one of `scopes`. Raises `Problem` (401, 403)."""
         kind, _, presented = request.headers.get("authorization", "").partition(" ")
         key = self._keys.find(presented.strip()) if kind.lower() == "bearer" else None
         if key is None:
             raise Problem(401, "send `Authorization: Bearer` with a key of `aegis keys create`", WWW_Authenticate="Bearer")
-        if scope not in key.scopes:
-            raise Problem(403, f"this key lacks the scope {scope}; it has {', '.join(key.scopes)}")
+        if not set(scopes) & set(key.scopes):
+            raise Problem(403, f"this key lacks the scope {' or '.join(scopes)}; it has {', '.join(key.scopes)}")
         return key
 
     async def charge(self, key: Key, number: int) -> None:
@@ -74,12 +74,12 @@ class Guard:
             raise Problem(401, "this wants `Authorization: Bearer` with AEGIS_WEB_TOKEN", WWW_Authenticate="Bearer")
 
 
-def admitted(scope: Scope) -> Callable[[Request], Awaitable[Key]]:
-    """What a route depends on that wants a key of `scope`; each request is charged as one, and has no parameter that the route lacks."""
+def admitted(*scopes: Scope) -> Callable[[Request], Awaitable[Key]]:
+    """What a route depends on that wants a key of one of `scopes`. Each request is charged as one, and has known parameters alone."""
 
     async def admit(request: Request) -> Key:
         guard: Guard = request.app.state.desk.guard
-        key = guard.admit(request, scope)
+        key = guard.admit(request, *scopes)
         await guard.charge(key, 1)
         known_query(request)
         return key

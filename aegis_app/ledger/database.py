@@ -25,6 +25,10 @@ class LedgerError(RuntimeError):
     """The ledger cannot be used as it is; the message is one line that says what to do."""
 
 
+class NotMigratedError(LedgerError):
+    """Its tables are missing, or those of an older version."""
+
+
 class LedgerAwayError(LedgerError):
     """Its database does not answer now."""
 

@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect
 
-from aegis_app.ledger.database import LedgerError, shown, speaking
+from aegis_app.ledger.database import LedgerError, NotMigratedError, shown, speaking
 
 PLACE: Final = Path(__file__).parent / "migrations"
 
@@ -80,7 +80,7 @@ def _check(connection: Connection) -> None:
     wanted = _known()[0]
     if found != wanted:
         state = "is empty" if found is None else f"has schema {found}, this version wants {wanted}"
-        raise LedgerError(f"the ledger at {shown(connection.engine.url)} {state}: run `aegis ledger migrate`")
+        raise NotMigratedError(f"the ledger at {shown(connection.engine.url)} {state}: run `aegis ledger migrate`")
 
 
 def _refuse_newer(connection: Connection, found: str | None) -> None:

@@ -59,6 +59,7 @@ HISTORY: Final = 100
 router: Final = APIRouter()
 _KEY: Final[dict[str, Any]] = {"security": [{"key": []}]}
 Reader = Annotated[Key, Depends(admitted(Scope.READ))]
+Payer = Annotated[Key, Depends(admitted(Scope.READ, Scope.SCORE))]
 Judge = Annotated[Key, Depends(admitted(Scope.LABEL))]
 Text = Annotated[str | None, Query(min_length=1, max_length=64)]
 
@@ -121,7 +122,7 @@ async def decisions(
     responses=answers(ENTRY, 404, 409, 422, 503),
     tags=["ledger"],
 )
-async def decision(request: Request, key: Reader, transaction_id: str, card: Text = None) -> Response:
+async def decision(request: Request, key: Payer, transaction_id: str, card: Text = None) -> Response:
     """The decision of one payment, and what it turned out to be. `card` says which where several came with this id."""
     return json(await _one(desk(request), transaction_id, card))
 
@@ -182,19 +183,30 @@ async def labels(request: Request, key: Judge) -> Response:
 @router.get(
     "/v1/cards/{card_id:path}",
     openapi_extra=_KEY,
-    responses=answers(record(card_id=TEXT, memory=nullable(OBJECT), history=array(ENTRY)), 404, 422, 503),
+    responses=answers(
+        record(card_id=TEXT, memory=nullable(OBJECT), history=nullable(array(ENTRY)), history_missing=nullable(TEXT)), 404, 422, 503
+    ),
     tags=["ledger"],
 )
 async def card(request: Request, key: Reader, card_id: str) -> Response:
-    """What the worker that holds it remembers of a card (null for nothing), and its latest 100 payments of the ledger."""
+    """What the worker that holds it remembers of a card (null for nothing), and its latest 100 payments of the ledger.
+
+    `history` is null, and `history_missing` says why, where the ledger cannot be read.
+    """
     at = desk(request)
     _check_card("card_id", card_id)
     told = await at.worker(f"/cards/{quote(card_id, safe='')}")
-    page = await at.ledger(partial(queries.page, wanted=Wanted(card_id=card_id), limit=HISTORY))
     memory = told.answer if told.status == 200 else None
-    if memory is None and not page.entries:
+    history, missing = None, None
+    try:
+        history = (await at.ledger(partial(queries.page, wanted=Wanted(card_id=card_id), limit=HISTORY))).entries
+    except Problem as problem:
+        if memory is None:
+            raise
+        missing = problem.detail
+    if memory is None and not history:
         raise Problem(404, "nothing is known of this card")
-    return json({"card_id": card_id, "memory": memory, "history": page.entries})
+    return json({"card_id": card_id, "memory": memory, "history": history, "history_missing": missing})
 
 
 async def _one(at: Desk, transaction_id: str, card_id: str | None) -> Entry:
