@@ -1,12 +1,13 @@
 """A client of the gateway: `Client`, and `AsyncClient` with the same methods to await. Wants the extra `gateway`.
 
 Everything it sends is safe to repeat, because a payment is known by its transaction_id and a label by what it says. So what fails on the
-way, or is told to come later (429, 503), is tried again, each time after a longer pause.
+way, or is told to come later (429, 502, 503, 504), is tried again, each time after a longer pause; with a deadline, no longer than that.
 
     with Client("http://127.0.0.1:8080", key) as aegis:
         answer = aegis.decide(payment, deadline_ms=150)
 """
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, Self, TypeVar
 from urllib.parse import quote
@@ -24,7 +25,10 @@ T = TypeVar("T")
 Json = dict[str, Any]
 ATTEMPTS: Final = 4
 SECONDS: Final = 10.0
-"""For an answer; a deadline comes on top."""
+"""For an answer."""
+GRACE_SECONDS: Final = 1.0
+"""For the answer to a payment, past its deadline."""
+logging.getLogger("stamina").addHandler(logging.NullHandler())  # attempts are for who keeps a log; nobody else has them printed
 _LATER: Final = frozenset({429, 502, 503, 504})
 
 
@@ -64,10 +68,15 @@ class Call(Struct, Generic[T]):
     params: Mapping[str, str] = {}
     headers: Mapping[str, str] = {}
     seconds: float = SECONDS
+    patience: float | None = None
+    """Seconds in which there may be further attempts; `None` for as long as they take."""
 
 
 class Client:
-    """Talks to one gateway, or to what stands before several; close it, or use it in a `with` block. All its methods raise `AegisError`."""
+    """Talks to one gateway, or to what stands before several; close it, or use it in a `with` block. All its methods raise `AegisError`.
+
+    `attempts`: how often a request is sent, the first time included; 1 for no second time.
+    """
 
     def __init__(self, url: str, key: str, *, attempts: int = ATTEMPTS) -> None:
         self._http = httpx.Client(base_url=url, headers=_headers(key))
@@ -83,7 +92,8 @@ class Client:
         self._http.close()
 
     def decide(self, txn: Transaction, *, explain: bool = False, deadline_ms: int | None = None) -> Answer:
-        """The decision on a payment; past the deadline the fallback, which says so."""
+        """The decision on a payment; past the deadline the fallback, which says so. A gateway that is away is given up by then, and one
+        that is silent a second later."""
         return self._send(_decide(txn, explain, deadline_ms))
 
     def decide_many(
@@ -124,7 +134,7 @@ class Client:
 
     def _send(self, call: Call[T]) -> T:
         try:
-            for attempt in stamina.retry_context(on=_is_worth_another, attempts=self._attempts, timeout=None):
+            for attempt in _attempts(call, self._attempts):
                 with attempt:
                     return _read(call, self._http.request(call.method, call.path, **_arguments(call)))
         except httpx.HTTPError as error:
@@ -184,7 +194,7 @@ class AsyncClient:
 
     async def _send(self, call: Call[T]) -> T:
         try:
-            async for attempt in stamina.retry_context(on=_is_worth_another, attempts=self._attempts, timeout=None):
+            async for attempt in _attempts(call, self._attempts):
                 with attempt:
                     return _read(call, await self._http.request(call.method, call.path, **_arguments(call)))
         except httpx.HTTPError as error:
@@ -204,8 +214,9 @@ def _decide_many(payments: Sequence[Transaction], explain: bool, deadline_ms: in
 
 def _payments(path: str, content: bytes, read: Callable[[bytes], T], explain: bool, deadline_ms: int | None) -> Call[T]:
     headers = {} if deadline_ms is None else {"Aegis-Deadline-Ms": str(deadline_ms)}
-    seconds = SECONDS + (60 if deadline_ms is None else deadline_ms / 1000)
-    return Call("POST", path, read, content, {"explain": "true"} if explain else {}, headers, seconds)
+    patience = None if deadline_ms is None else deadline_ms / 1000
+    seconds = SECONDS + 60 if patience is None else patience + GRACE_SECONDS
+    return Call("POST", path, read, content, {"explain": "true"} if explain else {}, headers, seconds, patience)
 
 
 def _label(labels: Sequence[Label]) -> Call[int]:
@@ -244,6 +255,16 @@ def _read(call: Call[T], answer: httpx.Response) -> T:
     except msgspec.DecodeError:  # of what stands before the gateway
         problem = Refusal(answer.status_code, answer.reason_phrase)
     raise AegisError(answer.status_code, problem.detail, problem.errors)
+
+
+def _attempts(call: Call[Any], attempts: int) -> Any:
+    """With a deadline they all come before it, after pauses of an eighth to a quarter of it."""
+    if call.patience is None:
+        return stamina.retry_context(on=_is_worth_another, attempts=attempts, timeout=None)
+    part = call.patience / 8
+    return stamina.retry_context(
+        on=_is_worth_another, attempts=attempts, timeout=call.patience, wait_initial=part, wait_jitter=part, wait_max=2 * part
+    )
 
 
 def _is_worth_another(error: Exception) -> bool:

@@ -1,10 +1,13 @@
 """The client against a real HTTP server that fails at times. With a real gateway it is in `test_gateway`."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import stamina
@@ -75,6 +78,28 @@ def test_a_gateway_that_stays_away_is_given_up() -> None:
         aegis.rules()
     with pytest.raises(AegisError, match="does not answer"):
         asyncio.run(ask())
+
+
+def test_a_payment_with_a_deadline_does_not_wait_for_a_gateway_that_is_away() -> None:
+    """Nor is anybody who keeps no log told of every attempt."""
+    with answering() as (url, _):
+        pass
+    program = f"""
+import time
+from aegis_app.client import AegisError, Client
+from tests.make import payment
+with Client({url!r}, "key") as aegis:
+    begun = time.monotonic()
+    try:
+        aegis.decide(payment(), deadline_ms=400)
+    except AegisError as error:
+        print(time.monotonic() - begun < 1.0, error)
+"""
+    root = Path(__file__).parent.parent
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
+
+    assert (done.stdout, done.stderr) == ("True the gateway does not answer: ConnectError\n", "")
 
 
 def test_pages_follow_each_other() -> None:
