@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -140,6 +141,15 @@ def test_a_short_key_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -
         routes()
 
     assert "hunter2" not in str(refused.value)
+
+
+def test_the_page_sets_all_that_the_packaged_example_wants() -> None:
+    page = (Path(__file__).parent.parent / "docs/alerts.md").read_text()
+    example = files("aegis_app.sinks.alerts").joinpath("alerts.example.toml").read_text("utf-8")
+    wanted = re.findall(r'^\w+_env = "(\w+)"', example, re.MULTILINE)
+
+    assert len(wanted) > 1
+    assert [name for name in wanted if not re.search(rf"^export .*\b{name}=", page, re.MULTILINE)] == []
 
 
 def test_the_packaged_example_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
