@@ -217,9 +217,9 @@ def rollback(version: str | None, note: str | None, by: str, broker: str | None,
 @options.broker
 @options.as_json
 def withdraw(note: str, by: str, broker: str | None, as_json: bool) -> None:
-    """Let no bundle serve, now and everywhere: rules and lists decide alone, whatever AEGIS_BUNDLE says.
+    """Let no bundle serve: rules and lists decide alone.
 
-    `aegis bundles rollback` leads back.
+    Now and everywhere, whatever AEGIS_BUNDLE says. `aegis bundles rollback` leads back.
 
     Example: aegis bundles withdraw --note "reviews three times as many since 14:00"
     """

@@ -96,7 +96,9 @@ def prune(keep_days: int, as_json: bool) -> None:
 @ledger.command()
 @options.as_json
 def recount(as_json: bool) -> None:
-    """Count the totals of days anew, after a writer of an older version went on beside them. Writers wait meanwhile.
+    """Count the totals of days anew. Writers wait meanwhile.
+
+    Wanted where a writer of an older version went on beside newer ones.
 
     Example: aegis ledger recount
     """

@@ -127,9 +127,10 @@ def publish(
 @options.broker
 @options.as_json
 def rollback(version: str | None, note: str | None, dry_run: bool, by: str, broker: str | None, as_json: bool) -> None:
-    """Put an earlier policy in force again, in the mode that is in force now: VERSION, or the latest that differs in more than its mode.
+    """Put an earlier policy in force again, in the mode of now.
 
-    What only observes still only observes, until `aegis policies enforce`. A second time without VERSION leads back to where you were.
+    VERSION, or the latest that differs in more than its mode. What only observes still only observes, until `aegis policies enforce`.
+    A second time without VERSION leads back to where you were.
 
     Example: aegis policies rollback --dry-run
     """
