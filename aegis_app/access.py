@@ -76,4 +76,6 @@ async def _ask_patiently(client: AIOKafkaClient, cluster: ClusterMetadata, topic
     return answered
 
 
-AIOKafkaClient._metadata_update = _ask_patiently
+def learn_patience() -> None:
+    """Let every client of this process ask so; aiokafka has no setting for it."""
+    AIOKafkaClient._metadata_update = _ask_patiently

@@ -9,6 +9,7 @@ way, or is told to come later (429, 502, 503, 504), is tried again, each time af
 
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from time import monotonic
 from typing import Any, Final, Generic, Self, TypeVar
 from urllib.parse import quote
 
@@ -26,6 +27,7 @@ Json = dict[str, Any]
 ATTEMPTS: Final = 4
 SECONDS: Final = 10.0
 """For an answer."""
+DEADLINE: Final = "Aegis-Deadline-Ms"
 GRACE_SECONDS: Final = 1.0
 """For the answer to a payment, past its deadline."""
 logging.getLogger("stamina").addHandler(logging.NullHandler())  # attempts are for who keeps a log; nobody else has them printed
@@ -66,10 +68,10 @@ class Call(Struct, Generic[T]):
     read: Callable[[bytes], T]
     content: bytes | None = None
     params: Mapping[str, str] = {}
-    headers: Mapping[str, str] = {}
     seconds: float = SECONDS
+    """For which an answer is waited for, where there is no `patience`."""
     patience: float | None = None
-    """Seconds in which there may be further attempts; `None` for as long as they take."""
+    """Seconds for all attempts together; `None` for as long as they take."""
 
 
 class Client:
@@ -133,10 +135,11 @@ class Client:
         return self._send(_get("/v1/rules"))
 
     def _send(self, call: Call[T]) -> T:
+        begun = monotonic()
         try:
             for attempt in _attempts(call, self._attempts):
                 with attempt:
-                    return _read(call, self._http.request(call.method, call.path, **_arguments(call)))
+                    return _read(call, self._http.request(call.method, call.path, **_arguments(call, begun)))
         except httpx.HTTPError as error:
             raise _away(error) from error
         raise AssertionError("a retry ends by an answer or an error")
@@ -193,10 +196,11 @@ class AsyncClient:
         return await self._send(_get("/v1/rules"))
 
     async def _send(self, call: Call[T]) -> T:
+        begun = monotonic()
         try:
             async for attempt in _attempts(call, self._attempts):
                 with attempt:
-                    return _read(call, await self._http.request(call.method, call.path, **_arguments(call)))
+                    return _read(call, await self._http.request(call.method, call.path, **_arguments(call, begun)))
         except httpx.HTTPError as error:
             raise _away(error) from error
         raise AssertionError("a retry ends by an answer or an error")
@@ -213,10 +217,8 @@ def _decide_many(payments: Sequence[Transaction], explain: bool, deadline_ms: in
 
 
 def _payments(path: str, content: bytes, read: Callable[[bytes], T], explain: bool, deadline_ms: int | None) -> Call[T]:
-    headers = {} if deadline_ms is None else {"Aegis-Deadline-Ms": str(deadline_ms)}
     patience = None if deadline_ms is None else deadline_ms / 1000
-    seconds = SECONDS + 60 if patience is None else patience + GRACE_SECONDS
-    return Call("POST", path, read, content, {"explain": "true"} if explain else {}, headers, seconds, patience)
+    return Call("POST", path, read, content, {"explain": "true"} if explain else {}, SECONDS + 60, patience)
 
 
 def _label(labels: Sequence[Label]) -> Call[int]:
@@ -243,8 +245,13 @@ def _headers(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def _arguments(call: Call[Any]) -> dict[str, Any]:
-    return {"content": call.content, "params": dict(call.params), "headers": dict(call.headers), "timeout": call.seconds}
+def _arguments(call: Call[Any], begun: float) -> dict[str, Any]:
+    """Of an attempt now, where the first was at `begun`: the deadline is that of all together."""
+    headers, seconds = dict[str, str](), call.seconds
+    if call.patience is not None:
+        left = max(0.001, call.patience - (monotonic() - begun))
+        headers[DEADLINE], seconds = str(max(1, int(left * 1000))), left + GRACE_SECONDS
+    return {"content": call.content, "params": dict(call.params), "headers": headers, "timeout": seconds}
 
 
 def _read(call: Call[T], answer: httpx.Response) -> T:
@@ -263,7 +270,7 @@ def _attempts(call: Call[Any], attempts: int) -> Any:
         return stamina.retry_context(on=_is_worth_another, attempts=attempts, timeout=None)
     part = call.patience / 8
     return stamina.retry_context(
-        on=_is_worth_another, attempts=attempts, timeout=call.patience, wait_initial=part, wait_jitter=part, wait_max=2 * part
+        on=_is_worth_another, attempts=attempts, timeout=call.patience * 3 / 4, wait_initial=part, wait_jitter=part, wait_max=2 * part
     )
 
 

@@ -142,7 +142,7 @@ async def redrive(settings: Settings, letters: Iterable[Filed], sent: Callable[[
     At least once: what was sent before a failure may not be noted yet.
     """
     wanted = {letter.id: letter for letter in letters}
-    ours = {full_name(name, settings) for name in SOURCES}
+    ours, history = {full_name(name, settings) for name in SOURCES}, full_name(Name.HISTORY, settings)
     if strange := sorted({letter.origin.topic for letter in wanted.values()} - ours):
         raise LetterError(f"{', '.join(strange)} is no topic of this deployment: check AEGIS_TOPIC_PREFIX")
     partitions = {topic: await partition_count(settings, topic) for topic in {letter.origin.topic for letter in wanted.values()}}
@@ -152,7 +152,9 @@ async def redrive(settings: Settings, letters: Iterable[Filed], sent: Callable[[
             notes: dict[int, list[Outgoing]] = defaultdict(list)
             for letter, record in batch:
                 topic, old, _ = letter.origin
-                key = card_of(record.value).encode() if letter.reason == Reason.KEY else record.key
+                key = record.key
+                if letter.reason == Reason.KEY:
+                    key = card_of(record.value, of_history=topic == history).encode()
                 partition = old if key is None else home(key, partitions[topic])
                 note = (REDRIVEN, str(letter.id).encode())
                 records[topic, partition].append(Outgoing(key, record.value, [note, (ATTEMPTS, b"%d" % letter.attempts)]))

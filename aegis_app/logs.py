@@ -50,6 +50,7 @@ def quieten() -> None:
     """Let the handlers that there are pass on less of what libraries say; Faust's configuration has no place for that."""
     for handler in logging.root.handlers:
         handler.addFilter(Seldom())
+    logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(_settling)
 
 
 class Seldom(logging.Filter):
@@ -58,12 +59,13 @@ class Seldom(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self._said: dict[tuple[str, str], tuple[float, int]] = {}
-        """By logger and message without its arguments: when it was last said, and how often it was not since."""
+        """By logger and message: when it was last said, and how often it was not since."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith(LIBRARIES):
+        if record.name.partition(".")[0] not in LIBRARIES:
             return True
-        what = record.name, str(record.msg)
+        # Of what went wrong, why; of the rest, what kind of thing it is.
+        what = record.name, record.getMessage() if record.levelno >= logging.ERROR else str(record.msg)
         at, held = self._said.get(what, (float("-inf"), 0))
         if record.created - at < SELDOM_SECONDS:
             self._said[what] = at, held + 1
@@ -108,6 +110,3 @@ def _settling(record: logging.LogRecord) -> bool:
         record.levelno, record.levelname = logging.WARNING, "WARNING"
         record.msg, record.args = "Kafka has no coordinator for groups yet, as after its start; it is asked again", ()
     return True
-
-
-logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(_settling)

@@ -48,6 +48,7 @@ from bench.parties import OnLog
 
 PARTITIONS: Final = 4
 FAULTS: Final = ("kill", "kill", "kill", "term", "kill", "scale", "kill", "broker")
+MOST_LATE: Final = 10
 NEVER: Final = datetime(2000, 1, 1, tzinfo=UTC)
 Offset = tuple[int, int]
 Said = list[tuple[Any, Label]]
@@ -82,6 +83,8 @@ class Finding(Struct, kw_only=True):
     wrong_events: int = 0
     """What merchants and devices were told of a payment or verdict, or were not, other than what its card knew gives."""
     events_told_again: int = 0
+    late_credits: int = 0
+    """Of frauds, to merchants that could not learn them any more (bench/parties.py). A few in ten thousand labels are no fault."""
     wrong_on_changelog: int = 0
     wrong_on_disk: int = 0
     wrong_risk: int = 0
@@ -97,6 +100,7 @@ class Finding(Struct, kw_only=True):
             or self.contradicting
             or self.unexplained
             or self.wrong_events
+            or self.late_credits > MOST_LATE
             or self.wrong_on_changelog
             or self.wrong_on_disk
             or self.wrong_risk
@@ -300,6 +304,7 @@ class Chaos:
         finding.taken_out = sum(verdict.is_out for card in cards.values() for verdict in unpack(card.verdicts))
         finding.wrong_events = sum(told.wrong + told.surplus() for told in (merchants, devices))
         finding.events_told_again = merchants.repeated + devices.repeated
+        finding.late_credits = merchants.late + devices.late
         memories = {"cards": {name.encode(): encode_card(card) for name, card in cards.items()}}
         for topic, table, told in ((Name.MERCHANT_RISK, "merchants", merchants), (Name.DEVICE_RISK, "devices", devices)):
             parties = told.memories()

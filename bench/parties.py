@@ -25,6 +25,8 @@ class OnLog:
         self.wrong = 0
         """Events that are missing, that nothing led to, or that say something else than what led to them."""
         self.repeated = 0
+        self.late = 0
+        """Credits that nobody could learn any more."""
         self._events: dict[Place, dict[str, list[Event]]] = defaultdict(lambda: defaultdict(list))
         self._checked: set[tuple[Place, str]] = set()
         last: dict[tuple[str, int, int], int] = defaultdict(lambda: -1)
@@ -36,6 +38,7 @@ class OnLog:
                 is_repeat = bool(found) and type(found[-1]) is type(event)
                 self.repeated += is_repeat
                 if isinstance(event, Credited) and not is_repeat and event.offset <= last[source]:
+                    self.late += 1
                     continue
                 found.append(event)
             last[source] = max(last[source], events.events[-1].offset)

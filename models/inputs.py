@@ -46,9 +46,9 @@ class Plain(Struct, frozen=True, tag="plain"):
         return lambda rows: np.concatenate([rows[:, plain], rows[:, coded] == codes], axis=1, dtype=np.float32)
 
 
-class Scaled(Struct, frozen=True, tag="scaled"):
+class Scaled(Struct, frozen=True, tag="scaled", omit_defaults=True):
     """Long tails as log(1 + x); then distances from the centre in spreads, within ±10; null counts as the centre, and so does the side
-    of it that is not unusual.
+    of it that is not unusual. Without `sides` it is written as before there were any: a bundle's version is a hash of that.
     """
 
     features: tuple[str, ...]

@@ -4,12 +4,14 @@ import asyncio
 
 from aiokafka.client import AIOKafkaClient
 
-import aegis_app.access  # noqa: F401  # teaches aiokafka patience
+from aegis_app.access import learn_patience
 
 ATTEMPTS = 5
 
 
 def test_a_broker_that_is_away_is_asked_for_now_and_then() -> None:
+    learn_patience()
+
     async def seconds() -> float:
         client = AIOKafkaClient(bootstrap_servers="127.0.0.1:1")
         asking = asyncio.create_task(client._md_synchronizer())

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from time import monotonic
 
 import pytest
 import stamina
 
-from aegis_app.client import AegisError, AsyncClient, Client
+from aegis_app.client import DEADLINE, AegisError, AsyncClient, Client, _arguments, _decide
+from tests.make import payment
 
 PROBLEM = b'{"title": "No", "status": 422, "detail": "it is odd", "errors": [{"field": "f", "detail": "odd"}]}'
 
@@ -114,3 +116,13 @@ def test_pages_follow_each_other() -> None:
             assert [entry["n"] for entry in aegis.decisions(outcome="review")] == [1, 2, 3]
         assert asyncio.run(everything()) == [1, 2, 3]
     assert asked[:2] == ["/v1/decisions?outcome=review", "/v1/decisions?outcome=review&after=abc"]
+
+
+def test_the_deadline_is_that_of_all_attempts_together() -> None:
+    call = _decide(payment(), explain=False, deadline_ms=400)
+
+    first, late = (_arguments(call, monotonic() - seconds) for seconds in (0, 0.3))
+
+    assert 390 <= int(first["headers"][DEADLINE]) <= 400
+    assert int(late["headers"][DEADLINE]) <= 100
+    assert late["timeout"] < first["timeout"]

@@ -152,17 +152,18 @@ def test_a_letter_with_a_wrong_key_stays_unless_it_gets_the_right_one(made: Depl
 
 
 @pytest.mark.parametrize(
-    "value",
+    ("value", "of_history"),
     [
-        encode_transaction(payment(card_id="c")),
-        encode_label(label(payment(card_id="c"))),
-        encode_history(Past(payment(card_id="c"))),
-        encode_history(Erase("c")),
+        (encode_transaction(payment(card_id="c")), False),
+        (encode_transaction(payment(card_id="c")).replace(b"{", b'{"transaction":"a field that no payment has",', 1), False),
+        (encode_label(label(payment(card_id="c"))), False),
+        (encode_history(Past(payment(card_id="c"))), True),
+        (encode_history(Erase("c")), True),
     ],
-    ids=["payment", "label", "past", "erase"],
+    ids=["payment", "payment with more", "label", "past", "erase"],
 )
-def test_the_card_of_a_record_is_found_whatever_it_is(value: bytes) -> None:
-    assert card_of(value) == "c"
+def test_the_card_of_a_record_is_found_whatever_it_is(value: bytes, of_history: bool) -> None:
+    assert card_of(value, of_history=of_history) == "c"
 
 
 @pytest.mark.kafka

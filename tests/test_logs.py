@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import GroupAuthorizationFailedError, GroupCoordinatorNotAvailableError
 
-from aegis_app.logs import SELDOM_SECONDS, Json, Seldom, Text
+from aegis_app.logs import SELDOM_SECONDS, Json, Seldom, Text, quieten
 from tests.deployment import Deployment, wait_until
 from tests.make import payment
 
@@ -47,8 +47,8 @@ def test_a_card_number_is_never_said(formatter: logging.Formatter) -> None:
 def test_what_a_library_says_over_and_over_is_said_once_in_a_while_and_counted() -> None:
     seldom = Seldom()
 
-    def said(at: float, node: int, name: str = "aiokafka.client") -> str | None:
-        made = logging.LogRecord(name, logging.ERROR, "a file", 1, "Unable to connect to node %s", (node,), None)
+    def said(at: float, node: int, name: str = "aiokafka.client", level: int = logging.WARNING) -> str | None:
+        made = logging.LogRecord(name, level, "a file", 1, "Unable to connect to node %s", (node,), None)
         made.created = at
         return made.getMessage() if seldom.filter(made) else None
 
@@ -56,6 +56,8 @@ def test_what_a_library_says_over_and_over_is_said_once_in_a_while_and_counted()
     assert said(0.3, 1, "aegis") == said(0.4, 1, "aegis") == "Unable to connect to node 1"
     assert said(SELDOM_SECONDS, 1) == "Unable to connect to node 1 (2 more like this before)"
     assert said(2 * SELDOM_SECONDS, 1) == "Unable to connect to node 1"
+    errors = [said(0.0, node, level=logging.ERROR) for node in (1, 2, 1)]
+    assert errors == ["Unable to connect to node 1", "Unable to connect to node 2", None]  # each may have a cause of its own
 
 
 @pytest.mark.kafka
@@ -79,8 +81,10 @@ def test_a_life_of_a_worker_is_told_in_a_few_lines(kafka: str, tmp_path: Path, f
     assert not any("baker" in text or "card-1" in text for text in said)
 
 
-def test_a_kafka_that_has_only_just_started_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_kafka_that_has_only_just_started_is_a_warning(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     coordinator = logging.getLogger("aiokafka.consumer.group_coordinator")
+    monkeypatch.setattr(coordinator, "filters", [])
+    quieten()
     for error in (GroupCoordinatorNotAvailableError(), GroupAuthorizationFailedError("aegis")):
         coordinator.error("Group Coordinator Request failed: %s", error)
 

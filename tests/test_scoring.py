@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import msgspec
 import numpy as np
 import pytest
 import xgboost
@@ -241,3 +242,10 @@ def test_stated_weights_and_calibrations() -> None:
     assert Stacked({"supervised": 2.0}, -1.0).score(evidence)[1] == pytest.approx(1 / (1 + np.exp(-5)))
     assert Sigmoid(1.0, 0.0).probability(np.array([0.2]))[0] == pytest.approx(0.2)
     assert Isotonic((0.1, 0.9), (0.0, 0.5)).probability(np.array([0.0, 0.5, 1.0])).tolist() == pytest.approx([0.0, 0.25, 0.5])
+
+
+def test_inputs_of_which_both_sides_count_are_written_as_before_there_were_sides() -> None:
+    """The version of a bundle is a hash of its manifest: one that was trained then is to be loaded still."""
+    written = msgspec.json.encode(Scaled(("kmh",), (False,), (5.0,), (2.0,)))
+
+    assert written == b'{"type":"scaled","features":["kmh"],"long_tailed":[false],"centres":[5.0],"spreads":[2.0]}'

@@ -206,7 +206,7 @@ def rollback(version: str | None, note: str | None, by: str, broker: str | None,
             f"there is no {wanted} on {settings.topic_prefix}bundles; see `aegis bundles history`. "
             "`aegis bundles withdraw` lets rules decide alone"
         )
-    why = note or f"rolled back from {releases.latest.published.version}"
+    why = note or f"rolled back from {releases.latest.version}"
     was = earlier.published
     _publish(settings, signed(was.version, was.checksum, was.source, author=by, note=why, at=datetime.now(UTC)), as_json)
 

@@ -57,11 +57,16 @@ class _Verdict(Struct):
 
 
 class _Carded(Struct):
+    card_id: str
+
+
+class _CardedHistory(Struct):
     card_id: str = ""
-    transaction: "_Carded | None" = None
+    transaction: _Carded | None = None
 
 
 _decode_card: Final = msgspec.json.Decoder(_Carded).decode
+_decode_history_card: Final = msgspec.json.Decoder(_CardedHistory).decode
 _decode_verdict: Final = msgspec.json.Decoder(_Verdict).decode
 _decode_history: Final[Callable[[bytes], Past | Erase]] = msgspec.json.Decoder(Past | Erase).decode
 encode_history: Final = msgspec.json.Encoder().encode
@@ -181,9 +186,11 @@ def _check_key(card_id: str, key: bytes | None) -> None:
         raise Refused(Reason.KEY, "the record's key is not the card_id")
 
 
-def card_of(value: bytes) -> str:
-    """The card_id of a record that could be read: a payment, a label, or one of `history`. Raises msgspec's errors of any other."""
-    record = _decode_card(value)
+def card_of(value: bytes, *, of_history: bool) -> str:
+    """The card_id of a record that could be read: one of `history`, or a payment or label. Raises msgspec's errors of any other."""
+    if not of_history:
+        return _decode_card(value).card_id
+    record = _decode_history_card(value)
     return record.card_id if record.transaction is None else record.transaction.card_id
 
 

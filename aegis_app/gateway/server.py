@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from aegis_app import logs
+from aegis_app.access import learn_patience
 from aegis_app.admin import partition_count
 from aegis_app.gateway import docs, metrics, problems, schema
 from aegis_app.gateway.desk import Desk
@@ -97,6 +98,7 @@ def run(settings: Settings) -> None:
     Raises `PortError`, `SettingsError`, `PolicyError`, `KeysError`, `MissingTopicError`, and what aiokafka raises.
     """
     logs.begin(settings.log)
+    learn_patience()
     metrics.begin()
     _check_port(settings.gateway_host, settings.gateway_port)
     if not read_keys(settings.keys):

@@ -13,6 +13,7 @@ from aiohttp import web
 from prometheus_client import disable_created_metrics
 
 from aegis_app import metrics
+from aegis_app.access import learn_patience
 from aegis_app.keys import bears
 from aegis_app.settings import Settings
 from aegis_app.sinks.reading import Reader
@@ -29,6 +30,7 @@ class PortError(RuntimeError):
 
 async def serve(settings: Settings, reader: Reader, port: int) -> None:
     """Run `reader` until SIGTERM or SIGINT, with its views on `port`. Raises `PortError`, and what the reader raises."""
+    learn_patience()
     disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client's
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -21,7 +21,7 @@ from faust.exceptions import ConsistencyError
 from faust.types import TP
 
 from aegis_app import admin, logs
-from aegis_app.access import AccessError
+from aegis_app.access import AccessError, learn_patience
 from aegis_app.broadcast import Broadcast
 from aegis_app.logs import log
 from aegis_app.settings import Settings, is_loopback
@@ -142,6 +142,7 @@ class StreamApp(faust.App):
 
     async def on_first_start(self) -> None:
         logs.quieten()
+        learn_patience()
         self._claim_port()
         self._claim_datadir(Path(self.conf.datadir))
         await super().on_first_start()

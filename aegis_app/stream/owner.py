@@ -547,7 +547,7 @@ class Holdings:
             if owners.closed or owners.latched is not None:
                 continue
             for tp in consumer.assignment():
-                if tp.topic in owners.sources and tp in consumer.sought and not consumer.queued(tp):
+                if tp.topic in owners.sources and tp in consumer.sought and not consumer.is_queued(tp):
                     owner = owners.holding(tp.partition)
                     offset = (consumer.committed(tp) or 0) if owner is None else owner.awaited().get(tp)
                     if offset is not None and consumer.fetched(tp) > offset:

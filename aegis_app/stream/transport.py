@@ -149,6 +149,11 @@ class ChunkConsumer(driver.Consumer):
         conductor: Any = self.app.topics
         return max((channel.queue.qsize() for channel in conductor._tp_index.get(tp, ())), default=0)
 
+    def is_queued(self, tp: TP) -> bool:
+        """Whether a chunk of this very partition waits for its agent."""
+        conductor: Any = self.app.topics
+        return any(event.message.tp == tp for channel in conductor._tp_index.get(tp, ()) for event in channel.queue._queue)
+
     def on_buffer_full(self, tp: TP) -> None:
         """What is full is not fetched. Faust would leave the partition out likewise, but sleep a second once all are."""
 

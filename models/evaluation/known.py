@@ -44,7 +44,7 @@ def known(examples: Iterable[Example], labels: Path | None, delay: float, maturi
     for example in examples:
         txn, verdict = example.transaction, said.get(example.transaction.transaction_id)
         last = max(last, txn.at)
-        silent = silent or verdict is None
+        silent = silent or (verdict is None and txn.at >= begin)
         spoken = spoken or verdict is not None
         if verdict is not None and verdict.is_fraud:
             at = verdict.labelled_at or txn.timestamp + timedelta(days=delay)

@@ -10,13 +10,11 @@ from aegis_app.gateway.guard import admitted
 from aegis_app.gateway.problems import Problem
 from aegis_app.gateway.routes import desk, json
 from aegis_app.gateway.schema import OBJECT, TEXT, answers
-from aegis_app.gateway.unknown import known_query
 from aegis_app.keys import Key, Scope
 
 router: Final = APIRouter(tags=["about"])
 _KEY: Final[dict[str, Any]] = {"security": [{"key": []}]}
 Reader = Annotated[Key, Depends(admitted(Scope.READ))]
-_ANYBODY: Final = [Depends(known_query)]
 
 
 @router.get("/v1/rules", openapi_extra=_KEY, responses=answers(OBJECT))
@@ -38,14 +36,14 @@ async def bundle(request: Request, key: Reader) -> Response:
     return json(told.answer)
 
 
-@router.get("/health", dependencies=_ANYBODY, responses=answers(OBJECT, 500, keyed=False))
+@router.get("/health", responses=answers(OBJECT, 500, keyed=False))
 async def health(request: Request) -> Response:
     """Whether this process works. Not whether Kafka answers: starting it anew would not help."""
     desk(request).exchange.check()
     return json({"status": "ok", "waiting": desk(request).exchange.in_hand})
 
 
-@router.get("/ready", dependencies=_ANYBODY, responses=answers(OBJECT, 503, keyed=False))
+@router.get("/ready", responses=answers(OBJECT, 503, keyed=False))
 async def ready(request: Request) -> Response:
     """Whether payments are taken here."""
     if waits := desk(request).waits_for():
@@ -53,7 +51,7 @@ async def ready(request: Request) -> Response:
     return json({"ready": True})
 
 
-@router.get("/metrics", dependencies=_ANYBODY, openapi_extra=_KEY, responses=answers(TEXT, 401, keyed=False, media="text/plain"))
+@router.get("/metrics", openapi_extra=_KEY, responses=answers(TEXT, 401, keyed=False, media="text/plain"))
 async def exported(request: Request) -> Response:
     """Every series, for Prometheus. Beyond this machine, with AEGIS_WEB_TOKEN."""
     at = desk(request)
