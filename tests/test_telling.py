@@ -156,6 +156,7 @@ def test_what_was_fetched_and_arrived_nowhere_is_read_again_when_it_is_missed_tw
             sought={one, two, none},  # of the fourth it is not known yet where to begin
             committed={one: 3, two: 3, none: None, elsewhere: None}.get,
             fetched=fetched.__getitem__,
+            is_queued=lambda _: False,
             seek_wait=seek_wait,
         )
         held.app.log = SimpleNamespace(warning=lambda *_: None)  # type: ignore[assignment]  # stands for Faust's
