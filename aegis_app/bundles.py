@@ -302,10 +302,10 @@ class Shelf:
 
 def _newest_of_each(past: list[Release]) -> Iterator[Release]:
     """The latest release of each version, the newest first."""
-    versions: set[str | None] = set()
+    versions: set[str] = set()
     for each in reversed(past):
-        if each.published.version not in versions:
-            versions.add(each.published.version)
+        if each.version not in versions:
+            versions.add(each.version)
             yield each
 
 

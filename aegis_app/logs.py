@@ -11,9 +11,9 @@ from aegis_app.core.intake import hide_text
 
 PLACE: Final = ("topic", "partition", "offset")
 """What a record's `extra` may say about where on Kafka it happened."""
-NOISE: Final = ("aiokafka", "faust", "mode", *(f"aegis_app.stream.{module}" for module in ("app", "memory", "transport")))
-"""Of these, warnings and errors alone: they tell of every service that starts, and of every step of a rebalance, in tables."""
 LIBRARIES: Final = ("aiokafka", "faust", "mode")
+NOISE: Final = (*LIBRARIES, *(f"aegis_app.stream.{module}" for module in ("app", "memory", "transport")))
+"""Of these, warnings and errors alone: they tell of every service that starts, and of every step of a rebalance, in tables."""
 SELDOM_SECONDS: Final = 10.0
 """For so long, what a library says again is counted and not said: while a broker is away, aiokafka has a dozen lines for each attempt."""
 log: Final = logging.getLogger("aegis")

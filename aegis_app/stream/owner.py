@@ -539,8 +539,8 @@ class Holdings:
     async def retrieve(self) -> None:
         """Read again what was fetched and came to no owner; to be called now and then, it acts on what it finds a second time.
 
-        When Faust resumes after a rebalance it forgets what is queued, and what was fetched meanwhile is queued by then. The next chunk
-        would show the jump, but there may be none for long.
+        When Faust resumes after a rebalance it forgets what is queued. Sources are not fetched before (`ChunkConsumer._is_wanted`), so
+        there should be nothing to find. Where there is all the same, the next chunk would show the jump, but there may be none for long.
         """
         consumer, missing = self.app.consumer, {}
         for owners in self:

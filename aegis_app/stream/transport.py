@@ -146,13 +146,16 @@ class ChunkConsumer(driver.Consumer):
 
     def queued(self, tp: TP) -> int:
         """Chunks that wait for the agent that reads this partition, of all that it reads."""
-        conductor: Any = self.app.topics
-        return max((channel.queue.qsize() for channel in conductor._tp_index.get(tp, ())), default=0)
+        return max((queue.qsize() for queue in self._queues(tp)), default=0)
 
     def is_queued(self, tp: TP) -> bool:
         """Whether a chunk of this very partition waits for its agent."""
+        return any(event.message.tp == tp for queue in self._queues(tp) for event in queue._queue)
+
+    def _queues(self, tp: TP) -> Iterator[Any]:
+        """Of the agents that read this partition."""
         conductor: Any = self.app.topics
-        return any(event.message.tp == tp for channel in conductor._tp_index.get(tp, ()) for event in channel.queue._queue)
+        return (channel.queue for channel in conductor._tp_index.get(tp, ()))
 
     def on_buffer_full(self, tp: TP) -> None:
         """What is full is not fetched. Faust would leave the partition out likewise, but sleep a second once all are."""
