@@ -15,9 +15,9 @@ from aegis_app.core.intake import Erase, Past
 from aegis_app.core.label import Label
 from aegis_app.core.lists import Entry
 from aegis_app.core.payment import Transaction
+from aegis_app.deployment import Founding
 from aegis_app.metrics import Bins, Distribution
 from aegis_app.settings import PREFIX, Settings
-from aegis_app.stream.deployment import Founding
 from aegis_app.topics import Name
 
 RECORDS: Final[Mapping[Name, Any]] = {

@@ -10,6 +10,7 @@ from typing import Final, Generic, Protocol, Self, TypeVar
 from aegis_app.admin import partition_count
 from aegis_app.core.intake import Erase, encode_history, read_history
 from aegis_app.core.payment import Millis
+from aegis_app.deployment import check_base_currency
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outbox, Outgoing
 from aegis_app.topics import Name, full_name, home
@@ -71,8 +72,10 @@ async def send(
     """Send `records` to `topic`, its full name, and return how many. `sent` hears the number of each chunk that Kafka holds.
 
     `records` are read in a thread of their own; what they raise is raised here, after those before it were sent.
+    Raises `SettingsError` where the deployment compares amounts in another base currency.
     """
     partitions = await partition_count(settings, topic)
+    await check_base_currency(settings)  # in which files that name no currency were read
     total = 0
     async with Outbox(settings.connection()) as outbox:
         async for chunk in _paced(records, pace):

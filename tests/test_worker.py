@@ -20,10 +20,10 @@ from aiokafka import AIOKafkaProducer
 from aegis_app.core.card import encode_card
 from aegis_app.core.intake import HIDDEN, Past, encode_history
 from aegis_app.core.payment import Transaction, encode_transaction
+from aegis_app.deployment import check_base_currency
 from aegis_app.kafka.ports import free_port
 from aegis_app.metrics import PARTS
 from aegis_app.process import Worker
-from aegis_app.stream.deployment import base_currency
 from aegis_app.stream.outbox import Outgoing
 from aegis_app.topics import Name, changelog, home
 from tests.deployment import PARTITIONS, Deployment, wait_until
@@ -315,20 +315,38 @@ def test_a_worker_in_another_base_currency_is_refused_before_it_is_given_a_parti
         first.start("-l", "info").wait_until_ready()
 
 
+def test_nobody_beside_the_workers_goes_on_in_another_base_currency(kafka: str, tmp_path: Path) -> None:
+    routes = tmp_path / "alerts.toml"
+    routes.write_text('[destinations.desk]\nkind = "apprise"\nurl = "json://127.0.0.1:9"\n\n[routes.all]\nto = ["desk"]\n')
+    ours, theirs = encode_transaction(payment(card_id="card-1")), encode_transaction(payment(card_id="card-2"))
+    abroad = {"AEGIS_BASE_CURRENCY": "USD", "AEGIS_ALERTS": str(routes), "AEGIS_KEYS": str(tmp_path / "keys.json")}
+    with Deployment(kafka, tmp_path, "abroad") as made:
+        first = made.aegis("send", "payments", "-", stdin=ours, environment=abroad)
+        assert first.exit_code == 0, "no worker said one yet"
+
+        asyncio.run(check_base_currency(made.settings, founds=True))
+        for command in (["gateway", "--port", str(free_port())], ["alerts", "run"], ["send", "payments", "-"]):
+            refused = made.aegis(*command, stdin=theirs, environment=abroad)
+            assert refused.exit_code == 1
+            assert "remembers amounts in EUR, and AEGIS_BASE_CURRENCY is USD" in refused.stderr
+        assert [record.key for record in made.records(Name.TRANSACTIONS)] == [b"card-1"]
+
+
 def test_of_two_base_currencies_at_once_the_first_on_the_log_holds(kafka: str, tmp_path: Path) -> None:
     with Deployment(kafka, tmp_path, "founding") as made:
         made.send(b"garbage", b"XXX", partition=0, name=Name.DEPLOYMENT)
         settings = [msgspec.structs.replace(made.settings, base_currency=currency) for currency in ("CHF", "EUR", "USD")]
 
-        async def found() -> list[str]:
-            return await asyncio.gather(*map(base_currency, settings))
+        async def found() -> set[str]:
+            said = await asyncio.gather(*(check_base_currency(each, founds=True) for each in settings), return_exceptions=True)
+            return {each.base_currency for each, error in zip(settings, said, strict=True) if error is None}
 
-        answers = asyncio.run(found())
+        accepted = asyncio.run(found())
 
         _, first, *others = (record.key.decode() for record in made.records(Name.DEPLOYMENT))
-        assert answers == [first] * 3
+        assert accepted == {first}
         assert len({first, *others}) == 1 + len(others), "compaction, which keeps the latest of each key, keeps the first"
-        assert asyncio.run(found()) == answers
+        assert asyncio.run(found()) == accepted
 
 
 def test_a_second_worker_on_one_data_directory_is_refused(deployment: Deployment) -> None:

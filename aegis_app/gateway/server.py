@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from aegis_app import logs
 from aegis_app.access import learn_patience
 from aegis_app.admin import partition_count
+from aegis_app.deployment import check_base_currency
 from aegis_app.gateway import docs, metrics, problems, schema
 from aegis_app.gateway.desk import Desk
 from aegis_app.gateway.guard import Edge
@@ -104,7 +105,7 @@ def run(settings: Settings) -> None:
     if not read_keys(settings.keys):
         log.warning("%s holds no keys, so every request is refused: make one with `aegis keys create`", settings.keys)
     app = application(Desk(settings))
-    asyncio.run(partition_count(settings, full_name(Name.TRANSACTIONS, settings)))  # a Kafka that is away is one line, here
+    asyncio.run(_check_deployment(settings))  # a Kafka that is away is one line, here
     config = uvicorn.Config(
         app,
         host=settings.gateway_host,
@@ -124,6 +125,11 @@ def run(settings: Settings) -> None:
     if not server.started:
         sys.exit(1)
     log.info("the gateway has stopped")
+
+
+async def _check_deployment(settings: Settings) -> None:
+    await partition_count(settings, full_name(Name.TRANSACTIONS, settings))
+    await check_base_currency(settings)
 
 
 def _check_port(host: str, port: int) -> None:

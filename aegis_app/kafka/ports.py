@@ -14,7 +14,7 @@ could otherwise sit on the port while the broker is down."""
 
 def free_port(prefer: int | None = None, besides: int | None = None) -> int:
     """A port on loopback that nobody listens on now: `prefer` if it can be had, never `besides`."""
-    choices = random.sample(FREE_PORTS, 100)
+    choices = random.SystemRandom().sample(FREE_PORTS, 100)  # whatever seed somebody gave the shared one
     for port in choices if prefer is None else [prefer, *choices]:
         if port != besides and _is_free(port):
             return port

@@ -23,10 +23,10 @@ from faust.types import TP
 from aegis_app import admin, logs
 from aegis_app.access import AccessError, learn_patience
 from aegis_app.broadcast import Broadcast
+from aegis_app.deployment import check_base_currency
 from aegis_app.logs import log
-from aegis_app.settings import Settings, is_loopback
+from aegis_app.settings import Settings, SettingsError, is_loopback
 from aegis_app.stream.background import Background
-from aegis_app.stream.deployment import base_currency
 from aegis_app.stream.memory import Codec, Memory
 from aegis_app.stream.outbox import Outbox
 from aegis_app.stream.owner import Holdings, Owners, Stop
@@ -148,7 +148,10 @@ class StreamApp(faust.App):
         await super().on_first_start()
         log.info("Aegis %s starts, as %s at %s, views on port %d", VERSION, self.conf.id, self.settings.broker, self.settings.web_port)
         await self._await_kafka()
-        await self._check_base_currency()
+        try:
+            await check_base_currency(self.settings, founds=True)  # before this worker is given a partition
+        except SettingsError as error:
+            self._refuse(str(error))
         connection = self.settings.connection()
         self.outputs, self.events, self.changes = Outbox(connection), Outbox(connection), Outbox(connection, CHANGES_LINGER_MS)
         self.reader = AIOKafkaConsumer(**connection, enable_auto_commit=False, isolation_level="read_committed")
@@ -192,15 +195,6 @@ class StreamApp(faust.App):
             self.log.warning("%s", problem)
         if any("partitions" in problem for problem in topics.problems):
             self._refuse("; ".join(topics.problems))
-
-    async def _check_base_currency(self) -> None:
-        """Before this worker is given a partition: whatever it decided in another currency would be wrong, and silently."""
-        kept, ours = await base_currency(self.settings), self.settings.base_currency
-        if kept != ours:
-            self._refuse(
-                f"this deployment remembers amounts in {kept}, and AEGIS_BASE_CURRENCY is {ours}: a base currency never changes. "
-                f"Set AEGIS_BASE_CURRENCY={kept}; for {ours}, begin another deployment, with AEGIS_TOPIC_PREFIX and AEGIS_APP_ID of its own"
-            )
 
     async def _tick(self) -> None:
         self.holdings.revive()

@@ -7,6 +7,7 @@ from typing import Any
 
 from aegis_app.admin import partition_count
 from aegis_app.broadcast import Broadcast
+from aegis_app.deployment import check_base_currency
 from aegis_app.settings import Settings
 from aegis_app.sinks.alerts import snoozes
 from aegis_app.sinks.alerts.delivery import Delivery
@@ -56,10 +57,14 @@ async def _together(serving: Coroutine[Any, Any, None], *others: Coroutine[Any, 
 
 
 async def _check(settings: Settings) -> None:
-    """What is to be told of the cards of a partition stands in the partition of the same number, with the same owner."""
+    """What is to be told of the cards of a partition stands in the partition of the same number, with the same owner.
+
+    And routes compare amounts in the base currency.
+    """
     decisions, alerts = (full_name(name, settings) for name in (Name.DECISIONS, Name.ALERTS))
     if await partition_count(settings, decisions) != await partition_count(settings, alerts):
         raise RoutesError(f"{decisions} and {alerts} have different numbers of partitions: see `aegis topics check`")
+    await check_base_currency(settings)
 
 
 async def _begin(settings: Settings) -> None:
