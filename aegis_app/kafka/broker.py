@@ -184,6 +184,7 @@ class Kafka:
 
     def _command(self, main: str, *arguments: str) -> list[str]:
         flags = [f"-Xmx{self._heap}m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError"]
+        flags += ["-XX:TieredStopAtLevel=1"]  # it shares a machine: the thorough compiler takes more from the others than it gives back
         flags += ["-Djava.awt.headless=true", "-Dlog4j2.configurationFile=log4j2.xml"]
         return [str(self._java), *flags, "-cp", os.pathsep.join(str(jar.absolute()) for jar in self._jars), main, *arguments]
 

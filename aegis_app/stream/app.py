@@ -167,8 +167,9 @@ class StreamApp(faust.App):
         # What is there now stays; what comes is short-lived and free of cycles: look for garbage rarely.
         gc.freeze()
         gc.set_threshold(100_000, 20, 50)
-        # Faust's consumer has a thread of its own: at Python's 5 ms, a payment waits that long each time it changes threads.
-        sys.setswitchinterval(0.0005)
+        # Faust's consumer has a thread of its own, and a payment that changes threads waits for the other to let go, at each system call of
+        # a fetch: up to Python's 5 ms. Few threads want to go on, so that asking often costs nothing.
+        sys.setswitchinterval(0.00005)
         self.add_future(self._tick())
         self.add_future(self._retrieve())
         for each in (*self.broadcasts, *self.followers):
