@@ -142,7 +142,7 @@ def compare(
     if as_json:
         options.print_json(found)
         return
-    payments, found_out = options.number_of(len(one.test.is_fraud), "payment"), options.number_of(one.test.is_fraud.sum(), "fraud")
+    payments, found_out = options.number_of(len(one.test.is_fraud), "payment"), options.number_of(int(one.test.is_fraud.sum()), "fraud")
     click.echo(f"{payments}, {found_out}; {first} against {second}")
     for name, shown in SHOWN.items():
         above, (low, high) = found.above[name]
