@@ -14,13 +14,13 @@ from click.testing import CliRunner, Result
 from msgspec import json
 
 from aegis_app.cli import main
-from models.bundle import Cost, load
+from models.bundle import Cost, Thresholds, load
 from models.ensemble import Isotonic, Sigmoid, Stacked, Weighted
 from models.inputs import Vector
 from models.scoring import Scorer
 from models.training import AlertsPerDay, FalsePositives, Plan, Sample, TrainingError, autoencoder, combine, prepare, read_sample, train
 from models.training.chance import WRONG, band
-from models.training.figures import ranking, stopping
+from models.training.figures import ranking, reached, stopping, stopping_highest
 from models.training.report import importance
 from models.training.sample import DAY_MS
 from models.training.supervised import search
@@ -385,6 +385,12 @@ def test_figures_are_those_counted_by_hand() -> None:
     assert (stopped["precision"], stopped["recall"], stopped["false_positive_rate"]) == (0.5, 1.0, 0.25)
     assert ranking(score, np.zeros(10)) == {}
 
+    numbers = reached(score, Thresholds(by="test", review=0.6, block=2.0, alerts_per_day=1))
+    assert numbers == {"review": 4, "block": 0}
+    highest = stopping_highest(score - 9, is_fraud, numbers)
+    assert {name: highest[f"review_{name}"] for name in stopped} == stopped
+    assert (highest["block_true_positives"], highest["block_precision"], highest["block_false_negatives"]) == (0, None, 2)
+
 
 # Whole trainings
 
@@ -430,6 +436,7 @@ def test_the_report_needs_nothing_else_and_says_what_the_manifest_says(trained: 
     assert re.search(rf"<td>{precision:.3f} \(0\.\d+ to 0\.\d+\)</td>", page)
     without = trained.manifest.metrics["without_supervised"]["average_precision"]
     assert re.search(rf">all without supervised</td><td>{without:.3f}</td><td>[\d.]+%</td><td>-0\.\d+ \(-0\.\d+ to ", page)
+    assert all(f"{layer.name} alone, as many as reviewed</td><td>" in page for layer in trained.manifest.layers)
     assert re.search(r">up to [\d,.]+ EUR<", page)
     assert ">online</td>" in page
     assert all(f"| {window.name} |" in card for window in trained.manifest.windows)

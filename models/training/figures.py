@@ -1,7 +1,10 @@
 """How good the scores of a layer are, on payments that had no part in making it."""
 
+from collections.abc import Mapping
 from math import isnan
 from typing import Final
+
+import numpy as np
 
 from models.bundle import Figures, Thresholds
 from models.evaluation.figures import FALSE_POSITIVE_RATES, plain
@@ -38,9 +41,17 @@ def stopping(stopped: Vector, is_fraud: Vector) -> Figures:
     }
 
 
-def at_thresholds(score: Vector, is_fraud: Vector, thresholds: Thresholds) -> Figures:
-    """What both thresholds find, by `review_` and `block_`."""
-    figures = {f"review_{name}": value for name, value in stopping(score >= thresholds.review, is_fraud).items()}
-    if thresholds.block is not None:
-        figures |= {f"block_{name}": value for name, value in stopping(score >= thresholds.block, is_fraud).items()}
-    return figures
+def reached(score: Vector, thresholds: Thresholds) -> dict[str, int]:
+    """How many payments are reviewed, and blocked, by these scores."""
+    limits = {"review": thresholds.review, "block": thresholds.block}
+    return {name: int((score >= limit).sum()) for name, limit in limits.items() if limit is not None}
+
+
+def stopping_highest(score: Vector, is_fraud: Vector, numbers: Mapping[str, int]) -> Figures:
+    """What stopping so many payments finds, those of the highest scores, by `review_` and `block_`; equal scores are stopped together."""
+    descending = np.append(np.inf, np.sort(score)[::-1])
+    return {
+        f"{name}_{figure}": value
+        for name, number in numbers.items()
+        for figure, value in stopping(score >= descending[number], is_fraud).items()
+    }

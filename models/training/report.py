@@ -137,14 +137,15 @@ def _parts(manifest: Manifest, measured: Measured) -> Iterator[tuple[str, Vector
 
 
 def confusions(manifest: Manifest) -> Iterator[tuple[str, list[str]]]:
-    """Rows of what is stopped by rules, and from each threshold: precision, recall, F1, false-positive rate, and the four counts."""
-    ensemble = manifest.metrics.get("ensemble", {})
-    for name, figures, prefix in (
-        ("rules", manifest.metrics.get("rules", {}), ""),
-        ("rules or models, to review or block", manifest.metrics.get("rules_or_models", {}), ""),
-        (f"review, from {manifest.thresholds.review:.4f}", ensemble, "review_"),
-        ("block" if manifest.thresholds.block is None else f"block, from {manifest.thresholds.block:.4f}", ensemble, "block_"),
-    ):
+    """Rows of what is stopped by rules, from each threshold, and by each layer alone where it stops as many: precision, recall, F1,
+    false-positive rate, and the four counts.
+    """
+    metrics, layers = manifest.metrics, [layer.name for layer in manifest.layers]
+    rows = [("rules", metrics.get("rules", {}), ""), ("rules or models, to review or block", metrics.get("rules_or_models", {}), "")]
+    for word, limit in (("review", manifest.thresholds.review), ("block", manifest.thresholds.block)):
+        rows.append((word if limit is None else f"{word}, from {limit:.4f}", metrics.get("ensemble", {}), f"{word}_"))
+        rows += [(f"{name} alone, as many as {word}ed", metrics.get(name, {}), f"{word}_") for name in layers]
+    for name, figures, prefix in rows:
         if f"{prefix}precision" in figures:
             yield name, list(_confusion(figures, prefix))
 

@@ -267,7 +267,9 @@ class _Training:
         alerted = self._sample.alerted[known]
         found["rules"] = figures.stopping(alerted, is_fraud)
         found["rules_or_models"] = figures.stopping(alerted | (told[ENSEMBLE] >= manifest.thresholds.review), is_fraud)
-        found[ENSEMBLE] |= figures.at_thresholds(told[ENSEMBLE], is_fraud, manifest.thresholds)
+        numbers = figures.reached(told[ENSEMBLE], manifest.thresholds)
+        for name in (ENSEMBLE, *fitted):
+            found[name] |= figures.stopping_highest(told[name], is_fraud, numbers)
         error = fitted["autoencoder"].raw[known]
         for kind, chosen in (("fraud", is_fraud == 1), ("genuine", is_fraud == 0)):
             found["autoencoder"][f"mean_squared_error_{kind}"] = float(error[chosen].mean()) if chosen.any() else None
