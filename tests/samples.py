@@ -59,6 +59,7 @@ def sample(payments: int = 8000, *, days: float = 60.0, fraud_share: float = 0.0
         "cards": chance.integers(0, max(1, payments // 20), payments),
         "alerted": columns["attempts_1h"] >= 6,
         "is_fraud": fraud.astype(float),
+        "fraud_type": np.where(fraud, np.where(unusual, "spree", "quiet"), "").astype(object),
         "known_at": times + 3.0 * DAY_MS,
         "weights": np.ones(payments),
         "partly_labelled": False,

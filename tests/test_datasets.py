@@ -189,7 +189,8 @@ def test_the_handbook_becomes_payments_with_labels_and_the_scenario_nowhere(tmp_
         merchant_id="3156",
     )
     others = read_payments(handbook(tmp_path / "others.parquet", TX_FRAUD_SCENARIO=pa.array([1, 1, 1], pa.int8())))
-    assert list(others) == read
+    assert [example.transaction for example in others] == [example.transaction for example in read]
+    assert [example.fraud_type for example in read] == [None, "3", None]
 
 
 def test_the_handbook_without_labels_is_unlabelled(tmp_path: Path) -> None:

@@ -182,7 +182,8 @@ def test_a_fraud_is_known_to_its_card_only_when_its_label_has_come(tmp_path: Pat
 def test_what_a_data_set_says_of_its_payments_teaches_later_and_is_a_column(tmp_path: Path) -> None:
     known = np.array([True] * 2 + [False] * (31 * PER_DAY - 2), object)
     known[5] = None
-    data = file(tmp_path / "data.parquet", TX_FRAUD=known.tolist(), CUSTOMER_ID=[7] * len(known), TERMINAL_ID=[3] * len(known))
+    same: dict[str, Any] = {name: [2] * len(known) for name in ("CUSTOMER_ID", "TERMINAL_ID", "TX_FRAUD_SCENARIO")}
+    data = file(tmp_path / "data.parquet", TX_FRAUD=known.tolist(), **same)
     features = ["features", str(data), "--format", "handbook", "--label-delay", "2", "--out", str(tmp_path / "matrix.parquet")]
 
     done = CliRunner().invoke(main, features)
@@ -190,9 +191,12 @@ def test_what_a_data_set_says_of_its_payments_teaches_later_and_is_a_column(tmp_
     assert done.exit_code == 0, done.output
     matrix = pq.read_table(tmp_path / "matrix.parquet")
     assert matrix["is_fraud"].to_pylist() == known.tolist()
+    assert matrix["fraud_type"].to_pylist() == ["2" if each else None for each in known]
     assert [matrix["card_frauds"][place].as_py() for place in (1, 2 * PER_DAY - 1, 2 * PER_DAY, 2 * PER_DAY + 1)] == [0, 0, 1, 2]
     sample = read_sample(tmp_path / "matrix.parquet", None, label_delay=2, maturity=60)
     assert sample.is_fraud[:2].tolist() == [1, 1]
+    assert sample.fraud_type[:3].tolist() == ["2", "2", ""]
+    assert not {"is_fraud", "fraud_type"} & set(sample.features)
     assert (sample.known_at[:5] - sample.times[:5]).tolist() == [2 * DAY_MS] * 5
 
 

@@ -47,12 +47,13 @@ def test_labels_join_and_each_is_known_from_its_own_time(tmp_path: Path) -> None
     said = labels(
         tmp_path / "l.jsonl",
         {"transaction_id": "t0", "is_fraud": True, "labelled_at": at(999), "source": "analyst"},
-        {"transaction_id": "t1", "is_fraud": True},
+        {"transaction_id": "t1", "is_fraud": True, "fraud_type": "takeover"},
         {"transaction_id": "elsewhere", "is_fraud": True},
     )
 
     made = read_sample(matrix, said, label_delay=7, maturity=60)
     np.testing.assert_array_equal(made.is_fraud, [1, 1, 0, np.nan])
+    assert made.fraud_type.tolist() == ["", "takeover", "", ""]
     assert made.known_at.tolist() == [START + 999 * 60_000, START + 60_000 + 7 * DAY_MS, START + 120_000 + 60 * DAY_MS, np.inf]
     assert made.alerted.tolist() == [False, False, True, True]
     assert made.partly_labelled
@@ -439,6 +440,8 @@ def test_the_report_needs_nothing_else_and_says_what_the_manifest_says(trained: 
     assert all(f"{layer.name} alone, as many as reviewed</td><td>" in page for layer in trained.manifest.layers)
     assert re.search(r">up to [\d,.]+ EUR<", page)
     assert ">online</td>" in page
+    assert re.search(r">frauds: quiet</td><td></td><td>\d+</td><td>[\d.]+%</td><td></td><td></td>", page)
+    assert ">frauds: spree<" in page
     assert all(f"| {window.name} |" in card for window in trained.manifest.windows)
     assert "left out: gap_z, never known" in page
 

@@ -64,7 +64,7 @@ def decide(source: Path, layout: str | None, policy: Path | None, bundle: Path |
 @click.option(
     "--label-delay",
     type=click.FloatRange(min=0),
-    help="FILE, a table, says itself what was fraud: learn that so many days after each, and keep it as a column is_fraud.",
+    help="FILE, a table, says itself what was fraud: learn that so many days after each, and keep it as columns is_fraud and fraud_type.",
 )
 @click.option("--processes", type=click.IntRange(min=1), help="As many as there are cores, where not given and the file is large.")
 @options.bundle
@@ -146,7 +146,7 @@ def _tables(job: _Job, part: int, of: int) -> Iterator[Iterator[Any]]:
         said = read if truth is None else truth.labels
         screened = replay(payments, terms, said)
         rows = ((txn, each.ruling.verdict, each.seen) for txn, each in screened if each.seen is not None)
-        yield tables(rows, None if truth is None else truth.is_fraud, part, of)
+        yield tables(rows, None if truth is None else truth.told, part, of)
 
 
 def _complete(made: Iterator[Any], others: Sequence["Connection[Any, Any]"]) -> Iterator[Any]:

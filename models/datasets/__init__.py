@@ -104,7 +104,8 @@ def _read_table(path: Path, candidates: Sequence[Layout], currency: str, part: P
                 raise ValueError(f"{layout.time} is never null")
             cells[layout.time] = layout.clock.read(cells[layout.time])
             fields, is_fraud = layout.payment(cells, row.number, currency)
-            yield Example(transaction(fields, row.place, survey), is_fraud)
+            fraud_type = cells.get(layout.fraud_type) if is_fraud and layout.fraud_type is not None else None
+            yield Example(transaction(fields, row.place, survey), is_fraud, fraud_type)
         except ValueError as error:
             # What is out of its column may be a card number.
             raise DatasetError(f"{path}, {row.place}: {hide_text(explained(str(error)))}") from None

@@ -10,6 +10,8 @@ class Example(Struct, frozen=True, gc=False):
 
     transaction: Transaction
     is_fraud: bool | None = None
+    fraud_type: str | None = None
+    """How a fraud was made, where the data says; for reports alone."""
 
 
 class DatasetError(ValueError):

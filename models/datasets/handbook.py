@@ -1,6 +1,6 @@
 """The simulated card payments of the Fraud-Detection-Handbook: a customer is a card, a terminal a merchant.
 
-Its TX_FRAUD_SCENARIO says how a fraud was made, so it gives the label away: it is not read at all.
+Its TX_FRAUD_SCENARIO says how a fraud was made, so it gives the label away: no payment holds it, and reports alone tell frauds by it.
 """
 
 from decimal import Decimal
@@ -28,8 +28,9 @@ LAYOUT: Final = Layout(
     name="handbook",
     title="Fraud-Detection-Handbook",
     required={"TRANSACTION_ID": str, "TX_DATETIME": object, "CUSTOMER_ID": str, "TERMINAL_ID": str, "TX_AMOUNT": Decimal},
-    optional={"TX_FRAUD": object},
+    optional={"TX_FRAUD": object, "TX_FRAUD_SCENARIO": str},
     card="CUSTOMER_ID",
     time="TX_DATETIME",
     payment=_payment,
+    fraud_type="TX_FRAUD_SCENARIO",
 )

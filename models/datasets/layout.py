@@ -61,6 +61,8 @@ class Layout(Struct, frozen=True, kw_only=True):
     time: str
     payment: Callable[[Cells, int, str], tuple[dict[str, Any], bool | None]]
     """Of a row, its number from 1 and the currency to use: the payment's fields, and whether it was fraud. Raises `ValueError`."""
+    fraud_type: str | None = None
+    """Column that says how a fraud was made, which no payment holds."""
     clock: Clock = Clock()
     delimiter: str = ","
     """Of CSV."""

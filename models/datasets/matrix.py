@@ -15,18 +15,20 @@ from models.datasets.parquet import CHUNK, pyarrow
 Row = tuple[Transaction, Outcome, Features]
 
 
-IsFraud = Callable[[str], bool | None]
-"""What a transaction_id was; `None` where that is not known."""
+Told = tuple[bool | None, str | None]
+"""Whether a payment was fraud, and how it was made; `None` where that is not known."""
+Tell = Callable[[str], Told]
+"""Of a transaction_id."""
 
 
-def write_matrix(path: Path, rows: Iterable[Row], is_fraud: IsFraud | None = None) -> int:
+def write_matrix(path: Path, rows: Iterable[Row], told: Tell | None = None) -> int:
     """Write a row for each payment: its ids and time, its verdict, every feature, and its attributes as a map; returns how many.
 
-    Where `is_fraud` tells what a transaction_id was, that is a column too.
+    What is `told` of a transaction_id are columns too.
 
     Each is described before the next is asked for: what is known of merchants and devices moves on with the payments.
     """
-    return write_tables(path, tables(rows, is_fraud), told=is_fraud is not None)
+    return write_tables(path, tables(rows, told), told=told is not None)
 
 
 def write_tables(path: Path, parts: Iterable[Any], *, told: bool) -> int:
@@ -40,17 +42,17 @@ def write_tables(path: Path, parts: Iterable[Any], *, told: bool) -> int:
     return number
 
 
-def tables(rows: Iterable[Row], is_fraud: IsFraud | None = None, part: int = 0, of: int = 1) -> Iterator[Any]:
+def tables(rows: Iterable[Row], told: Tell | None = None, part: int = 0, of: int = 1) -> Iterator[Any]:
     """The matrix by so many payments at a time; `None` in place of those that are not of `part` among `of`, which are not described."""
     arrow, _ = pyarrow()
-    schema, remaining = _schema(arrow, is_fraud is not None), iter(rows)
+    schema, remaining = _schema(arrow, told is not None), iter(rows)
     with _uncollected():
         for number in count():
             if number % of == part:
                 chunk = [(txn, verdict, seen.row()) for txn, verdict, seen in islice(remaining, CHUNK)]
                 if not chunk:
                     return
-                yield _table(arrow, schema, chunk, is_fraud)
+                yield _table(arrow, schema, chunk, told)
             else:
                 if not sum(1 for _ in islice(remaining, CHUNK)):
                     return
@@ -66,12 +68,12 @@ def _schema(arrow: Any, told: bool) -> Any:
             ("verdict", arrow.string()),
             *((name, arrow_type(arrow, kind)) for name, kind in CATALOGUE.items()),
             ("attributes", arrow.map_(arrow.string(), arrow.float64())),
-            *([("is_fraud", arrow.bool_())] if told else []),
+            *([("is_fraud", arrow.bool_()), ("fraud_type", arrow.string())] if told else []),
         ]
     )
 
 
-def _table(arrow: Any, schema: Any, chunk: Sequence[tuple[Transaction, Outcome, tuple[Any, ...]]], is_fraud: IsFraud | None) -> Any:
+def _table(arrow: Any, schema: Any, chunk: Sequence[tuple[Transaction, Outcome, tuple[Any, ...]]], told: Tell | None) -> Any:
     payments = [txn for txn, _, _ in chunk]
     columns = [
         [txn.transaction_id for txn in payments],
@@ -80,7 +82,7 @@ def _table(arrow: Any, schema: Any, chunk: Sequence[tuple[Transaction, Outcome, 
         [verdict.value for _, verdict, _ in chunk],
         *zip(*(row for _, _, row in chunk), strict=True),
         [list(txn.attributes.items()) for txn in payments],
-        *([[is_fraud(txn.transaction_id) for txn in payments]] if is_fraud else []),
+        *(zip(*(told(txn.transaction_id) for txn in payments), strict=True) if told else []),
     ]
     arrays = [arrow.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
     return arrow.Table.from_arrays(arrays, schema=schema)

@@ -22,6 +22,7 @@ class Label(Struct, frozen=True, gc=False):
     labelled_at: Annotated[datetime, Meta(tz=True)] | None = None
     """`None`: a label delay after the payment."""
     source: Source | None = None
+    fraud_type: str | None = None
 
 
 _decode = msgspec.json.Decoder(Label).decode

@@ -51,6 +51,8 @@ class Measured(Struct, frozen=True):
     """Those of which curves are drawn."""
     probability: Vector | None
     is_fraud: Vector
+    fraud_type: Vector
+    """Empty where none is known."""
     alerted: Vector
     cards: Vector
     """Numbers from 0."""
@@ -114,13 +116,18 @@ def ablation(manifest: Manifest, drawn: Resampled) -> Iterator[tuple[str, list[s
 
 
 def parts(manifest: Manifest, measured: Measured) -> Iterator[tuple[str, list[str]]]:
-    """What rules and models stop, by how large a payment is and how it came: payments, frauds, and of these the share stopped."""
+    """What rules and models stop, by how large a payment is, how it came, and how frauds were made: payments, frauds, and of these the
+    share stopped.
+    """
     stopped = measured.alerted | (measured.scores["ensemble"] >= manifest.thresholds.review)
     for name, chosen in _parts(manifest, measured):
         figures = stopping(stopped[chosen], measured.is_fraud[chosen])
         frauds = measured.is_fraud[chosen].sum()
         cells = [f"{chosen.sum():,}", f"{frauds:,.0f}", _number(figures["recall"], ".1%"), _number(figures["precision"], ".1%")]
         yield name, [*cells, _number(figures["false_positive_rate"], ".3%")]
+    for name in np.unique(measured.fraud_type[measured.fraud_type != ""]):
+        frauds = measured.fraud_type == name
+        yield f"frauds: {name}", ["", f"{frauds.sum():,}", f"{stopped[frauds].mean():.1%}", "", ""]
 
 
 def _parts(manifest: Manifest, measured: Measured) -> Iterator[tuple[str, Vector]]:

@@ -284,6 +284,7 @@ class _Training:
             layers=(ENSEMBLE, *fitted),
             probability=None if calibration is None else calibration.probability(told[ENSEMBLE]),
             is_fraud=sample.is_fraud[known],
+            fraud_type=sample.fraud_type[known],
             alerted=sample.alerted[known],
             cards=np.unique(sample.cards[known], return_inverse=True)[1],
             amount=sample.column("amount")[known] if "amount" in sample.features else np.full(len(known), np.nan),

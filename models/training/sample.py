@@ -32,6 +32,8 @@ class Sample:
     """Whether rules asked for review or block."""
     is_fraud: Vector
     """1 fraud, 0 genuine, NaN not known."""
+    fraud_type: Vector
+    """How frauds were made, where labels say; else empty. For reports: never an input."""
     known_at: Vector
     """When that became known, milliseconds since 1970."""
     weights: Vector
@@ -81,7 +83,7 @@ class _Columns:
     def __init__(self, file: Any) -> None:
         names = file.schema_arrow.names
         described = [name for name in names if name in CATALOGUE]
-        optional = [name for name in ("attributes", "is_fraud", _CONTROL) if name in names]
+        optional = [name for name in ("attributes", "is_fraud", "fraud_type", _CONTROL) if name in names]
         count = file.metadata.num_rows
         self.rows = np.empty((count, len(described)), np.float32)
         self.times = np.empty(count, np.int64)
@@ -91,6 +93,7 @@ class _Columns:
         self.blocked = np.empty(count, bool)
         self.alerted = np.empty(count, bool)
         self.is_fraud = np.full(count, np.nan)
+        self.fraud_type: Vector = np.full(count, None)
         self.control = np.full(count, np.nan)
         attributes: dict[str, Vector] = {}
         start = 0
@@ -105,6 +108,8 @@ class _Columns:
             self.blocked[part], self.alerted[part] = verdicts == "block", verdicts != "allow"
             if "is_fraud" in optional:
                 self.is_fraud[part] = _numbers(batch.column("is_fraud"))
+            if "fraud_type" in optional:
+                self.fraud_type[part] = batch.column("fraud_type").to_numpy(zero_copy_only=False)
             if _CONTROL in optional:
                 self.control[part] = _numbers(batch.column(_CONTROL))
             if "attributes" in optional:
@@ -142,15 +147,17 @@ def _spread(column: Any, start: int, count: int, into: dict[str, Vector]) -> Non
 
 def _said(table: _Columns) -> dict[str, Label]:
     known = np.flatnonzero(np.isfinite(table.is_fraud))
-    return {table.ids[row]: Label(table.ids[row], bool(table.is_fraud[row])) for row in known}
+    return {table.ids[row]: Label(table.ids[row], bool(table.is_fraud[row]), fraud_type=table.fraud_type[row]) for row in known}
 
 
 def _joined(table: _Columns, said: dict[str, Label], delay: float, maturity: float, source: Path) -> Sample:
     is_fraud = np.full(len(table.times), np.nan)
+    fraud_type: Vector = np.full(len(table.times), "", object)
     known_at = np.full(len(table.times), np.inf)
     for row, label in enumerate(map(said.get, table.ids)):
         if label is not None:
             is_fraud[row] = label.is_fraud
+            fraud_type[row] = (label.is_fraud and label.fraud_type) or ""
             at = label.labelled_at
             known_at[row] = table.times[row] + delay if at is None else at.timestamp() * 1000
     labelled = np.isfinite(is_fraud)
@@ -169,6 +176,7 @@ def _joined(table: _Columns, said: dict[str, Label], delay: float, maturity: flo
         cards=table.cards[order],
         alerted=table.alerted[order],
         is_fraud=is_fraud[order],
+        fraud_type=fraud_type[order],
         known_at=known_at[order],
         weights=weights[order],
         partly_labelled=bool(silent.any()),
@@ -179,5 +187,8 @@ def _until(sample: Sample, end: int, matrix: Path) -> Sample:
     number = int(np.searchsorted(sample.times, end))
     if not number:
         raise TrainingError(f"{matrix}: no payment before --until")
-    rows = {name: getattr(sample, name)[:number] for name in ("rows", "times", "cards", "alerted", "is_fraud", "known_at", "weights")}
+    rows = {
+        name: getattr(sample, name)[:number]
+        for name in ("rows", "times", "cards", "alerted", "is_fraud", "fraud_type", "known_at", "weights")
+    }
     return replace(sample, **rows)
