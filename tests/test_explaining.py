@@ -75,12 +75,14 @@ def recount(contributions: Vector, sources: tuple[str, ...]) -> dict[str, float]
     return {name: max(value, 0.0) / whole for name, value in added.items()}
 
 
-def test_a_forest_leaves_the_autoencoder_to_explain(tmp_path: Path) -> None:
+def test_a_forest_leaves_the_autoencoder_to_explain_and_the_report_says_so(tmp_path: Path) -> None:
     train(sample(2500), Plan(supervised="random-forest", weights=(0.7, 0.3), trees=10, epochs=3), tmp_path / "forest")
     scorer = Scorer(load(tmp_path / "forest"))
     odd = rows_of(scorer, attempts_1h=90, attempts_24h=99, amount=3_000_000, amount_ratio=400)
 
     assert {cause.family for cause in Explainer(load(tmp_path / "forest"), scorer).explain(odd, scorer.score(odd).layers)[0]} == {"unusual"}
+    for file in ("report.html", "model_card.md"):
+        assert "rules and the autoencoder alone" in (tmp_path / "forest" / file).read_text()
 
 
 def test_every_feature_has_a_family() -> None:

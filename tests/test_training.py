@@ -437,6 +437,8 @@ def test_the_report_needs_nothing_else_and_says_what_the_manifest_says(trained: 
     assert re.search(rf"<td>{precision:.3f} \(0\.\d+ to 0\.\d+\)</td>", page)
     without = trained.manifest.metrics["without_supervised"]["average_precision"]
     assert re.search(rf">all without supervised</td><td>{without:.3f}</td><td>[\d.]+%</td><td>-0\.\d+ \(-0\.\d+ to ", page)
+    assert f"in spreads: {trained.manifest.metrics['autoencoder']['mean_squared_error_fraud']:.3f}\nof frauds" in page
+    assert "rules and the autoencoder alone" not in page + card
     assert all(f"{layer.name} alone, as many as reviewed</td><td>" in page for layer in trained.manifest.layers)
     assert re.search(r">up to [\d,.]+ EUR<", page)
     assert ">online</td>" in page

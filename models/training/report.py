@@ -68,8 +68,10 @@ class Measured(Struct, frozen=True):
     seed: int
 
 
-def written(manifest: Manifest, measured: Measured | None) -> dict[str, bytes]:
-    """The files of a report by name. Without labels there is nothing to measure by, and no pictures."""
+def written(manifest: Manifest, measured: Measured | None, *, silent: bool) -> dict[str, bytes]:
+    """The files of a report by name. Without labels there is nothing to measure by, and no pictures. `silent`: no layer says what made its
+    score.
+    """
     from markupsafe import Markup
 
     from models.pages import filled
@@ -83,7 +85,7 @@ def written(manifest: Manifest, measured: Measured | None) -> dict[str, bytes]:
         "confusions": list(confusions(manifest)),
         "parts": [] if measured is None else list(parts(manifest, measured)),
     }
-    return {name: filled(__package__, name, manifest=manifest, pictures=shown, **tables).encode() for name in (PAGE, CARD)}
+    return {name: filled(__package__, name, manifest=manifest, silent=silent, pictures=shown, **tables).encode() for name in (PAGE, CARD)}
 
 
 def layers(manifest: Manifest, drawn: Resampled | None) -> Iterator[tuple[str, list[str]]]:

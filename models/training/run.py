@@ -103,8 +103,9 @@ class _Training:
         told = self._told(fitted, score, manifest, reported) if len(reported) else {}
         manifest = msgspec.structs.replace(manifest, metrics=self._metrics(fitted, told, manifest, reported))
         self._show("report", 0, 1)
-        files = report.written(manifest, self._measured(fitted, told, manifest, reported))
-        return write(out, manifest, {name: content for each in fitted.values() for name, content in each.files.items()} | files)
+        models = {name: content for each in fitted.values() for name, content in each.files.items()}
+        pages = report.written(manifest, self._measured(fitted, told, manifest, reported), silent=CONTRIBUTIONS not in models)
+        return write(out, manifest, models | pages)
 
     def _layers(self) -> Iterator[_Fitted]:
         yield from self._unusual(cold_start=self._plan.cold_start)
