@@ -240,6 +240,20 @@ print(*(name for name in heavy.split() if name in sys.modules))
     assert result.stdout.split() == []
 
 
+def test_a_worker_that_scores_and_explains_loads_no_tensorflow(trained: Trained) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+import aegis_app.worker
+from models.serving import serve
+serve(Path({str(trained.path)!r})).check()
+print(*(name for name in "faust tensorflow keras".split() if name in sys.modules))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert result.stdout.split() == ["faust"]
+
+
 def test_models_say_why_of_what_is_allowed_where_somebody_asks(bundle: Serving, day: list[Transaction]) -> None:
     """Nothing else of the decision changes."""
     terms = Terms(parse_policy('mode = "observe"\n[models]\nstate = "shadow"\n'), bundle=bundle)
