@@ -198,7 +198,7 @@ def _truth(source: Path, layout: str | None, settings: "Settings", delay: float)
     from models.datasets.truth import read_truth
 
     if source == options.DASH or holds_lines(source, layout):
-        raise click.UsageError("--label-delay is for tables, which say what was fraud; of JSON lines --labels does")
+        raise click.UsageError(f"{source}: JSON lines do not say what was fraud, as tables do (--label-delay); give --labels")
     with options.counting("reading labels") as count:
         return read_truth(counted(read_payments(source, format=layout, currency=settings.base_currency), count), delay, source)
 
