@@ -134,9 +134,9 @@ def table(found: Resampled, other: str | None) -> Iterator[str]:
 @click.option("--train-days", type=click.IntRange(1), default=7, show_default=True)
 @click.option("--weeks", type=click.IntRange(1), default=1, show_default=True)
 @click.option(
-    "--scores", "ours", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Of `aegis evaluate handbook --scores`."
+    "--scores", "held", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Of `aegis evaluate handbook --scores`."
 )
-def main(data: Path, test_start: Any, train_days: int, weeks: int, ours: Path | None) -> None:
+def main(data: Path, test_start: Any, train_days: int, weeks: int, held: Path | None) -> None:
     """Train the published models on weeks of the handbook's file, and print their figures, and ours beside the best of them.
 
     Example: python -m bench.published handbook.parquet --test-start 2018-07-18 --weeks 6 --scores ours.parquet
@@ -146,22 +146,23 @@ def main(data: Path, test_start: Any, train_days: int, weeks: int, ours: Path | 
     scored = []
     for week in consecutive(first - DELAY - train_days, train_days, first, weeks):
         test, rows = judged(columns, week)
+        aegis = {} if held is None else ours(held, columns.transaction[rows])
         layers = {name: scores(columns, described, week, model) for name, model in models().items()}
-        scored.append((test, layers | ({} if ours is None else _ours(ours, columns.transaction[rows]))))
+        scored.append((test, layers | {f"Aegis, {name}": found for name, found in aegis.items()}))
         click.echo(f"test from day {week.test_start - first}: {len(rows):,} payments, {test.is_fraud.sum():,} frauds", err=True)
     found = resample(scored)
     best = max(models(), key=lambda name: found.point[name]["average_precision"])
-    for line in table(found, None if ours is None else best):
+    for line in table(found, None if held is None else best):
         click.echo(line)
 
 
-def _ours(path: Path, transactions: Codes) -> dict[str, Floats]:
+def ours(path: Path, transactions: Codes) -> dict[str, Floats]:
     """Layers of a file of scores, for these payments."""
     _, parquet = pyarrow()
     held = parquet.read_table(path)
     place = {int(transaction): number for number, transaction in enumerate(held["transaction_id"].to_pylist())}
     rows = [place[int(transaction)] for transaction in transactions]
-    return {f"Aegis, {name}": held[name].to_numpy()[rows] for name in held.column_names if name not in ("transaction_id", "is_fraud")}
+    return {name: held[name].to_numpy()[rows] for name in held.column_names if name not in ("transaction_id", "is_fraud")}
 
 
 if __name__ == "__main__":

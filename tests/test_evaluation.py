@@ -214,3 +214,15 @@ def test_the_published_models_come_out_as_published() -> None:
     for name, expected in published.items():
         found = figures(test, scores(columns, described, week, models()[name]))
         assert [found[key] for key in ("roc_auc", "average_precision", "card_precision_100")] == pytest.approx(expected, abs=0.003)
+
+
+def test_frauds_of_a_terminal_are_told_apart_by_whether_its_first_could_be_known() -> None:
+    from bench.published import DAY, Columns
+    from bench.scenarios import kinds
+
+    day, scenario = np.array([0, 3, 7, 8, 40, 41]), np.array([2, 2, 2, 1, 2, 0])
+    same = np.full(6, 5)
+    columns = Columns(same, (day * DAY).astype(np.int64), same, same, np.ones(6), scenario > 0)
+    found = list(kinds(columns, scenario).values())
+
+    assert [np.flatnonzero(each).tolist() for each in found] == [[3], [2], [0, 1, 4], []]
