@@ -84,6 +84,8 @@ def test_every_layer_has_its_figures_with_intervals_and_those_of_each_week(tmp_p
     assert low <= found["supervised"]["roc_auc"] <= high
     assert "supervised" in done.output
     assert found["published"]["random forest"]["average_precision"] == 0.658
+    assert found["published"]["perfect detector"]["roc_auc"] == [0.89, 0.9]
+    assert done.output.splitlines()[-1].split("  ")[0] == "a perfect detector"
 
 
 def test_json_to_stdout_is_all_of_it_and_the_same_again(tmp_path: Path) -> None:

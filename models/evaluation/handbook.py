@@ -30,6 +30,12 @@ PUBLISHED: Final[Mapping[str, Figures]] = {
     "XGBoost": {"roc_auc": 0.862, "average_precision": 0.639, "card_precision_100": 0.273},
 }
 """By the handbook, of models trained on 7 days from 2018-07-25 and tested on 7 from 2018-08-08."""
+CEILING: Final[Mapping[str, tuple[float, float]]] = {
+    "roc_auc": (0.89, 0.90),
+    "average_precision": (0.79, 0.81),
+    "card_precision_100": (0.306, 0.313),
+}
+"""What to expect in the same week of a detector that knows all but the frauds that nobody can see; clearly more is a leak."""
 _SEVERITY: Final = ("allow", "review", "block")
 
 

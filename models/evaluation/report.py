@@ -6,7 +6,7 @@ from math import isnan
 from typing import Any, Final
 
 from models.evaluation.figures import Test
-from models.evaluation.handbook import PUBLISHED, Judged
+from models.evaluation.handbook import CEILING, PUBLISHED, Judged
 from models.evaluation.resampling import Resampled
 from models.evaluation.weeks import Week
 
@@ -26,7 +26,8 @@ def as_json(data: str, judged: Sequence[Judged], found: Resampled) -> dict[str, 
         | {layer: _plain(point) for layer, point in of.items()}
         for each, of in zip(judged, found.weeks, strict=True)
     ]
-    return {"data": data, **layers, "weeks": weeks, "published": {"train_start": "2018-07-25", "test_start": "2018-08-08", **PUBLISHED}}
+    published = {"train_start": "2018-07-25", "test_start": "2018-08-08", **PUBLISHED, "perfect detector": CEILING}
+    return {"data": data, **layers, "weeks": weeks, "published": published}
 
 
 def bundle_as_json(data: str, bundle: str, test: Test, found: Resampled) -> dict[str, Any]:
@@ -77,6 +78,7 @@ def lines(judged: Sequence[Judged], found: Resampled) -> Iterator[str]:
     yield "published, trained on 7 days from 2018-07-25, tested on 7 from 2018-08-08:"
     for layer, point in PUBLISHED.items():
         yield _row(layer, [f"{value:.3f}" for value in point.values()])
+    yield _row("a perfect detector", [f"{low:.3f} to {high:.3f}" for low, high in CEILING.values()])
 
 
 def _table(found: Resampled) -> Iterator[str]:
