@@ -18,6 +18,7 @@ from msgspec import Struct
 from models.datasets.parquet import pyarrow
 from models.evaluation import Resampled, Test, Week, consecutive, resample
 from models.evaluation.figures import Codes, Flags, Floats
+from models.evaluation.resampling import RESAMPLES
 
 WINDOWS: Final = (1, 7, 30)
 DELAY: Final = 7
@@ -136,7 +137,8 @@ def table(found: Resampled, other: str | None) -> Iterator[str]:
 @click.option(
     "--scores", "held", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Of `aegis evaluate handbook --scores`."
 )
-def main(data: Path, test_start: Any, train_days: int, weeks: int, held: Path | None) -> None:
+@click.option("--resamples", type=click.IntRange(1), default=RESAMPLES, show_default=True, help="Draws of the cards, for the intervals.")
+def main(data: Path, test_start: Any, train_days: int, weeks: int, held: Path | None, resamples: int) -> None:
     """Train the published models on weeks of the handbook's file, and print their figures, and ours beside the best of them.
 
     Example: python -m bench.published handbook.parquet --test-start 2018-07-18 --weeks 6 --scores ours.parquet
@@ -150,7 +152,7 @@ def main(data: Path, test_start: Any, train_days: int, weeks: int, held: Path | 
         layers = {name: scores(columns, described, week, model) for name, model in models().items()}
         scored.append((test, layers | {f"Aegis, {name}": found for name, found in aegis.items()}))
         click.echo(f"test from day {week.test_start - first}: {len(rows):,} payments, {test.is_fraud.sum():,} frauds", err=True)
-    found = resample(scored)
+    found = resample(scored, resamples)
     best = max(models(), key=lambda name: found.point[name]["average_precision"])
     for line in table(found, None if held is None else best):
         click.echo(line)
