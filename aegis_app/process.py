@@ -129,14 +129,14 @@ class Gateway(Process):
 
     def __init__(self, directory: Path, port: int, environment: Mapping[str, str]) -> None:
         own = {"AEGIS_GATEWAY_PORT": str(port)}
-        super().__init__("gateway", ["aegis_app.cli", "gateway"], directory, port, {**environment, **own})
+        super().__init__("gateway", ["aegis_app", "gateway"], directory, port, {**environment, **own})
 
 
 class Ledger(Process):
     """`aegis ledger run`."""
 
     def __init__(self, directory: Path, port: int, environment: Mapping[str, str]) -> None:
-        super().__init__("ledger", ["aegis_app.cli", "ledger", "run", "--port", str(port)], directory, port, environment, ready="/health")
+        super().__init__("ledger", ["aegis_app", "ledger", "run", "--port", str(port)], directory, port, environment, ready="/health")
 
 
 def _parsed(body: bytes) -> Any:

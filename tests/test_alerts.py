@@ -366,7 +366,7 @@ def test_after_kill_9_everybody_is_told_and_what_is_told_again_has_the_same_id(m
 async def started(made: Deployment, file: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """`aegis alerts run` as a process, ready."""
     port = free_port()
-    command = [sys.executable, "-m", "aegis_app.cli", "alerts", "run", "--port", str(port)]
+    command = [sys.executable, "-m", "aegis_app", "alerts", "run", "--port", str(port)]
     process = await asyncio.create_subprocess_exec(*command, env=os.environ | made.environment | {"AEGIS_ALERTS": str(file)})
     try:
         await healthy(port, asyncio.ensure_future(process.wait()))

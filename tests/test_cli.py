@@ -49,7 +49,7 @@ def succeed(*arguments: str, stdin: bytes = b"", environment: Mapping[str, str] 
 
 
 def aegis(*arguments: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run([sys.executable, "-m", "aegis_app.cli", *arguments], input=stdin, capture_output=True, timeout=60, check=False)
+    return subprocess.run([sys.executable, "-m", "aegis_app", *arguments], input=stdin, capture_output=True, timeout=60, check=False)
 
 
 def commands(command: click.Command = main, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -222,6 +222,30 @@ def test_what_can_go_wrong_is_one_line_on_stderr(arguments: tuple[str, ...], env
     assert message in result.stderr
     assert result.stderr.startswith("aegis: ")
     assert result.stderr.count("\n") == 1
+
+
+INTERRUPTED = """
+import runpy, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == moment:
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+moment = sys.argv.pop(1)
+sys.meta_path.insert(0, Interrupting())
+runpy.run_module("aegis_app", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("moment", ["click", "aegis_app.cli.training", "aegis_app.settings", "numpy.linalg", "aegis_app.core.replay"])
+def test_ctrl_c_while_a_command_is_loaded_ends_it_without_a_word(moment: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, moment, "decide", "-"], capture_output=True, timeout=60, check=False, input=b""
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
 def test_an_error_that_nobody_expected_is_not_hidden() -> None:
@@ -496,7 +520,7 @@ def test_backtest_prints_tables_and_writes_a_page_and_reads_stdin(tmp_path: Path
 
 def test_a_pipe_of_commands_works_and_a_reader_that_leaves_early_breaks_nothing(tmp_path: Path) -> None:
     script = "set -o pipefail; {0} simulate --cards 300 --days 30 | {0} decide - 2> {1} | head -n 1".format(
-        f"{sys.executable} -m aegis_app.cli", tmp_path / "errors"
+        f"{sys.executable} -m aegis_app", tmp_path / "errors"
     )
 
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False, env=dict(os.environ))

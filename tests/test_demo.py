@@ -350,7 +350,7 @@ def test_no_signal_disturbs_the_ending() -> None:
 def demo(directory: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """`aegis demo` in a session of its own, its data below `directory`; a failing test leaves nothing behind."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "aegis_app.cli", "demo", "--no-models", *arguments],
+        [sys.executable, "-m", "aegis_app", "demo", "--no-models", *arguments],
         env=os.environ | {"TMPDIR": str(directory)} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -35,6 +35,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(130) from None
         except Exception as error:
             sentence = explain(error, ctx.obj)
             if sentence is None:
@@ -49,7 +51,7 @@ def main() -> None:
 
     Settings come from AEGIS_* variables. A worker is started with `faust -A aegis_app worker`.
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C.
 
     Example: aegis demo
     """

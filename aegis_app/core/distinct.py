@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import Final
 
+import numpy  # noqa: F401  # datasketches would load it from C, where a Ctrl-C is lost
 from datasketches import cpc_sketch, cpc_union
 
 MOST_EXACT: Final = 16
