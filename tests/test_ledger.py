@@ -355,11 +355,7 @@ def test_a_batch_waits_for_a_migration_and_is_not_written_after(postgres: Postgr
     engine.dispose()
 
 
-def test_totals_that_an_old_writer_left_behind_are_counted_anew(aegis: Callable[..., Result], settings: Settings) -> None:
-    aegis("migrate")
-    engine = connect(settings)
-    store = Store(engine, EUROS)
-    store.open()
+def test_totals_that_an_old_writer_left_behind_are_counted_anew(aegis: Callable[..., Result], engine: Engine, store: Store) -> None:
     write(store, *(decision(payment(transaction_id=f"t{n}", minute=n * 700, amount_minor=n)) for n in range(6)))
     right = view(engine, COHORTS)
     with engine.begin() as old:
@@ -374,7 +370,6 @@ def test_totals_that_an_old_writer_left_behind_are_counted_anew(aegis: Callable[
     assert aegis("recount", "--json").output == '{"before":8,"payments":8}\n'
     erase(engine, "card-1")
     assert sum(row["payments"] for row in view(engine, "SELECT payments FROM totals")) == 0
-    engine.dispose()
 
 
 def test_what_is_said_of_payments_never_decided_here_is_kept(engine: Engine, store: Store) -> None:
@@ -637,24 +632,15 @@ def test_what_is_exported_is_what_training_reads(aegis: Callable[..., Result], t
     assert sample.column("seconds_since_last").tolist() == [660.0, 660.0]
 
 
-def test_old_payments_are_pruned_by_command(aegis: Callable[..., Result], settings: Settings) -> None:
-    aegis("migrate")
-    engine = connect(settings)
-    store = Store(engine, EUROS)
-    store.open()
+def test_old_payments_are_pruned_by_command(aegis: Callable[..., Result], engine: Engine, store: Store) -> None:
     write(store, decision(payment()), allowed(payment(transaction_id="new", timestamp=datetime.now(UTC))))
 
     assert aegis("prune").exit_code == 2
     assert aegis("prune", "--keep-days", "30").output.startswith("2 rows about payments before ")
     assert everything(engine) == ["new"]
-    engine.dispose()
 
 
-def test_a_card_is_erased_with_all_about_it(aegis: Callable[..., Result], settings: Settings) -> None:
-    aegis("migrate")
-    engine = connect(settings)
-    store = Store(engine, EUROS)
-    store.open()
+def test_a_card_is_erased_with_all_about_it(aegis: Callable[..., Result], engine: Engine, store: Store) -> None:
     gone, stays = payment(), payment(transaction_id="stays", card_id="card-2")
     never = label(payment(transaction_id="never decided"))
     write(store, decision(gone), label(gone), fallback(gone), never, decision(stays), label(stays), fallback(stays))
@@ -662,4 +648,3 @@ def test_a_card_is_erased_with_all_about_it(aegis: Callable[..., Result], settin
     assert aegis("erase", "card-1").output == "card-1: 7 rows deleted\n"
     assert everything(engine) == ["stays"]
     assert set(rows(engine).values()) == {1}
-    engine.dispose()
