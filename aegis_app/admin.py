@@ -14,6 +14,8 @@ from aegis_app.settings import Settings
 from aegis_app.topics import TOPICS, Name, changelog, full_name
 
 TABLES: Final = ("cards", "merchants", "devices")
+MADE_SECONDS: Final = 10.0
+"""Longest wait until those that we made are seen."""
 VISIBLE_SECONDS: Final = 1.0
 """A topic that was only just made may take so long to be seen by every broker."""
 
@@ -91,7 +93,12 @@ async def _create(client: AIOKafkaAdminClient, settings: Settings) -> list[str]:
         error = for_code(code)
         if code and error is not TopicAlreadyExistsError:
             raise error(f"{name}: {' '.join(filter(None, message))}")
-    return [topic.name for topic in missing]
+    made = [topic.name for topic in missing]
+    deadline = monotonic() + MADE_SECONDS
+    while True:
+        if (await _described(client, settings)).keys() >= {*made} or monotonic() > deadline:
+            return made
+        await asyncio.sleep(0.05)
 
 
 async def _described(client: AIOKafkaAdminClient, settings: Settings) -> dict[str, list[Any]]:

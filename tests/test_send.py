@@ -9,16 +9,21 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.admin import NewTopic
 from aiokafka.partitioner import DefaultPartitioner
 
+from aegis_app import admin
+from aegis_app.access import connect
 from aegis_app.admin import MissingTopicError
 from aegis_app.core.intake import Past, read_history, read_label, read_payment
 from aegis_app.core.label import encode_label
 from aegis_app.core.payment import Outcome, Transaction, encode_transaction
 from aegis_app.send import at_once, at_rate, at_speed, send
+from aegis_app.settings import Settings
 from aegis_app.simulate import simulate
 from aegis_app.topics import Name, home
 from tests.deployment import PARTITIONS, Deployment
@@ -202,6 +207,58 @@ def test_topics_are_made_once_and_a_broken_set_is_told(kafka: str, tmp_path: Pat
     assert ours.topic(Name.TRANSACTIONS) in json.loads(created.stdout)["created"]
     assert json.loads(again.stdout) == {"created": []}
     assert (after.exit_code, after.stdout) == (0, "the topics are as they should be\n")
+
+
+class Slow:
+    """Stands for a Kafka, one of whose brokers hears of new topics a while after they were made."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.asked = 0
+
+    async def create_topics(self, topics: list[NewTopic]) -> Any:
+        self.made = [topic.name for topic in topics]
+        return SimpleNamespace(topic_errors=[])
+
+    async def describe_topics(self, names: list[str]) -> list[dict[str, Any]]:
+        self.asked += bool(self.made)
+        return [{"topic": name, "partitions": [0], "error_code": 0 if self.asked > 2 else 3} for name in names]
+
+
+def test_topics_that_were_made_are_there_when_it_is_said() -> None:
+    client: Any = Slow()
+
+    assert asyncio.run(admin._create(client, Settings())) == client.made != []
+    assert client.asked == 3
+
+
+@pytest.mark.kafka
+def test_what_does_not_fit_about_a_topic_is_told(kafka: str, tmp_path: Path) -> None:
+    ours = Deployment(kafka, tmp_path, f"unfit-{uuid.uuid4().hex[:8]}")
+    labels, decisions, risk = map(ours.topic, (Name.LABELS, Name.DECISIONS, Name.MERCHANT_RISK))
+
+    async def make() -> None:
+        async with connect(ours.settings) as client:
+            made = [
+                NewTopic(ours.topic(Name.TRANSACTIONS), 2, 1),
+                NewTopic(labels, 3, 1),
+                NewTopic(decisions, 2, 1, topic_configs={"retention.ms": "1000"}),
+                NewTopic(risk, 2, 1),
+            ]
+            await client.create_topics(made)
+
+    asyncio.run(make())
+    assert ours.aegis("topics", "create").exit_code == 0
+    told = ours.aegis("topics", "check", environment={"AEGIS_REPLICATION": "3"}).stdout.splitlines()
+
+    for problem in (
+        f"{labels} has 3 partitions, transactions has 2: they must be equal",
+        f"{decisions}: retention.ms is 1000, should be 2592000000",
+        f"{risk}: cleanup.policy is delete, should be compact",
+        f"{risk}: min.insync.replicas is 1, should be 2",
+        f"{risk} has 1 copies, AEGIS_REPLICATION asks for 3",
+    ):
+        assert problem in told
 
 
 def test_payments_are_due_at_once_at_a_rate_or_at_their_own_times() -> None:
