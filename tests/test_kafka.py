@@ -17,6 +17,7 @@ from aiokafka.admin import NewTopic
 from aegis_app import settings
 from aegis_app.access import connect
 from aegis_app.kafka import Kafka, KafkaError, jars
+from aegis_app.kafka.ports import FREE_PORTS, free_port
 from aegis_app.settings import Settings
 
 pytestmark = pytest.mark.kafka
@@ -142,6 +143,14 @@ def test_a_taken_port_is_said(tmp_path: Path, class_path: list[Path]) -> None:
 
         with pytest.raises(KafkaError, match=f"port {port} on 127.0.0.1 is taken .* stop who has it, or name another"):
             Kafka(tmp_path, class_path, port=port).start()
+
+
+def test_a_port_that_is_busy_gives_way_to_a_free_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        usual = taken.getsockname()[1]
+        assert free_port(prefer=usual) in FREE_PORTS
+
+    assert free_port(prefer=usual) == usual
 
 
 @pytest.mark.parametrize(
