@@ -20,7 +20,7 @@ import click
 
 from aegis_app.core.decision import decode_ruling
 from aegis_app.kafka import Kafka, jars
-from aegis_app.settings import Settings
+from aegis_app.settings import settings as given
 from aegis_app.topics import Name, full_name
 from bench import gateway, ledger, risk
 from bench.latency import measure
@@ -60,7 +60,7 @@ def main(number: int, out: Path, only: tuple[str, ...]) -> None:
     }
     with TemporaryDirectory(prefix="aegis-bench-") as name:
         directory = Path(name)
-        with Kafka(directory / "kafka", jars(Settings())) as kafka:
+        with Kafka(directory / "kafka", jars(given())) as kafka:
             rig = Rig(kafka, directory)
             for part, run in parts.items():
                 if not only or part in only:

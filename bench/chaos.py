@@ -38,7 +38,7 @@ from aegis_app.core.verdicts import unpack, verdict_on
 from aegis_app.kafka import Kafka, jars
 from aegis_app.kafka.ports import free_port
 from aegis_app.process import Worker
-from aegis_app.settings import Settings
+from aegis_app.settings import Settings, settings
 from aegis_app.stream.memory import PRIVATE
 from aegis_app.stream.owner import SOURCE
 from aegis_app.topics import Name, changelog, full_name
@@ -162,9 +162,10 @@ class Chaos:
             self.new_worker().wait_until_ready()
         self.load.start()
         self.pause(4)
+        kills = [number for number, fault in enumerate(faults) if fault == "kill"]
         try:
             for number, fault in enumerate(faults):
-                self.inflict(fault, hot=number == len(faults) // 2)
+                self.inflict(fault, hot=number in kills[len(kills) // 2 :][:1])
                 say(f"{number + 1}/{len(faults)} {fault}: {self.faults[-1].in_flight} in flight; {self.load.sent} sent")
         finally:
             self.load.stop()
@@ -440,7 +441,7 @@ def main(kills: int, rate: int, seed: int, keep: Path | None, freeze: bool) -> N
     """Example: python -m bench.chaos --kills 5 --seed 7"""
     with TemporaryDirectory(prefix="aegis-chaos-") as name:
         directory = Path(name) if keep is None else keep
-        with Kafka(directory / "kafka", jars(Settings())) as kafka:
+        with Kafka(directory / "kafka", jars(settings())) as kafka:
             chaos = Chaos(kafka, directory, rate=rate, seed=seed)
             try:
                 finding = chaos.run(script(kills, seed, freeze=freeze))

@@ -9,7 +9,7 @@ import pytest
 
 from aegis_app import admin
 from aegis_app.kafka import Kafka, jars
-from aegis_app.settings import Settings
+from aegis_app.settings import settings
 from aegis_app.topics import changelog
 from bench.chaos import Chaos, differences, script, stored
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
 def test_nothing_is_lost_doubled_or_mislearnt_through_five_kills_and_a_lost_disk(tmp_path: Path) -> None:
-    with Kafka(tmp_path / "kafka", jars(Settings())) as kafka:
+    with Kafka(tmp_path / "kafka", jars(settings())) as kafka:
         chaos = Chaos(kafka, tmp_path, rate=1200, seed=5)
         try:
             finding = chaos.run(script(5, seed=5, freeze=False))
