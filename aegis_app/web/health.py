@@ -110,7 +110,7 @@ async def announcing() -> None:
 async def health(request: Any) -> Answer:
     """503 when the consumer is stuck with work to do: restart this worker. Not when Kafka is away: that would not help."""
     stuck = watch.stuck_for()
-    if stuck > STUCK_SECONDS:
+    if watch.lag is not None and stuck > STUCK_SECONDS:
         return 503, {"status": "stuck", "seconds": round(stuck), "waiting": watch.lag}
     return 200, {"status": "ok" if watch.lag is not None else "waiting for Kafka", "waiting": watch.lag}
 
