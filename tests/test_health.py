@@ -1,5 +1,8 @@
-"""`/health` of a worker: whether to restart it."""
+"""What a worker says of its own state, to whoever restarts it or sends it work."""
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +15,25 @@ from aegis_app.settings import read
 from tests.deployment import Deployment, wait_until
 from tests.make import payment
 
-pytestmark = pytest.mark.kafka
+EARLY = """
+import asyncio
+import aegis_app.worker
+from aegis_app.web import health
+
+async def ask():
+    return [(await view(None))[0] for view in (health.health, health.ready, health.exported)]
+
+print(asyncio.run(ask()))
+"""
+
+
+def test_views_answer_before_there_is_a_consumer(tmp_path: Path) -> None:
+    environment = os.environ | {"AEGIS_DATADIR": str(tmp_path)}
+
+    asked = subprocess.run([sys.executable, "-c", EARLY], env=environment, capture_output=True, text=True, check=False)
+
+    assert asked.stdout == "[200, 503, 200]\n", asked.stderr
+
 
 UNANSWERED = """
 import asyncio
@@ -30,6 +51,7 @@ health.STUCK_SECONDS = 3.0
 """A worker that waits for ever for Kafka to hold its decisions."""
 
 
+@pytest.mark.kafka
 def test_a_worker_that_is_stuck_with_work_to_do_is_not_healthy_and_one_without_kafka_is(tmp_path: Path) -> None:
     (tmp_path / "unanswered.py").write_text(UNANSWERED)
     with Kafka(tmp_path / "kafka", jars(read({}))) as broker, Deployment(broker.address, tmp_path, "stuck") as made:

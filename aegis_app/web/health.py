@@ -6,6 +6,7 @@ from time import monotonic, time
 from typing import Any, Final
 
 from aiokafka.errors import KafkaError
+from faust.exceptions import ConsumerNotStarted
 from faust.types import TP
 
 from aegis_app import metrics
@@ -149,7 +150,10 @@ def _serving() -> str:
 
 def partitions() -> list[int]:
     """Those of payments that this worker was given; none where more workers run than there are partitions."""
-    return sorted(tp.partition for tp in app.consumer.assignment() if tp.topic == transactions)
+    try:
+        return sorted(tp.partition for tp in app.consumer.assignment() if tp.topic == transactions)
+    except ConsumerNotStarted:  # the views are there before it is
+        return []
 
 
 def to_recover() -> int:
