@@ -149,11 +149,11 @@ NOISE = 4
 """Whatever takes some time on a quiet machine may take so many times as long before a test gives up."""
 
 
-def wait_until(is_so: Callable[[], bool], seconds: float, deployment: Deployment | None = None) -> None:
+def wait_until(is_so: Callable[[], bool], seconds: float, deployment: Deployment | None = None, *, pause: float = 0.2) -> None:
     """Return once it is so, which takes `seconds` at most on a quiet machine. Raises `TimeoutError`."""
     deadline = time.monotonic() + NOISE * seconds
     while not is_so():
         if time.monotonic() > deadline:
             words = "" if deployment is None else "\n".join(worker.last_words() for worker in deployment.workers)
             raise TimeoutError(f"not so within {NOISE * seconds:.0f} s: {words}")
-        time.sleep(0.2)
+        time.sleep(pause)

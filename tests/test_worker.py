@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -280,11 +281,8 @@ def test_workers_share_the_partitions_and_one_too_many_stands_by_and_all_answer_
 
 
 def test_a_card_is_not_called_unknown_while_memory_is_read_back(kafka: str, tmp_path: Path) -> None:
-    memory = encode_card(remember(payment()))
-    ours = Outgoing(b"card-1", memory)
-    others = (Outgoing(b"other-%d" % n, memory) for n in range(150_000))
     with Deployment(kafka, tmp_path, "recovery") as made:
-        made.put(changelog("cards", made.settings), home(b"card-1", PARTITIONS), [*others, ours])
+        remembered(made, b"card-1")
         worker = made.worker()
         seen = [(0, "")]
         while seen[-1][0] != 200:
@@ -293,6 +291,16 @@ def test_a_card_is_not_called_unknown_while_memory_is_read_back(kafka: str, tmp_
 
         assert any(status == 503 and "memory is read back" in waits for status, waits in seen)
         assert {status for status, _ in seen} == {0, 200, 503}
+
+
+def test_a_worker_that_is_stopped_while_memory_is_read_back_ends_quietly(kafka: str, tmp_path: Path) -> None:
+    with Deployment(kafka, tmp_path, "broken-off") as made:
+        remembered(made, b"card-1")
+        worker = made.worker()
+        wait_until(lambda: re.search(r"memory is read back: [1-9]", str(worker.get("/ready")[1])) is not None, 30, made, pause=0.01)
+
+        assert worker.stop() == 0
+        assert "Traceback" not in worker.log.read_text()
 
 
 def test_a_worker_in_another_base_currency_is_refused_before_it_is_given_a_partition(kafka: str, tmp_path: Path) -> None:
@@ -473,6 +481,13 @@ def test_views_beyond_loopback_want_the_token(kafka: str, tmp_path: Path) -> Non
         assert worker.get("/cards/anyone")[0] == 401
         assert worker.get("/metrics")[0] == 401
         assert worker.get("/health")[0] == 200
+
+
+def remembered(made: Deployment, key: bytes) -> None:
+    """Put a card on the changelog, after so many others of its partition that to read them back takes a while."""
+    memory = encode_card(remember(payment()))
+    others = (Outgoing(b"other-%d" % n, memory) for n in range(150_000))
+    made.put(changelog("cards", made.settings), home(key, PARTITIONS), [*others, Outgoing(key, memory)])
 
 
 async def send_as_of(made: Deployment, at: float, txn: Transaction) -> None:

@@ -135,12 +135,14 @@ class ChunkConsumer(driver.Consumer):
         """Feed the agents. In Faust's own, each message is several tasks, so that what is fetched last came rounds of the event loop
         later; and what is below the offset read last is dropped in silence, though an owner sought back to it.
         """
+        # To be cancelled, too: while memory is read back, Faust takes that for a crash.
+        stopped: tuple[type[BaseException], ...] = (asyncio.CancelledError, *self.consumer_stopped_errors)
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 async for _, message in self.getmany(timeout=1.0):
                     await self.callback(message)
                 await asyncio.sleep(GATHER_SECONDS)
-        except self.consumer_stopped_errors:
+        except stopped:
             if not self.app.should_stop:
                 raise
 
