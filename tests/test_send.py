@@ -26,7 +26,7 @@ from aegis_app.send import at_once, at_rate, at_speed, send
 from aegis_app.settings import Settings
 from aegis_app.simulate import simulate
 from aegis_app.topics import Name, home
-from tests.deployment import PARTITIONS, Deployment
+from tests.deployment import PARTITIONS, Deployment, wait_until
 from tests.make import NOON, label, payment
 
 
@@ -259,6 +259,11 @@ def test_what_does_not_fit_about_a_topic_is_told(kafka: str, tmp_path: Path) -> 
         f"{risk} has 1 copies, AEGIS_REPLICATION asks for 3",
     ):
         assert problem in told
+    with ours:
+        worker = ours.worker()
+        wait_until(lambda: worker.pid is None, 30, ours)
+    assert worker.returncode == 1
+    assert worker.last_words(1).startswith(f"aegis: {labels} has 3 partitions, transactions has 2: they must be equal; ")
 
 
 def test_payments_are_due_at_once_at_a_rate_or_at_their_own_times() -> None:
