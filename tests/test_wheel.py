@@ -52,3 +52,12 @@ def test_faust_finds_the_agents_from_an_empty_directory(installed: Path, tmp_pat
 
     assert Path(where.strip()).is_relative_to(installed)
     assert "screen" in agents
+
+
+def test_packages_from_different_places_are_refused(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "tables", tmp_path / "tables")
+
+    done = subprocess.run([sys.executable, "-c", "import aegis_app.worker"], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("aegis: its four packages come from different places, ")
