@@ -1,6 +1,7 @@
 """What others rely on, described from the types: records and settings. The committed copies are in `docs`."""
 
 from collections.abc import Mapping
+from inspect import cleandoc
 from typing import Any, Final
 
 import msgspec
@@ -36,7 +37,11 @@ RECORDS: Final[Mapping[Name, Any]] = {
 
 def schema(name: Name) -> dict[str, Any]:
     """JSON Schema (2020-12) of a record's value."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(RECORDS[name])}
+    made = msgspec.json.schema(RECORDS[name])
+    for kind in made["$defs"].values():
+        if "description" in kind:
+            kind["description"] = cleandoc(kind["description"])  # docstrings are indented, until Python 3.13
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 
 def features_page() -> str:
