@@ -390,7 +390,7 @@ class Tally:
             self._flags[STALE] += 1
         if screened.seen is None:
             self._flags[DUPLICATES] += 1
-            if screened.conflict:
+            if ruling.conflict:
                 self._flags[CONFLICTS] += 1
             return
         amount = screened.seen.amounts.amount

@@ -112,7 +112,7 @@ def test_a_repeated_transaction_id_gets_the_first_decision_again() -> None:
 
     assert first.ruling.verdict is Outcome.BLOCK
     assert again.ruling.duplicate
-    assert not again.conflict
+    assert not again.ruling.conflict
     assert (again.ruling.outcome, again.ruling.verdict, again.ruling.score) == (Outcome.BLOCK, Outcome.BLOCK, first.ruling.score)
     assert [reason.code for reason in again.ruling.reasons] == ["velocity_1m"]
     assert again.card.attempts == first.card.attempts
@@ -151,7 +151,7 @@ def test_a_repeated_id_with_other_content_is_a_conflict_and_the_first_decision_s
 
     again = screen(first.card, payment(transaction_id="t", amount_minor=99), packaged(), receipt(payment()), 1)
 
-    assert again.conflict
+    assert again.ruling.conflict
     assert again.ruling.outcome is first.ruling.outcome
 
 

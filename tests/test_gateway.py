@@ -111,9 +111,11 @@ def test_a_payment_is_answered_with_its_decision(edge: Edge) -> None:
 
 
 def test_a_repeat_is_answered_as_before(edge: Edge) -> None:
-    first, again = (edge.pay(transaction_id="twice", card_id="card-twice").json() for _ in range(2))
+    fields = {"transaction_id": "twice", "card_id": "card-twice", "timestamp": datetime.now(UTC).isoformat()}
+    first, again = (edge.pay(**fields).json() for _ in range(2))
+    other = edge.pay(**fields, amount_minor=77_700).json()
 
-    assert (first["duplicate"], again["duplicate"]) == (False, True)
+    assert [(each["duplicate"], each["conflict"]) for each in (first, again, other)] == [(False, False), (True, False), (True, True)]
     assert [first[name] for name in ("outcome", "score")] == [again[name] for name in ("outcome", "score")]
 
 

@@ -156,6 +156,7 @@ def test_each_payment_is_decided_once_and_a_repeat_is_answered_as_before(deploym
         assert repeat["duplicate"]
         assert (repeat["outcome"], repeat["score"]) == ("block", first["score"])
         assert [reason["code"] for reason in repeat["reasons"]] == ["velocity_1m"]
+    assert (again["conflict"], conflict["conflict"]) == (False, True)
     metrics = deployment.workers[0].get("/metrics")[1]
     assert value(metrics, "aegis_conflicts_total") == 1
     spent = {stage: value(metrics, f'aegis_stage_seconds_sum{{stage="{stage}"}}') or 0.0 for stage in ("judge", *PARTS)}

@@ -62,6 +62,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     lists: Annotated[str | None, Meta(description="version of the lists")] = None
     decided_at: datetime | None = None
     duplicate: Annotated[bool, Meta(description="the transaction_id came before; its first decision stands")] = False
+    conflict: Annotated[bool, Meta(description="it came with other content then: nothing was decided about this one")] = False
     degraded: Annotated[bool, Meta(description="a rule or layer failed")] = False
     stale: Annotated[bool, Meta(description="decided over 5 minutes after it was taken in")] = False
     fallback: Annotated[bool, Meta(description="there was no decision by the deadline; it follows, at `decision`")] = False

@@ -111,6 +111,7 @@ class Ruling(Struct, frozen=True, kw_only=True, gc=False):
     ] = None
     decided_at: datetime
     duplicate: Annotated[bool, Meta(description="a repeat of a transaction_id; the first decision stands")] = False
+    conflict: Annotated[bool, Meta(description="that repeat came with other content, of which nothing was decided")] = False
     degraded: Annotated[bool, Meta(description="a rule or layer failed")] = False
     stale: Annotated[bool, Meta(description="decided over 5 minutes after its record was written")] = False
     redriven: Annotated[bool, Meta(description="came back from the dead letters")] = False
@@ -299,7 +300,7 @@ def _draw(transaction_id: str, seed: int) -> float:
     return xxh32_intdigest(transaction_id.encode(), seed) * 2.0**-32
 
 
-def repeat(settled: Settled, terms: Terms, receipt: Receipt) -> Ruling:
+def repeat(settled: Settled, terms: Terms, receipt: Receipt, *, conflict: bool = False) -> Ruling:
     """Answer a repeated payment as it was answered before: same outcome, verdict, score and reason codes.
 
     What is not kept is not made up: neither sentences nor `control_probability`. What each rule asked for then is not kept either,
@@ -318,6 +319,7 @@ def repeat(settled: Settled, terms: Terms, receipt: Receipt) -> Ruling:
         rates=terms.rates.version,
         decided_at=receipt.decided_at,
         duplicate=True,
+        conflict=conflict,
         degraded=not FAILURES.isdisjoint(codes),
         stale=receipt.stale,
         redriven=receipt.redriven,

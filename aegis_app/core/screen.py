@@ -31,8 +31,6 @@ class Screened(Struct, frozen=True, gc=False):
     """How it was described; `None` for a repeat, which is answered as before."""
     tidings: Tidings = NONE
     """For its merchant and its device."""
-    conflict: bool = False
-    """A repeat came with other content."""
     scored: Scored | None = None
     """What models said; `None` where they were not asked."""
     unexplained: bool = False
@@ -92,7 +90,7 @@ def describe(card: Card | None, txn: Transaction, terms: Terms, receipt: Receipt
     known = settled(card, txn.transaction_id)
     if known is not None:
         before, content = known
-        return Screened(repeat(before, terms, receipt), skip(card, TRANSACTIONS, offset), None, conflict=content != content_hash(txn))
+        return Screened(repeat(before, terms, receipt, conflict=content != content_hash(txn)), skip(card, TRANSACTIONS, offset), None)
     return Described(card, payment, Features(card, payment, terms.merchants, terms.credited, terms.devices), receipt, offset)
 
 

@@ -33,6 +33,7 @@ class _Decided(Struct, frozen=True, kw_only=True, gc=False):
     lists: str | None = None
     decided_at: datetime
     duplicate: bool = False
+    conflict: bool = False
     degraded: bool = False
     stale: bool = False
     features: dict[str, Any] | None = None
@@ -66,6 +67,7 @@ class Answers:
             lists=found.lists,
             decided_at=found.decided_at,
             duplicate=found.duplicate,
+            conflict=found.conflict,
             degraded=found.degraded,
             stale=found.stale,
             source=source,

@@ -114,6 +114,7 @@ EXAMPLE_ANSWER: Final = {
     "lists": None,
     "decided_at": "2026-03-04T12:00:00.012Z",
     "duplicate": False,
+    "conflict": False,
     "degraded": False,
     "stale": False,
     "fallback": False,
