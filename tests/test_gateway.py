@@ -111,9 +111,9 @@ def test_a_payment_is_answered_with_its_decision(edge: Edge) -> None:
 
 
 def test_a_repeat_is_answered_as_before(edge: Edge) -> None:
-    fields = {"transaction_id": "twice", "card_id": "card-twice", "timestamp": datetime.now(UTC).isoformat()}
-    first, again = (edge.pay(**fields).json() for _ in range(2))
-    other = edge.pay(**fields, amount_minor=77_700).json()
+    same = payment(transaction_id="twice", card_id="card-twice", timestamp=now())
+    bodies = [encode_transaction(each) for each in (same, same, msgspec.structs.replace(same, amount_minor=77_700))]
+    first, again, other = (edge.ask("POST", "/v1/transactions", body).json() for body in bodies)
 
     assert [(each["duplicate"], each["conflict"]) for each in (first, again, other)] == [(False, False), (True, False), (True, True)]
     assert [first[name] for name in ("outcome", "score")] == [again[name] for name in ("outcome", "score")]
