@@ -7,7 +7,8 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from typing import NamedTuple, Self
+from time import time
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 from aiokafka import AIOKafkaConsumer
@@ -15,12 +16,18 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from msgspec import Struct
 
 from aegis_app.admin import partition_count
-from aegis_app.core.intake import Reason, card_of
+from aegis_app.core.intake import Reason, Refused, card_of, read_history, read_label, read_payment
 from aegis_app.core.payment import Millis
 from aegis_app.settings import Settings
 from aegis_app.stream.letters import ATTEMPTS, CUT, REDACTED
 from aegis_app.stream.outbox import Outbox, Outgoing
 from aegis_app.topics import EVENTS, REDRIVEN, SOURCES, Name, full_name, home
+
+_READERS: Final[dict[Name, Callable[..., Any]]] = {
+    Name.TRANSACTIONS: read_payment,
+    Name.LABELS: read_label,
+    Name.HISTORY: read_history,
+}
 
 
 class LetterError(ValueError):
@@ -70,6 +77,8 @@ class Filed(Struct, frozen=True, kw_only=True):
     cut: str | None
     """Size and hash of the whole, where a part is missing."""
     redriven: bool = False
+    refused: Refused | None = None
+    """Why a worker would not take it now, as far as key and value tell."""
 
     def obstacle(self, *, rekey: bool = False) -> str | None:
         """Why it cannot be sent back, the way it came or with the key that it should have; `None` where it can."""
@@ -79,9 +88,18 @@ class Filed(Struct, frozen=True, kw_only=True):
             return f"{self.id} was too large and was cut ({self.cut}): have its producer send a smaller one"
         if self.origin.topic.endswith(EVENTS):
             return f"{self.id} came from {self.origin.topic}, where later events went on: it would be passed over as known"
-        if self.reason == Reason.KEY and not rekey:
-            return f"{self.id} has another key than its card_id, and would come back: redrive it with --rekey"
+        if self.has_wrong_key:
+            return None if rekey else f"{self.id} has another key than its card_id, and would come back: redrive it with --rekey"
+        if self.refused is not None:
+            return (
+                f"{self.id} still cannot be read, and would come back ({self.refused.reason}: {self.refused}): have its producer send it "
+                "again as it should be, or upgrade Aegis"
+            )
         return None
+
+    @property
+    def has_wrong_key(self) -> bool:
+        return self.refused is not None and self.refused.reason is Reason.KEY
 
 
 class Letter(NamedTuple):
@@ -101,7 +119,7 @@ async def read(settings: Settings, reason: str | None = None) -> list[Filed]:
         if note is not None:
             redriven.add(Id.parse(note.decode()))
         elif reason in {None, (envelope := _envelope(record)).reason}:
-            filed[envelope.id] = envelope
+            filed[envelope.id] = msgspec.structs.replace(envelope, refused=_refused(settings, envelope, record))
     for letter in redriven & filed.keys():
         filed[letter] = msgspec.structs.replace(filed[letter], redriven=True)
     return list(filed.values())
@@ -137,7 +155,7 @@ def chosen(letters: Iterable[Filed], ids: Iterable[Id], *, rekey: bool = False) 
 async def redrive(settings: Settings, letters: Iterable[Filed], sent: Callable[[int], object] = lambda number: None) -> int:
     """Send the records of `letters` back to their topics, each into its key's own partition, and note that. Returns how many.
 
-    Those that lie here because of their key get their card_id as key.
+    Those with another key than their card_id get that as key.
 
     At least once: what was sent before a failure may not be noted yet.
     """
@@ -153,7 +171,7 @@ async def redrive(settings: Settings, letters: Iterable[Filed], sent: Callable[[
             for letter, record in batch:
                 topic, old, _ = letter.origin
                 key = record.key
-                if letter.reason == Reason.KEY:
+                if letter.has_wrong_key:
                     key = card_of(record.value, of_history=topic == history).encode()
                 partition = old if key is None else home(key, partitions[topic])
                 note = (REDRIVEN, str(letter.id).encode())
@@ -199,6 +217,18 @@ async def _records(settings: Settings, start: Id | None = None) -> AsyncGenerato
                         yield record
     finally:
         await consumer.stop()
+
+
+def _refused(settings: Settings, letter: Filed, record: ConsumerRecord) -> Refused | None:
+    """Try to read the record of a letter as a worker would, were it sent back now."""
+    read_record = next((_READERS[name] for name in _READERS if full_name(name, settings) == letter.origin.topic), None)
+    if read_record is None:
+        return None
+    try:
+        read_record(record.value, record.key, int(time() * 1000), token=settings.card_id_is_token)
+    except Refused as refused:
+        return refused
+    return None
 
 
 def _envelope(record: ConsumerRecord) -> Filed:

@@ -57,7 +57,8 @@ def screen_payments(work: Work[Card]) -> None:
     chunk = Chunk(work)
     for each in chunk.rounds():
         chunk.screen(each)
-    if work.owner.latch.trips(len(work.records), len(chunk.letters)):
+    again = {record.offset for record in work.records if has(record, REDRIVEN)}  # an operator's, of which no producer is judged
+    if work.owner.latch.trips(len(work.records) - len(again), len(chunk.letters.keys() - again)):
         owners.latch(work, work.owner.latch.sentence)
         return
     chunk.hand_over()
@@ -146,9 +147,8 @@ class Chunk:
             self._tidings[record.offset] = adopted.tidings
             self._tally.adopted += 1
             return None
-        marks = [name for name, _ in record.headers] if record.headers else ()
         stale = self._now_ms - record.timestamp > STALE_MS
-        receipt = Receipt(record.timestamp, self._now, stale, REDRIVEN in marks, EXPLAIN in marks)
+        receipt = Receipt(record.timestamp, self._now, stale, has(record, REDRIVEN), has(record, EXPLAIN))
         return describe(card, txn, terms, receipt, record.offset)
 
     def _learn(self, payment: Payment, screened: Screened) -> None:
@@ -228,6 +228,11 @@ def learn_history(work: Work[Card]) -> None:
     told.send(work)
     metrics.LEARNT_HISTORY.inc(learnt)
     metrics.ERASED.inc(erased)
+
+
+def has(record: ConsumerRecord, mark: str) -> bool:
+    """Whether the record carries a header of that name."""
+    return bool(record.headers) and any(name == mark for name, _ in record.headers)
 
 
 def recall(work: Work[Card], record: ConsumerRecord, card_id: str) -> Card | None:

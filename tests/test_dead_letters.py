@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ def record(
     usual = {"topic": made.topic(Name.TRANSACTIONS), "partition": LETTERS, "timestamp": 0, "headers": []}
     fields = dict.fromkeys(ConsumerRecord.__dataclass_fields__) | usual | {"key": key, "value": value, "offset": offset} | changed
     return ConsumerRecord(**fields)
+
+
+def readable(made: Deployment, *, offset: int, card: str = "card-1") -> ConsumerRecord:
+    return record(made, offset=offset, key=card.encode(), value=encode_transaction(payment(card_id=card)))
 
 
 def file(made: Deployment, *refusals: tuple[ConsumerRecord, Reason]) -> None:
@@ -117,13 +122,14 @@ def test_redriven_records_go_home_as_they_were_and_only_once(made: Deployment) -
 
 @pytest.mark.kafka
 def test_a_letter_that_is_named_goes_again_and_its_attempts_are_counted(made: Deployment) -> None:
-    file(made, (record(made, offset=7), Reason.MALFORMED))
+    lost = readable(made, offset=7)
+    file(made, (lost, Reason.MALFORMED))
 
     for _ in range(2):
         assert made.aegis("dead-letters", "redrive", "1:0").stdout == "redrove 1 letter\n"
 
     back = made.records(Name.TRANSACTIONS)
-    assert [each.value for each in back] == [b"no json"] * 2
+    assert [each.value for each in back] == [lost.value] * 2
     file(made, (back[0], Reason.MALFORMED))
     assert [letter["attempts"] for letter in listed(made, "--all")] == [1, 2]
     assert [letter["attempts"] for letter in listed(made)] == [2]
@@ -134,7 +140,7 @@ def test_a_letter_with_a_wrong_key_stays_unless_it_gets_the_right_one(made: Depl
     txn = payment(card_id="card-7")
     wrong = record(made, offset=3, key=b"card-8", value=encode_transaction(txn))
     none = record(made, offset=4, key=None, value=encode_transaction(txn))
-    file(made, (wrong, Reason.KEY), (none, Reason.KEY), (record(made, offset=5, key=b"k"), Reason.MALFORMED))
+    file(made, (wrong, Reason.KEY), (none, Reason.KEY), (readable(made, offset=5, card="k"), Reason.MALFORMED))
     why = "has another key than its card_id, and would come back: redrive it with --rekey"
 
     named, everything = made.aegis("dead-letters", "redrive", "1:0"), made.aegis("dead-letters", "redrive", "--all")
@@ -146,9 +152,49 @@ def test_a_letter_with_a_wrong_key_stays_unless_it_gets_the_right_one(made: Depl
     arrived = made.records(Name.TRANSACTIONS)
     assert sorted((each.key, each.value, each.partition) for each in arrived) == [
         *((b"card-7", encode_transaction(txn), home(b"card-7", PARTITIONS)) for _ in range(2)),
-        (b"k", b"no json", home(b"k", PARTITIONS)),
+        (b"k", encode_transaction(payment(card_id="k")), home(b"k", PARTITIONS)),
     ]
     assert listed(made) == []
+
+
+@pytest.mark.kafka
+def test_what_still_cannot_be_read_stays_and_is_told_with_what_to_do(made: Deployment) -> None:
+    """A worker would refuse it again; what an older one could not read, and this one can, goes."""
+    txn = payment(card_id="c")
+    values = {
+        Name.TRANSACTIONS: encode_transaction(txn),
+        Name.LABELS: encode_label(label(txn)),
+        Name.HISTORY: encode_history(Past(txn)),
+    }
+    topics = [(made.topic(name), value) for name, value in values.items()]
+    good = [record(made, offset=offset, topic=topic, key=b"c", value=value) for offset, (topic, value) in enumerate(topics)]
+    bad = [record(made, offset=9, topic=topic, key=b"c", value=value[:-1]) for topic, value in topics]
+    later = payment(card_id="c", timestamp=datetime.now(UTC) + timedelta(days=365))
+    ahead = record(made, offset=10, key=b"c", value=encode_transaction(later))
+    file(made, *((each, Reason.MALFORMED) for each in (*good, *bad)), (ahead, Reason.FUTURE))
+    advice = "have its producer send it again as it should be, or upgrade Aegis"
+
+    named, everything = made.aegis("dead-letters", "redrive", "1:0", "1:3"), made.aegis("dead-letters", "redrive", "--all")
+
+    why = "still cannot be read, and would come back (malformed: Input data was truncated)"
+    assert (named.exit_code, named.stderr) == (1, f"aegis: 1:3 {why}: {advice}\n")
+    first, *rest = everything.stdout.splitlines()
+    assert first == "redrove 3 letters; 4 cannot be"
+    assert rest[:3] == [f"  1:{number} {why}: {advice}" for number in (3, 4, 5)]
+    assert rest[3].startswith("  1:6 still cannot be read, and would come back (future: timestamp lies ")
+    assert {name: [each.value for each in made.records(name)] for name in values} == {name: [value] for name, value in values.items()}
+    assert [letter["id"] for letter in listed(made)] == ["1:3", "1:4", "1:5", "1:6"]
+
+
+@pytest.mark.kafka
+def test_what_can_be_read_by_now_and_has_a_wrong_key_gets_the_right_one(made: Deployment) -> None:
+    file(made, (record(made, offset=3, key=None, value=encode_transaction(payment(card_id="c"))), Reason.INVALID))
+
+    kept, rekeyed = (made.aegis("dead-letters", "redrive", "--all", *also) for also in ((), ("--rekey",)))
+
+    assert kept.stdout.startswith("redrove 0 letters; 1 cannot be\n  1:0 has another key")
+    assert rekeyed.stdout == "redrove 1 letter\n"
+    assert [each.key for each in made.records(Name.TRANSACTIONS)] == [b"c"]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +216,7 @@ def test_the_card_of_a_record_is_found_whatever_it_is(value: bytes, of_history: 
 def test_redacted_and_cut_letters_are_refused_by_name_and_passed_over_otherwise(made: Deployment) -> None:
     with_number = record(made, offset=1, value=encode_transaction(payment(card_id="4111111111111111")))
     too_large = record(made, offset=2, value=b"x" * LARGEST_RECORD)
-    file(made, (with_number, Reason.CARD_NUMBER), (too_large, Reason.MALFORMED), (record(made, offset=3), Reason.MALFORMED))
+    file(made, (with_number, Reason.CARD_NUMBER), (too_large, Reason.MALFORMED), (readable(made, offset=3), Reason.MALFORMED))
 
     redacted, cut = (made.aegis("dead-letters", "redrive", "1:2", letter) for letter in ("1:0", "1:1"))
 

@@ -26,7 +26,7 @@ from aegis_app.kafka.ports import free_port
 from aegis_app.metrics import PARTS
 from aegis_app.process import Worker
 from aegis_app.stream.outbox import Outgoing
-from aegis_app.topics import Name, changelog, home
+from aegis_app.topics import REDRIVEN, Name, changelog, home
 from tests.deployment import PARTITIONS, Deployment, wait_until
 from tests.make import payment, remember
 
@@ -421,6 +421,18 @@ def test_too_many_dead_letters_latch_the_worker_until_an_operator_says_otherwise
         worker.stop()
         worker.start("-l", "info", AEGIS_DEAD_LETTER_SHARE="1").wait_until_ready()
         made.await_settled()
+        assert len(made.records(Name.DEAD_LETTERS)) == 300
+
+
+def test_what_is_sent_back_and_cannot_be_read_again_never_latches_a_worker(kafka: str, tmp_path: Path) -> None:
+    with Deployment(kafka, tmp_path, "sent-back", AEGIS_DEAD_LETTER_WINDOW="100") as made:
+        broken = [Outgoing(KEY, b"still broken", [(REDRIVEN, b"0:%d" % n)]) for n in range(300)]
+        good = [Outgoing(KEY, encode_transaction(payment(transaction_id=f"good-{n}", minute=n))) for n in range(200)]
+        made.put(Name.TRANSACTIONS, home(KEY, PARTITIONS), [*good, *broken, *good])
+        worker = made.worker().wait_until_ready()
+        made.await_settled()
+
+        assert worker.get("/ready")[0] == 200
         assert len(made.records(Name.DEAD_LETTERS)) == 300
 
 

@@ -96,7 +96,8 @@ def redrive(letters: tuple[str, ...], everything: bool, rekey: bool, reason: str
     """Send records back to their topics, to be tried again. Each goes into its card's own partition.
 
     A payment that was decided since is answered as before. What cannot be sent back is told with the reason: what was redacted or cut,
-    events of merchants, and without --rekey records with a wrong key, which would only come back.
+    events of merchants, and what would only come back: records that still cannot be read, by the settings here, and without --rekey
+    those with a wrong key.
 
     Example: aegis dead-letters redrive --all --reason partition
     """
