@@ -579,6 +579,20 @@ def test_what_is_no_ledger_is_refused(url: str, why: str) -> None:
         connect(Settings(ledger=url))
 
 
+@pytest.mark.parametrize("command", [["migrate"], ["run"], ["recount"]])
+def test_a_file_of_another_kind_is_said_to_be_no_ledger_in_one_line_and_stays(tmp_path: Path, command: list[str]) -> None:
+    file = tmp_path / "ok.jsonl"
+    file.write_text('{"transaction_id": "t"}\n')
+    read_once.cache_clear()
+
+    ended = CliRunner().invoke(main, ["ledger", *command], env={"AEGIS_LEDGER": f"sqlite:///{file}"})
+    read_once.cache_clear()
+
+    assert ended.exit_code == 1
+    assert ended.stderr == f"aegis: the ledger at sqlite:///{file} cannot be used: file is not a database; check AEGIS_LEDGER\n"
+    assert file.read_text() == '{"transaction_id": "t"}\n'
+
+
 def test_without_a_setting_the_ledger_is_a_file_in_the_data_directory() -> None:
     assert shown(ledger_url(Settings(datadir=Path("there")))) == "sqlite:///there/ledger.sqlite"
 

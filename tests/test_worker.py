@@ -487,6 +487,22 @@ def test_a_bad_setting_stops_the_start_in_one_line(deployment: Deployment, envir
     assert worker.log.read_text().strip() == line
 
 
+@pytest.mark.parametrize("place", ["own.csv", "own.csv/below", "/proc/nowhere"])
+def test_a_data_directory_that_cannot_be_one_stops_the_start_in_one_line(tmp_path: Path, place: str) -> None:
+    (tmp_path / "own.csv").write_text("mine")
+    directory = tmp_path / place
+    environment = os.environ | {"AEGIS_DATADIR": str(directory), "AEGIS_WEB_PORT": str(free_port())}
+
+    command = [sys.executable, "-m", "faust", "-A", "aegis_app", "worker"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"aegis: AEGIS_DATADIR is {directory}: nothing can be kept there (")
+    assert ended.stderr.count("\n") == 1
+    assert "Traceback" not in ended.stdout
+    assert (tmp_path / "own.csv").read_text() == "mine"
+
+
 def test_views_beyond_loopback_want_the_token(kafka: str, tmp_path: Path) -> None:
     with Deployment(kafka, tmp_path, "token", AEGIS_WEB_TOKEN="open sesame 1234567") as made:
         worker = made.worker().wait_until_ready()

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from aegis_app.settings import Settings
@@ -95,11 +95,18 @@ def _sqlite(url: URL) -> Engine:
 
 @contextmanager
 def speaking(engine: Engine) -> Iterator[None]:
-    """What the database says when it is away, busy or full, as `LedgerAwayError`; what is wrong with us stays as it is."""
+    """What the database says when it is away, busy or full, as `LedgerAwayError`; what is wrong with us stays as it is.
+
+    Raises `LedgerError` where what is there is no database, or a broken one.
+    """
     try:
         yield
     except (OperationalError, InterfaceError, InternalError, PoolTimeoutError) as error:
         raise LedgerAwayError(f"the ledger at {shown(engine.url)} does not answer: {_reason(error)}") from error
+    except DatabaseError as error:
+        if type(error) is not DatabaseError:  # its kinds are ours
+            raise
+        raise LedgerError(f"the ledger at {shown(engine.url)} cannot be used: {_reason(error)}; check AEGIS_LEDGER") from error
 
 
 def _reason(error: SQLAlchemyError) -> str:

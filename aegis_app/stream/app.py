@@ -220,8 +220,11 @@ class StreamApp(faust.App):
             )
 
     def _claim_datadir(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        self._datadir_lock = (directory / "in-use").open("w")
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._datadir_lock = (directory / "in-use").open("w")
+        except OSError as error:
+            self._refuse(f"AEGIS_DATADIR is {directory}: nothing can be kept there ({error.strerror}); name a directory of this user's own")
         try:
             fcntl.flock(self._datadir_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
