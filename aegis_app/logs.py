@@ -14,8 +14,10 @@ PLACE: Final = ("topic", "partition", "offset")
 LIBRARIES: Final = ("aiokafka", "faust", "mode")
 NOISE: Final = (*LIBRARIES, *(f"aegis_app.stream.{module}" for module in ("app", "memory", "transport")))
 """Of these, warnings and errors alone: they tell of every service that starts, and of every step of a rebalance, in tables."""
+OFTEN: Final = (*LIBRARIES, "agents")
+"""Who says the same over and over."""
 SELDOM_SECONDS: Final = 10.0
-"""For so long, what a library says again is counted and not said: while a broker is away, aiokafka has a dozen lines for each attempt."""
+"""For so long, what they say again is counted and not said: while a broker is away, aiokafka has a dozen lines for each attempt."""
 log: Final = logging.getLogger("aegis")
 """What we say ourselves of a worker's life."""
 
@@ -46,6 +48,14 @@ def begin(form: str) -> None:
         logging.getLogger(name).setLevel(logging.ERROR if name == "stamina" else logging.WARNING)
 
 
+def speak(root: logging.Logger, level: int) -> None:
+    """Let a worker say what it does at Faust's own level, WARNING, too; above it, what is asked for."""
+    ours = logging.INFO if level == logging.WARNING else level
+    log.setLevel(ours)
+    for handler in root.handlers:
+        handler.setLevel(ours)
+
+
 def quieten() -> None:
     """Let the handlers that there are pass on less of what libraries say; Faust's configuration has no place for that."""
     for handler in logging.root.handlers:
@@ -54,18 +64,19 @@ def quieten() -> None:
 
 
 class Seldom(logging.Filter):
-    """Of what libraries say over and over, one line in `SELDOM_SECONDS`, which tells how many it stands for."""
+    """Of what is said over and over, one line in `SELDOM_SECONDS`, which tells how many it stands for."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[tuple[str, str], tuple[float, int]] = {}
-        """By logger and message: when it was last said, and how often it was not since."""
+        self._said: dict[tuple[str, str, str], tuple[float, int]] = {}
+        """By logger, topic and message: when it was last said, and how often it was not since."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.name.partition(".")[0] not in LIBRARIES:
+        if record.name.partition(".")[0] not in OFTEN:
             return True
         # Of what went wrong, why; of the rest, what kind of thing it is.
-        what = record.name, record.getMessage() if record.levelno >= logging.ERROR else str(record.msg)
+        said = record.getMessage() if record.levelno >= logging.ERROR else str(record.msg)
+        what = record.name, getattr(record, "topic", ""), said
         at, held = self._said.get(what, (float("-inf"), 0))
         if record.created - at < SELDOM_SECONDS:
             self._said[what] = at, held + 1

@@ -1,5 +1,6 @@
 """What cannot be taken: refused, and filed as a dead letter."""
 
+import logging
 from typing import Any
 
 from aiokafka.structs import ConsumerRecord
@@ -10,6 +11,8 @@ from aegis_app.core.intake import Reason, Refused
 from aegis_app.stream.letters import Letter
 from aegis_app.stream.owner import Work
 from aegis_app.topics import home
+
+log = logging.getLogger(__name__)
 
 
 def check_partition(record: ConsumerRecord) -> None:
@@ -23,6 +26,11 @@ def check_partition(record: ConsumerRecord) -> None:
 
 
 def bury(work: Work[Any], letters: list[Letter]) -> None:
+    """File what could not be taken of a chunk."""
+    if letters:
+        reasons = ", ".join(sorted({letter.reason for letter in letters}))
+        place = {"topic": work.topic}
+        log.warning("Dead letters: %d of %s (%s); see `aegis dead-letters list`", len(letters), work.topic, reasons, extra=place)
     for letter in letters:
         work.publish(dead_letters, letter.key, letter.value, letter.headers)
         metrics.DEAD_LETTERS.labels(letter.topic, letter.reason).inc()

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from aiokafka.errors import GroupAuthorizationFailedError, GroupCoordinatorNotAvailableError
 
+from aegis_app.kafka.ports import free_port
 from aegis_app.logs import SELDOM_SECONDS, Json, Seldom, Text, quieten
+from aegis_app.process import Worker
+from aegis_app.topics import Name
 from tests.deployment import Deployment, wait_until
 from tests.make import payment
 
@@ -52,6 +55,8 @@ def test_what_a_library_says_over_and_over_is_said_once_in_a_while_and_counted()
         made.created = at
         return made.getMessage() if seldom.filter(made) else None
 
+    assert said(0.3, 1, "agents.refusing") == "Unable to connect to node 1"
+    assert said(0.4, 2, "agents.refusing") is None
     assert [said(at, node) for at, node in ((0.0, 1), (0.1, 1), (0.2, 2))] == ["Unable to connect to node 1", None, None]
     assert said(0.3, 1, "aegis") == said(0.4, 1, "aegis") == "Unable to connect to node 1"
     assert said(SELDOM_SECONDS, 1) == "Unable to connect to node 1 (2 more like this before)"
@@ -68,6 +73,7 @@ def test_a_life_of_a_worker_is_told_in_a_few_lines(kafka: str, tmp_path: Path, f
         made.pay(payment())
         made.await_settled()
         wait_until(lambda: "Ready" in worker.log.read_text(), 30, made)
+        rules = worker.get("/rules")[1]
         worker.stop()
         lines = [line for line in worker.log.read_text().splitlines() if line.startswith(("{", "["))]
 
@@ -76,9 +82,31 @@ def test_a_life_of_a_worker_is_told_in_a_few_lines(kafka: str, tmp_path: Path, f
     assert len(said) < 15
     assert any(text.startswith("Aegis ") for text in said)
     assert "Takes over partitions 0, 1" in said
-    assert f"Ready: decides payments of partitions 0, 1; views at {worker.url}" in said
+    by = f"policy {rules['policy']} (observe) of the package"
+    assert f"Ready: decides payments of partitions 0, 1; {by}; views at {worker.url}" in said
     assert said[-1].startswith("Stops")
     assert not any("baker" in text or "card-1" in text for text in said)
+
+
+@pytest.mark.kafka
+def test_a_worker_at_its_usual_level_says_that_it_is_ready_and_what_cannot_be_read(kafka: str, tmp_path: Path) -> None:
+    with Deployment(kafka, tmp_path, "logs-usual") as made:
+        worker = Worker(tmp_path / "usual", free_port(), made.environment)
+        made.workers.append(worker)
+        worker.start().wait_until_ready()
+        for name in (Name.TRANSACTIONS, Name.LABELS):
+            made.send(b"a secret", b"card-1", name=name)
+            made.await_settled(name=name)
+        wait_until(lambda: "Ready" in worker.log.read_text(), 30, made)
+        worker.stop()
+        lines = worker.log.read_text().splitlines()
+
+    assert any("[INFO] Ready: decides payments of partitions 0, 1; policy " in line for line in lines)
+    warned = [line.split("[WARNING] ", 1)[1] for line in lines if "[WARNING] Dead letters" in line]
+    assert warned == [
+        f"Dead letters: 1 of {made.topic(name)} (malformed); see `aegis dead-letters list`" for name in (Name.TRANSACTIONS, Name.LABELS)
+    ]
+    assert not any("secret" in line or "card-1" in line for line in lines)
 
 
 def test_a_kafka_that_has_only_just_started_is_a_warning(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,10 @@ class Follower(Protocol):
 class StreamWorker(faust.Worker):
     """Faust's worker without its spinner, for which the root logger would have to be at DEBUG."""
 
+    def on_setup_root_logger(self, logger: logging.Logger, level: int) -> None:
+        super().on_setup_root_logger(logger, level)
+        logs.speak(logger, level)
+
     def _setup_spinner_handler(self, logger: logging.Logger, level: int) -> None:
         """No spinner."""
 

@@ -102,7 +102,9 @@ async def announcing() -> None:
         if is_ready and not was_ready:
             which = ", ".join(map(str, partitions()))
             does = f"decides payments of partitions {which}" if which else "stands by, other workers have all partitions"
-            log.info("Ready: %s; views at http://%s:%d", does, settings.web_host, settings.web_port)
+            now = in_force()
+            by = f"policy {now.version} ({now.policy.mode}) of {now.origin}"
+            log.info("Ready: %s; %s; views at http://%s:%d", does, by, settings.web_host, settings.web_port)
         was_ready = is_ready
         await asyncio.sleep(ANNOUNCE_SECONDS)
 
