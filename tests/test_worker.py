@@ -424,6 +424,24 @@ def test_too_many_dead_letters_latch_the_worker_until_an_operator_says_otherwise
         assert len(made.records(Name.DEAD_LETTERS)) == 300
 
 
+def test_a_latched_worker_that_is_started_again_counts_anew(kafka: str, tmp_path: Path) -> None:
+    """So that it goes on by itself where the rest of what is broken is too little for the latch."""
+    with Deployment(kafka, tmp_path, "latch-anew", AEGIS_DEAD_LETTER_WINDOW="100") as made:
+        good = [(KEY, encode_transaction(payment(transaction_id=f"good-{n}", minute=n))) for n in range(200)]
+        made.send_many(good)
+        worker = made.worker().wait_until_ready()
+        made.await_settled()
+        made.send_many([(KEY, b"from a bad deploy")] * 60)
+        wait_until(lambda: worker.get("/ready")[0] == 503, 20, made)
+        assert "a restart counts anew" in worker.get("/ready")[1]["waits_for"][0]
+
+        worker.stop()
+        worker.start("-l", "info").wait_until_ready()
+        made.await_settled()
+        assert worker.get("/ready")[0] == 200
+        assert len(made.records(Name.DEAD_LETTERS)) == 60
+
+
 def test_what_is_sent_back_and_cannot_be_read_again_never_latches_a_worker(kafka: str, tmp_path: Path) -> None:
     with Deployment(kafka, tmp_path, "sent-back", AEGIS_DEAD_LETTER_WINDOW="100") as made:
         broken = [Outgoing(KEY, b"still broken", [(REDRIVEN, b"0:%d" % n)]) for n in range(300)]

@@ -79,7 +79,8 @@ class Latch:
     def sentence(self) -> str:
         return (
             f"{self._dead} of the last {self._seen} payments of a partition are dead letters, more than {self._share:.0%}; "
-            f"nothing more is read. See `aegis dead-letters list`; to go on all the same, start with AEGIS_DEAD_LETTER_SHARE=1"
+            "nothing more is read. `aegis dead-letters list` has all but the last of them. Mend the producer; a restart counts anew, "
+            f"and stops again after {self._window} payments of the like, unless started with AEGIS_DEAD_LETTER_SHARE=1"
         )
 
     def trips(self, payments: int, dead: int) -> bool:
