@@ -162,6 +162,66 @@ def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("decide a --out a", "--out and FILE"),
+        ("decide --out a a", "--out and FILE"),
+        ("decide a --out ./sub/../a", "--out and FILE"),
+        ("decide a --out link", "--out and FILE"),
+        ("decide a --out hard", "--out and FILE"),
+        ("decide a --policy b --out b", "--policy and --out"),
+        ("decide a --out AEGIS_POLICY.toml", "--out and AEGIS_POLICY"),
+        ("decide a --out AEGIS_RATES.toml", "--out and AEGIS_RATES"),
+        ("decide a --format m.toml --out m.toml", "--format and --out"),
+        ("features a --out a", "--out and FILE"),
+        ("features a --labels b --out b", "--labels and --out"),
+        ("backtest a --labels b --html a", "--html and FILE"),
+        ("backtest a --labels b --html b", "--labels and --html"),
+        ("backtest a --heard b --html b", "--heard and --html"),
+        ("backtest a --policy b --policy m.toml --html b", "--policy and --html"),
+        ("evaluate bundle sub a --labels b --test-start 2026-01-01 --json a", "--json and DATA"),
+        ("evaluate bundle sub a --labels b --test-start 2026-01-01 --json b", "--labels and --json"),
+        ("evaluate handbook --data a --train-start 2018-01-01 --train-days 7 --test-start 2018-02-01 --matrix a", "--data and --matrix"),
+        (
+            "evaluate handbook --data a --train-start 2018-01-01 --train-days 7 --test-start 2018-02-01 --scores n --json n",
+            "--scores and --json",
+        ),
+        ("simulate --out n --truth n", "--out and --truth"),
+        ("simulate --out n --labels n", "--out and --labels"),
+        ("simulate --out n --rates ./n", "--out and --rates"),
+        ("simulate --labels n --decisions a --out a", "--decisions and --out"),
+        ("ledger export --since 2026-01-01 --out n --labels n", "--out and --labels"),
+        ("ledger export --since 2026-01-01 --out AEGIS_LEDGER", "--out and AEGIS_LEDGER"),
+    ],
+)
+def test_no_command_writes_over_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    for name in ("a", "b", "m.toml", "AEGIS_POLICY.toml", "AEGIS_RATES.toml", "AEGIS_LEDGER"):
+        (tmp_path / name).write_text("what is there")
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "hard").hardlink_to(tmp_path / "a")
+    named = {"AEGIS_POLICY": "AEGIS_POLICY.toml", "AEGIS_RATES": "AEGIS_RATES.toml", "AEGIS_LEDGER": "sqlite:///AEGIS_LEDGER"}
+
+    result = run(*line.split(), environment=named)
+
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith(f"Error: {message} are the same file, ")
+    assert result.stderr.endswith(": nothing was written\n")
+    assert {path.read_text() for path in tmp_path.iterdir() if path.is_file()} == {"what is there"}
+
+
+def test_what_goes_nowhere_may_go_there_twice(tmp_path: Path) -> None:
+    succeed("simulate", "--cards", "2", "--days", "1", "--out", os.devnull, "--truth", os.devnull, "--labels", os.devnull)
+    file = tmp_path / "labels.jsonl"
+    file.write_bytes(b"")
+
+    assert succeed("decide", "-", "--out", "-", stdin=encode_transaction(payment())).stdout != ""
+    succeed("features", "-", "--labels", str(file), "--out", str(tmp_path / "out"), stdin=encode_transaction(payment()))
+    succeed("backtest", "-", "--labels", str(file), "--heard", str(file), "--processes", "1", stdin=encode_transaction(payment()))
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ("topics", "create"),

@@ -42,7 +42,7 @@ FRAUD = {"unknown": None, "genuine": False}
     help="How many share the work, a part of the cards each; a core each if not given. One if a rule or the bundle asks of other cards.",
 )
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Only learn from payments before this day (UTC): cards need a past.")
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="OUT", help="Write a page with pictures as well.")
+@click.option("--html", type=options.output_file, metavar="OUT", help="Write a page with pictures as well.")
 @options.as_json
 def backtest(
     source: Path,

@@ -47,10 +47,10 @@ def _number(day: datetime) -> int:
 )
 @click.option(
     "--matrix",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.output_file,
     help="Keep the described payments in this parquet file, and take them from there if it is there: it saves most of the time.",
 )
-@click.option("--scores", type=click.Path(dir_okay=False, path_type=Path), help="Also write the scores of the payments tested: parquet.")
+@click.option("--scores", type=options.output_file, help="Also write the scores of the payments tested: parquet.")
 @click.option("--json", "out", type=options.output, help="Also write the figures as JSON; - is stdout, and then they are not shown.")
 def handbook(
     source: Path,

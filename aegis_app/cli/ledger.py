@@ -141,8 +141,8 @@ _DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 @click.option("--since", type=_DAY, required=True, help="First moment of payments, UTC.")
 @click.option("--until", type=_DAY, help="First moment after them, UTC.")
 @click.option("--described", is_flag=True, help="Only payments whose decision carries its features (AEGIS_FEATURE_SHARE).")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A parquet file: a row for each payment.")
-@click.option("--labels", type=click.Path(dir_okay=False, path_type=Path), help="A second one: verdicts, and since when they are known.")
+@click.option("--out", type=options.output_file, required=True, help="A parquet file: a row for each payment.")
+@click.option("--labels", type=options.output_file, help="A second one: verdicts, and since when they are known.")
 def export(since: datetime, until: datetime | None, described: bool, out: Path, labels: Path | None) -> None:
     """Write payments to train on. With their features, what was decided and what they turned out to be.
 
@@ -151,8 +151,12 @@ def export(since: datetime, until: datetime | None, described: bool, out: Path, 
     Example: aegis ledger export --since 2026-01-01 --described --out payments.parquet --labels labels.parquet
     """
     settings = options.settings_with()
+    from aegis_app.ledger.database import ledger_url
     from aegis_app.ledger.export import export as write
 
+    url = ledger_url(settings)
+    if url.get_backend_name() == "sqlite":
+        options.tell_apart(click.get_current_context(), "AEGIS_LEDGER", Path(url.database or ""))
     with _migrated(settings) as engine, options.counting("exporting payments") as show:
         number = write(engine, out, _utc(since), None if until is None else _utc(until), described=described, labels=labels, show=show)
     click.echo(f"{options.number_of(number, 'payment')} written to {out}", err=True)

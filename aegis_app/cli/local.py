@@ -26,7 +26,7 @@ def kafka(port: int | None, data: Path) -> None:
 @click.command()
 @click.option("--seconds", type=click.FloatRange(min=1), help="End by itself after so long; exits with 0 only if all went well.")
 @click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Leave data and logs in this new directory.")
-@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Draw the last screen as SVG.")
+@click.option("--picture", type=options.output_file, metavar="FILE", help="Draw the last screen as SVG.")
 @click.option("--models/--no-models", "with_models", default=True, help="Train a bundle meanwhile, and serve it; or leave it at rules.")
 def demo(seconds: float | None, keep: Path | None, picture: Path | None, with_models: bool) -> None:
     """Watch Aegis decide simulated payments. On a Kafka of its own, or that of AEGIS_BROKER; Ctrl-C ends it.

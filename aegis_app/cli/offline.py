@@ -68,7 +68,7 @@ def decide(source: Path, layout: str | None, policy: Path | None, bundle: Path |
 )
 @click.option("--processes", type=click.IntRange(min=1), help="As many as there are cores, where not given and the file is large.")
 @options.bundle
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A parquet file: a row for each payment.")
+@click.option("--out", type=options.output_file, required=True, help="A parquet file: a row for each payment.")
 def features(
     source: Path,
     layout: str | None,

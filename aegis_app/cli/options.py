@@ -5,8 +5,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from os.path import realpath, samefile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import click
 
@@ -18,7 +19,50 @@ DASH: Final = Path("-")
 TRAIN: Final = "in the checkout, pip install --require-hashes -r requirements/train.txt"
 """How to get what trains."""
 
-existing = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+class _File(click.Path):
+    """A file of a command. One that it writes must be none of its others, which would be gone before it is read."""
+
+    def __init__(self, *, written: bool, allow_dash: bool = False) -> None:
+        super().__init__(exists=not written, dir_okay=False, allow_dash=allow_dash, path_type=Path)
+        self._written = written
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = cast(Path, super().convert(value, param, ctx))
+        if param is not None and ctx is not None:
+            tell_apart(ctx, param.get_error_hint(ctx).strip("'"), path, written=self._written)
+        return path
+
+
+def tell_apart(ctx: click.Context, name: str, path: Path, *, written: bool = False) -> None:
+    """Refuse a file that is one of those before it, where either is written."""
+    files: list[tuple[str, Path, bool]] = ctx.meta.setdefault(__name__, [])
+    for other, its, is_written in files:
+        if (written or is_written) and other != name and _are_same(path, its):
+            raise click.UsageError(f"{other} and {name} are the same file, {path}: nothing was written", ctx)
+    files.append((name, path, written))
+
+
+def _are_same(one: Path, other: Path) -> bool:
+    """Devices and pipes may be named twice."""
+    if DASH in (one, other):
+        return False
+    try:
+        return samefile(one, other) and one.is_file()
+    except OSError:
+        return realpath(one) == realpath(other)
+
+
+def _mapping(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and Path(value).is_file():
+        tell_apart(ctx, "--format", Path(value))
+    return value
+
+
+existing = _File(written=False)
+output = _File(written=True, allow_dash=True)
+output_file = _File(written=True)
+"""One that is no pipe: parquet, or a page."""
 judging = click.option("--labels", type=existing, help="What DATA does not say itself: JSON lines or parquet, as for `aegis train`.")
 maturity = click.option(
     "--maturity", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Days until no label in --labels means genuine."
@@ -35,11 +79,12 @@ def _address(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 
 broker = click.option("--broker", metavar="HOST:PORT", callback=_address, help="Kafka to talk to; AEGIS_BROKER where not given.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-source = click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+source = click.argument("source", metavar="FILE", type=_File(written=False, allow_dash=True))
 layout = click.option(
     "--format",
     "layout",
     metavar="NAME",
+    callback=_mapping,
     help="What the columns of FILE are: a name of `aegis datasets`, or a mapping file; found if not given.",
 )
 bundle = click.option(
@@ -47,7 +92,6 @@ bundle = click.option(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Models that decide beside the rules: the directory of a bundle; AEGIS_BUNDLE where not given.",
 )
-output = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 
 
 def _user(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str:
@@ -73,7 +117,11 @@ def settings_with(**given: Any) -> "Settings":
     # What aiokafka has to say about a broker that is away is ours to tell, in one line.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     chosen = msgspec.structs.replace(settings(), **{name: value for name, value in given.items() if value is not None})
-    click.get_current_context().find_root().obj = chosen
+    ctx = click.get_current_context()
+    ctx.find_root().obj = chosen
+    for name, value in msgspec.structs.asdict(chosen).items():
+        if isinstance(value, Path):
+            tell_apart(ctx, f"AEGIS_{name.upper()}", value)
     return chosen
 
 
