@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from aegis_app.cli import main
 from aegis_app.core.features import CATALOGUE, GROUPS
@@ -295,6 +296,20 @@ def test_labels_beside_the_payments_say_the_same_as_a_file_that_says_it_itself(t
             for given in ([str(data)], [str(lines), "--labels", str(labels)])
         )
         assert one | {"data": ""} == other | {"data": ""}
+
+
+def test_payments_in_currencies_without_a_rate_are_told_once(trained: Trained, tmp_path: Path) -> None:
+    lines, labels = with_labels(file(tmp_path / "data.parquet"), genuine=True)
+    payments = [each.transaction for each in read_payments(lines)]
+    pounds = [replace(each, currency="GBP") if place % 100 == 0 else each for place, each in enumerate(payments)]
+    lines.write_bytes(b"\n".join(map(encode_transaction, pounds)))
+    told = ["--labels", str(labels), "--test-start", f"{TEST_START:%Y-%m-%d}", "--resamples", "5"]
+
+    measured = CliRunner().invoke(main, ["evaluate", "bundle", str(trained.path), str(lines), *told])
+    compared = CliRunner().invoke(main, ["bundles", "compare", str(trained.path), str(trained.path), str(lines), *told])
+
+    sentence = f"{len(payments[::100])} payments in GBP have no rate (AEGIS_RATES): amounts not compared\n"
+    assert (measured.exit_code, measured.stderr) == (compared.exit_code, compared.stderr) == (0, sentence)
 
 
 def test_where_labels_leave_payments_out_the_test_ends_when_those_are_known_to_be_genuine(trained: Trained, tmp_path: Path) -> None:

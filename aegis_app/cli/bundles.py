@@ -1,6 +1,7 @@
 """`aegis bundles`."""
 
 import asyncio
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,13 +131,16 @@ def compare(
     begin = options.instant_ms(test_start)
     told = known(read_payments(data, format=layout, currency=settings.base_currency), labels, label_delay, maturity, begin)
 
-    def served(path: Path) -> "Served":
+    def served(path: Path, unrated: Counter[str]) -> "Served":
         terms = local_terms(settings, local_bundle(msgspec.structs.replace(settings, bundle=path)))
         with options.counting(f"scoring by {path}") as count:
             examples = counted(read_payments(data, format=layout, currency=settings.base_currency), count)
-            return score((each.transaction for each in examples if each.transaction.at < told.end), told.labels, terms, begin)
+            payments = (each.transaction for each in examples if each.transaction.at < told.end)
+            return score(options.noting_unrated(payments, terms.rates, unrated), told.labels, terms, begin)
 
-    one, other = served(first), served(second)
+    unrated: Counter[str] = Counter()
+    one, other = served(first, unrated), served(second, Counter())
+    options.report_unrated(unrated)
     with options.counting("drawing", resamples) as count:
         found = judge(one, other, resamples, 0, count)
     if as_json:

@@ -1,5 +1,6 @@
 """`aegis evaluate`: how good the layers are, on weeks that they have not seen."""
 
+from collections import Counter
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -179,9 +180,11 @@ def bundle(
     begin = options.instant_ms(test_start)
     with options.counting("reading labels") as count:
         told = known(counted(read(), count), labels, label_delay, maturity, begin)
+    terms, unrated = local_terms(settings, local_bundle(settings)), Counter[str]()
     with options.counting("scoring") as count:
         payments = (each.transaction for each in counted(read(), count) if each.transaction.at < told.end)
-        served = score(payments, told.labels, local_terms(settings, local_bundle(settings)), begin, genuine_weight)
+        served = score(options.noting_unrated(payments, terms.rates, unrated), told.labels, terms, begin, genuine_weight)
+    options.report_unrated(unrated)
     with options.counting("drawing", resamples) as count:
         found = resample([(served.test, served.scores)], resamples, seed, count)
     if out != options.DASH:

@@ -214,12 +214,6 @@ def _payments(source: Path, layout: str | None, settings: "Settings", rates: "Ra
     bad, survey = 0, Survey()
     unrated: Counter[str] = Counter()
 
-    def noting(payments: "Iterator[Transaction]") -> "Iterator[Transaction]":
-        for txn in payments:
-            if not rates.knows(txn.currency):
-                unrated[txn.currency] += 1
-            yield txn
-
     def refuse(number: int, refused: "Refused") -> None:
         nonlocal bad
         bad += 1
@@ -232,7 +226,7 @@ def _payments(source: Path, layout: str | None, settings: "Settings", rates: "Ra
         else:
             lines = survey.of_lines(files.enter_context(options.reading(source)))
             payments = read_lines(lines, refuse, token=settings.card_id_is_token)
-        yield counted(noting(payments), files.enter_context(options.counting(doing)))
+        yield counted(options.noting_unrated(payments, rates, unrated), files.enter_context(options.counting(doing)))
     options.report(survey, source)
     options.report_unrated(unrated)
     if bad:

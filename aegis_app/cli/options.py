@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from os.path import realpath, samefile
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 import click
 
 if TYPE_CHECKING:
+    from aegis_app.core.payment import Transaction
+    from aegis_app.core.rates import Rates
     from aegis_app.settings import Settings
     from models.datasets import Survey
 
@@ -172,6 +175,14 @@ def report(survey: "Survey", source: Path) -> None:
     """On stderr, what a table lacked."""
     for line in survey.lines():
         click.echo(f"{source}: {line}", err=True)
+
+
+def noting_unrated(payments: "Iterable[Transaction]", rates: "Rates", unrated: Counter[str]) -> "Iterator[Transaction]":
+    """`payments`; those in currencies without a rate are counted by currency on the way, for `report_unrated`."""
+    for txn in payments:
+        if not rates.knows(txn.currency):
+            unrated[txn.currency] += 1
+        yield txn
 
 
 def report_unrated(payments: Mapping[str, int]) -> None:
