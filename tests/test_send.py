@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -158,6 +162,24 @@ def test_send_payments_says_which_line_is_bad_and_how_many_before_it_were_sent(m
     assert (result.exit_code, result.stdout) == (1, "")
     assert "line 2: JSON is malformed" in result.stderr
     assert result.stderr.endswith("; 1 payment before it was sent\n")
+
+
+@pytest.mark.kafka
+def test_ctrl_c_says_how_many_were_sent(made: Deployment) -> None:
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from aegis_app.cli import main; main()"
+    command = [sys.executable, "-c", program, "send", "payments", "-"]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=os.environ | made.environment, **pipes) as sending:
+        assert sending.stdin is not None
+        sending.stdin.write(b"".join(encode_transaction(payment(minute=n)) + b"\n" for n in range(3)))
+        sending.stdin.flush()
+        wait_until(lambda: len(made.records(Name.TRANSACTIONS)) == 3, 60)
+        time.sleep(0.5)  # for Kafka's answer
+        sending.send_signal(signal.SIGINT)
+        sending.wait(30)  # while its stdin is open
+        out, errors = sending.communicate()
+
+    assert (sending.returncode, out, errors.decode()) == (130, b"", "aegis: ended by Ctrl-C; at least 3 payments were sent\n")
 
 
 @pytest.mark.kafka

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from io import BufferedReader
 from os.path import realpath, samefile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
@@ -130,14 +131,20 @@ def settings_with(**given: Any) -> "Settings":
 
 def opened(path: Path) -> Path | BinaryIO:
     """`path`, or stdin for `-`."""
-    return click.get_binary_stream("stdin") if path == DASH else path
+    return _stdin() if path == DASH else path
+
+
+def _stdin() -> BinaryIO:
+    """With a buffer of its own: where a thread waits for that of `sys.stdin`, Python aborts when it ends."""
+    stdin = click.get_binary_stream("stdin")
+    return BufferedReader(stdin.raw) if isinstance(stdin, BufferedReader) else stdin
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[BinaryIO]:
     """`path`, or stdin for `-`; closed afterwards if it is a file."""
     if path == DASH:
-        yield click.get_binary_stream("stdin")
+        yield _stdin()
     else:
         with path.open("rb") as file:
             yield file

@@ -135,6 +135,10 @@ def _send(settings: "Settings", name: "Name", records: Iterable["K"], encode: Ca
     try:
         with options.counting(f"sending to {topic}") as show:
             asyncio.run(send_to(settings, topic, records, encode=encode, pace=pace, sent=count))
+    except KeyboardInterrupt:
+        # What was on its way to Kafka just then may have come there, too.
+        click.echo(f"aegis: ended by Ctrl-C; at least {options.number_of(done, noun)} {'was' if done == 1 else 'were'} sent", err=True)
+        raise
     except (DatasetError, Refused) as error:
         raise Failure(f"{error}; {options.number_of(done, noun)} before it {'was' if done == 1 else 'were'} sent") from error
     seconds = monotonic() - begin
