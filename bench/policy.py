@@ -63,8 +63,11 @@ def table(results: Sequence[tuple[str, Report]]) -> Iterator[str]:
         yield f"| {what}: recall | " + " | ".join(percent(each.recall) for each in flagged) + " |"
     for place, rule in enumerate(judgements[0].rules):
         if any(each.rules[place].hits.payments for each in judgements):
-            asks = f"{rule.asks}" if rule.state == "on" else "shadow"
-            yield f"| `{rule.rule}` ({asks}): precision of hits | " + " | ".join(hits(each, place) for each in judgements) + " |"
+            yield (
+                f"| `{rule.rule}` ({rule.asks if rule.state == 'on' else rule.state}): precision of hits | "
+                + " | ".join(hits(each, place) for each in judgements)
+                + " |"
+            )
     kinds = sorted({fraud.fraud_type for each in judgements for fraud in each.frauds if fraud.fraud_type is not None})
     for kind in kinds:
         yield f"| recall of {kind} | " + " | ".join(recall(each, kind) for each in judgements) + " |"

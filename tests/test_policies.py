@@ -1,10 +1,13 @@
 """Policies as they follow one another on their topic, and how a file's mode is changed."""
 
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from aegis_app.core.policy import Mode, PolicyError, parse_policy
+from aegis_app.core.policy import Mode, PolicyError, State, parse_policy
 from aegis_app.policies import Policies, Published, difference, local_policy, signed, surprises, with_mode
 from aegis_app.settings import Settings
 from tests.make import NOON, record
@@ -195,3 +198,12 @@ def test_what_a_file_would_begin_is_found(now: str, text: str, surprising: list[
 
     assert len(found) == len(surprising)
     assert all(part in sentence for part, sentence in zip(surprising, found, strict=True))
+
+
+def test_the_table_of_the_packaged_policy_names_states_and_outcomes_that_its_rules_have() -> None:
+    page = (Path(__file__).parent.parent / "docs/policy.md").read_text()
+    told = dict(re.findall(r"^\| `(\w+)` \((\w+)\):", page, re.MULTILINE))
+    clauses = {clause.rule.name: clause for clause in local_policy(Settings()).policy.clauses}
+
+    assert len(told) > 20
+    assert told == {name: clauses[name].asks if clauses[name].state is State.ON else clauses[name].state for name in told}
