@@ -180,6 +180,14 @@ def surprises(old: Policy, text: str) -> list[str]:
     return found
 
 
+def silence(policy: Policy, name: str, *, bundle: bool = False) -> str | None:
+    """What people are told of a policy that asks for nothing; `bundle`: whether there are models, which may."""
+    by_models = policy.models.state is State.ON
+    if policy.on or (by_models and bundle):
+        return None
+    return f"no rule is on in {name}: it asks for nothing{' without a bundle' if by_models else ''}"
+
+
 Difference = tuple[str, Any, Any]
 """Name of an entry, what it was and what it is; `None` for absent."""
 

@@ -560,7 +560,23 @@ def test_backtest_says_when_no_rule_is_on(tmp_path: Path) -> None:
 
     result = succeed("backtest", "-", "--policy", str(policy), "--policy", str(DEFAULT_POLICY), stdin=lines)
 
-    assert result.stderr == f"no rule is on in {policy}: it asks for nothing\n"
+    assert result.stderr == f"no rule is on in {policy}: it asks for nothing without a bundle\n"
+
+
+@pytest.mark.parametrize("command", [("policies", "check", "{}/p.toml"), ("decide", "-"), ("features", "-", "--out", "{}/out")])
+@pytest.mark.parametrize(("text", "but"), [("", " without a bundle"), ('[models]\nstate = "shadow"\n', "")])
+def test_a_policy_that_asks_for_nothing_is_told(tmp_path: Path, command: tuple[str, ...], text: str, but: str) -> None:
+    policy = tmp_path / "p.toml"
+    policy.write_text(text)
+    arguments = [each.format(tmp_path) for each in command]
+
+    def said() -> str:
+        settings.cache_clear()
+        return succeed(*arguments, stdin=encode_transaction(payment()), environment={"AEGIS_POLICY": str(policy)}).stderr
+
+    assert said().startswith(f"no rule is on in {policy}: it asks for nothing{but}\n")
+    policy.write_text(text + '[rules.velocity_1m]\nstate = "on"\n')
+    assert "no rule is on" not in said()
 
 
 def test_backtest_prints_tables_and_writes_a_page_and_reads_stdin(tmp_path: Path) -> None:

@@ -358,6 +358,25 @@ def test_of_two_base_currencies_at_once_the_first_on_the_log_holds(kafka: str, t
         assert asyncio.run(found()) == accepted
 
 
+def test_a_policy_that_asks_for_nothing_is_told_once_each_time_it_comes_into_force(kafka: str, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.toml"
+    empty.write_text("")
+
+    def silent(origin: str) -> int:
+        return len(re.findall(f"WARNING.*no rule is on in policy [0-9a-f]+ of {origin}: it asks for nothing", worker.log.read_text()))
+
+    with Deployment(kafka, tmp_path, "silent", AEGIS_POLICY=str(empty)) as made:
+        worker = made.worker().wait_until_ready()
+        wait_until(lambda: silent("AEGIS_POLICY") == 1, 30, made)
+        shown = made.aegis("policies", "show", "--local", "--toml", environment={"AEGIS_POLICY": ""})
+        for text in (shown.stdout.encode(), b""):
+            done = made.aegis("policies", "publish", "-", "--note", "why", "--yes", stdin=text)
+            assert done.exit_code == 0, done.output
+        wait_until(lambda: silent("silent-policies") == 1, 30, made)
+        time.sleep(2)
+        assert (silent("AEGIS_POLICY"), silent("silent-policies")) == (1, 1)
+
+
 def test_a_second_worker_on_one_data_directory_is_refused(deployment: Deployment) -> None:
     second = deployment.worker(AEGIS_DATADIR=str(deployment.workers[0].directory / "data"))
     wait_until(lambda: second.pid is None, 20, deployment)

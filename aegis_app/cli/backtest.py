@@ -80,8 +80,7 @@ def backtest(
     chosen = [msgspec.structs.replace(settings, policy=policy) for policy in policies] or [settings]
     named = [(POLICY if each.policy is None else str(each.policy), local_terms(each, models)) for each in chosen]
     for name, terms in named:
-        if not terms.policy.on and terms.models is None:
-            click.echo(f"no rule is on in {name}: it asks for nothing", err=True)
+        options.report_silence(terms.policy, name, bundle=models is not None)
     if html is not None:
         from aegis_app.backtest.page import check
 

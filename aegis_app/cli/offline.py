@@ -47,6 +47,7 @@ def decide(source: Path, layout: str | None, policy: Path | None, bundle: Path |
     from aegis_app.policies import local_terms
 
     terms = local_terms(settings, local_bundle(settings))
+    options.report_silence(terms.policy, str(settings.policy), bundle=terms.bundle is not None)
     tally: Counter[str] = Counter()
     with _payments(source, layout, settings, terms.rates, "deciding") as payments, options.writing(out) as file:
         for txn, screened in replay(payments, terms):
@@ -141,6 +142,7 @@ def _tables(job: _Job, part: int, of: int) -> Iterator[Iterator[Any]]:
 
     source, layout, settings, labels, delay = job
     terms = local_terms(settings, local_bundle(settings))
+    options.report_silence(terms.policy, str(settings.policy), bundle=terms.bundle is not None)
     truth = None if delay is None else _truth(source, layout, settings, delay)
     with read_labels(labels, settings) as read, _payments(source, layout, settings, terms.rates, "describing") as payments:
         said = read if truth is None else truth.labels

@@ -15,6 +15,7 @@ import click
 
 if TYPE_CHECKING:
     from aegis_app.core.payment import Transaction
+    from aegis_app.core.policy import Policy
     from aegis_app.core.rates import Rates
     from aegis_app.settings import Settings
     from models.datasets import Survey
@@ -201,6 +202,14 @@ def report_unrated(payments: Mapping[str, int]) -> None:
         click.echo(
             f"{number_of(sum(payments.values()), 'payment')} in {currencies} {have} no rate (AEGIS_RATES): amounts not compared", err=True
         )
+
+
+def report_silence(policy: "Policy", name: str, *, bundle: bool = False) -> None:
+    """On stderr, that a policy asks for nothing."""
+    from aegis_app.policies import silence
+
+    if (sentence := silence(policy, name, bundle=bundle)) is not None:
+        click.echo(sentence, err=True)
 
 
 def number_of(number: int, noun: str) -> str:

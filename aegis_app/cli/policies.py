@@ -63,7 +63,9 @@ def check(file: Path, as_json: bool) -> None:
     """
     from aegis_app.core.policy import parse_policy
 
-    _print(parse_policy(_text(file), _name(file)), as_json)
+    policy = parse_policy(_text(file), _name(file))
+    _print(policy, as_json)
+    options.report_silence(policy, _name(file))
 
 
 @policies.command()
