@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from math import inf, isfinite
 from typing import Any, Final
 
@@ -109,16 +109,20 @@ def _scaled(field: str, value: Any, places: int, otherwise: str) -> int:
     number = _decimal(field, value)
     if not 0 <= number <= MOST_MONEY or number.scaleb(places) > MOST_MONEY:
         raise Unfit(field, f"it is not between 0 and {MOST_MONEY:,} minor units")
-    minor = int(number.scaleb(places))
-    if minor != number.scaleb(places):
+    try:
+        minor = number.scaleb(places, _EXACT)
+    except Inexact:
+        raise Unfit(field, otherwise) from None
+    if minor != int(minor):
         raise Unfit(field, otherwise)
-    return minor
+    return int(minor)
 
 
 def _decimal(field: str, value: Any) -> Decimal:
     """A number, or one written as text, as precise as it is written: 0.1 is a tenth."""
+    is_written = isinstance(value, str) and _WRITTEN.fullmatch(value)
     try:
-        number = None if isinstance(value, bool) else Decimal(str(value)) if isinstance(value, int | float | str | Decimal) else None
+        number = Decimal(str(value)) if is_written or (isinstance(value, _NUMERIC) and not isinstance(value, bool)) else None
     except InvalidOperation:
         number = None
     if number is None or not number.is_finite():
@@ -151,6 +155,10 @@ def _attributes(flat: Flat) -> dict[str, float]:
 
 
 _NUMERIC: Final = (int, float, Decimal)
+_EXACT: Final = Context(traps=[Inexact])
+"""In which what is too small, or has too many digits, is an error instead of rounded."""
+_WRITTEN: Final = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
+"""A number as text; Python would read `1_000` and the digits of every script."""
 _OURS: Final = frozenset({*Transaction.__struct_fields__, *ALIASES, "amount"})
 _LIKE_A_CARD_NUMBER: Final = re.compile(r"[3-6]\d{13,18}")
 
