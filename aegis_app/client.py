@@ -30,6 +30,8 @@ SECONDS: Final = 10.0
 DEADLINE: Final = "Aegis-Deadline-Ms"
 GRACE_SECONDS: Final = 1.0
 """For the answer to a payment, past its deadline."""
+LEDGER_SECONDS: Final = 1.0
+"""After which a decision that the ledger does not hold is looked for again; then twice and four times as long."""
 logging.getLogger("stamina").addHandler(logging.NullHandler())  # attempts are for who keeps a log; nobody else has them printed
 _LATER: Final = frozenset({429, 502, 503, 504})
 
@@ -72,16 +74,19 @@ class Call(Struct, Generic[T]):
     """For which an answer is waited for, where there is no `patience`."""
     patience: float | None = None
     """Seconds for all attempts together; `None` for as long as they take."""
+    is_behind: bool = False
+    """Whether what is not there (404) may come: the ledger is some seconds behind."""
 
 
 class Client:
-    """Talks to one gateway, or to what stands before several; close it, or use it in a `with` block. All its methods raise `AegisError`.
+    """Talks to one gateway, or to what stands before several; close it, or use it in a `with` block. All its methods raise `AegisError`;
+    an address without http://, or an empty key, is a `ValueError`.
 
     `attempts`: how often a request is sent, the first time included; 1 for no second time.
     """
 
     def __init__(self, url: str, key: str, *, attempts: int = ATTEMPTS) -> None:
-        self._http = httpx.Client(base_url=url, headers=_headers(key))
+        self._http = httpx.Client(base_url=_checked(url), headers=_headers(key))
         self._attempts = attempts
 
     def __enter__(self) -> Self:
@@ -109,7 +114,7 @@ class Client:
         return self._send(_label(labels))
 
     def judge(self, transaction_id: str, *, is_fraud: bool, note: str | None = None, by: str | None = None) -> Label:
-        """Close a review; returns the label that it became."""
+        """Close a review; returns the label that it became. Waits for the ledger, which hears of a decision some seconds later."""
         return self._send(_judge(transaction_id, is_fraud, note, by))
 
     def decision(self, transaction_id: str, *, card: str | None = None) -> Json:
@@ -149,7 +154,7 @@ class AsyncClient:
     """The same, to await; use it in an `async with` block."""
 
     def __init__(self, url: str, key: str, *, attempts: int = ATTEMPTS) -> None:
-        self._http = httpx.AsyncClient(base_url=url, headers=_headers(key))
+        self._http = httpx.AsyncClient(base_url=_checked(url), headers=_headers(key))
         self._attempts = attempts
 
     async def __aenter__(self) -> Self:
@@ -228,7 +233,7 @@ def _label(labels: Sequence[Label]) -> Call[int]:
 def _judge(transaction_id: str, is_fraud: bool, note: str | None, by: str | None) -> Call[Label]:
     said = {"is_fraud": is_fraud, "note": note, "by": by}
     path = f"/v1/decisions/{quote(transaction_id, safe='')}/verdict"
-    return Call("POST", path, msgspec.json.Decoder(Label).decode, msgspec.json.encode(said))
+    return Call("POST", path, msgspec.json.Decoder(Label).decode, msgspec.json.encode(said), is_behind=True)
 
 
 def _get(path: str, **params: str | None) -> Call[Json]:
@@ -241,7 +246,15 @@ def _read_batch(value: bytes) -> list[Answer | Refusal]:
     return [msgspec.convert(each, Refusal) if "status" in each else msgspec.convert(each, Answer) for each in answers]
 
 
+def _checked(url: str) -> str:
+    if not url.lower().startswith(("http://", "https://")):
+        raise ValueError(f"the address of the gateway is {url!r}: it begins with http:// or https://")
+    return url
+
+
 def _headers(key: str) -> dict[str, str]:
+    if not key.strip():
+        raise ValueError("the key is empty: `aegis keys create` makes one")
     return {"Authorization": f"Bearer {key}"}
 
 
@@ -266,6 +279,8 @@ def _read(call: Call[T], answer: httpx.Response) -> T:
 
 def _attempts(call: Call[Any], attempts: int) -> Any:
     """With a deadline they all come before it, after pauses of an eighth to a quarter of it."""
+    if call.is_behind:
+        return stamina.retry_context(on=_may_come, attempts=attempts, timeout=SECONDS, wait_initial=LEDGER_SECONDS)
     if call.patience is None:
         return stamina.retry_context(on=_is_worth_another, attempts=attempts, timeout=None)
     part = call.patience / 8
@@ -276,6 +291,10 @@ def _attempts(call: Call[Any], attempts: int) -> Any:
 
 def _is_worth_another(error: Exception) -> bool:
     return isinstance(error, httpx.TransportError) or (isinstance(error, AegisError) and error.status in _LATER)
+
+
+def _may_come(error: Exception) -> bool:
+    return _is_worth_another(error) or (isinstance(error, AegisError) and error.status == 404)
 
 
 def _away(error: httpx.HTTPError) -> AegisError:

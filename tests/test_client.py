@@ -13,8 +13,9 @@ from time import monotonic
 import pytest
 import stamina
 
-from aegis_app.client import DEADLINE, AegisError, AsyncClient, Client, _arguments, _decide
-from tests.make import payment
+from aegis_app.client import DEADLINE, LEDGER_SECONDS, SECONDS, AegisError, AsyncClient, Client, _arguments, _decide
+from aegis_app.core.label import Label, encode_label
+from tests.make import label, payment
 
 PROBLEM = b'{"title": "No", "status": 422, "detail": "it is odd", "errors": [{"field": "f", "detail": "odd"}]}'
 
@@ -39,6 +40,8 @@ def answering(*answers: tuple[int, bytes]) -> Iterator[tuple[str, list[str]]]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        do_POST = do_GET
 
         def log_message(self, format: str, *args: object) -> None:
             """Nothing."""
@@ -66,6 +69,47 @@ def test_a_refusal_is_final_and_names_the_field() -> None:
 
     assert [fault.field for fault in error.value.errors] == ["f"]
     assert asked == ["/v1/cards/a%2Fb"]
+
+
+def test_a_verdict_waits_for_the_ledger_to_hear_of_the_decision() -> None:
+    """Which it does some seconds later; what is only asked for is not waited for, and the pauses are long enough."""
+    missing, made = (404, b'{"title": "No", "status": 404, "detail": "not yet"}'), (200, encode_label(label(payment())))
+    with answering(missing, missing, made, missing, missing, made) as (url, asked):
+
+        async def judge() -> Label:
+            async with AsyncClient(url, "key") as aegis:
+                return await aegis.judge("a", is_fraud=True)
+
+        with Client(url, "key") as aegis:
+            assert aegis.judge("a", is_fraud=True) == label(payment())
+        assert asyncio.run(judge()) == label(payment())
+    with answering(missing) as (url, asked), Client(url, "key") as aegis, pytest.raises(AegisError, match="404: not yet"):
+        aegis.decision("a")
+    assert len(asked) == 1
+
+
+def test_the_ledger_is_waited_for_some_seconds() -> None:
+    """But by who wants no second attempt; and never longer than for an answer."""
+    missing = (404, PROBLEM)
+    with stamina.set_testing(False), answering(missing, missing, missing) as (url, asked):
+        begun = monotonic()
+        with Client(url, "key", attempts=2) as aegis, pytest.raises(AegisError):
+            aegis.judge("a", is_fraud=True)
+        waited = monotonic() - begun
+        with Client(url, "key", attempts=1) as aegis, pytest.raises(AegisError):
+            aegis.judge("a", is_fraud=True)
+
+    assert len(asked) == 3
+    assert LEDGER_SECONDS <= waited < SECONDS
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("url", "key", "said"), [("localhost:8080", "key", "http://"), ("", "key", "http://"), ("http://x", " ", "keys create")]
+)
+def test_an_address_without_scheme_and_an_empty_key_are_refused(client: type[Client | AsyncClient], url: str, key: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        client(url, key)
 
 
 def test_a_gateway_that_stays_away_is_given_up() -> None:

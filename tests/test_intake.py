@@ -1,7 +1,10 @@
 """What strangers send: refused with a reason, and never with a card number."""
 
+from datetime import datetime
+
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from aegis_app.core.fields import hinted, unknown_fields
 from aegis_app.core.intake import HIDDEN, Past, Reason, Refused, encode_history, hide, hide_card_id, read_history, read_label, read_payment
@@ -178,3 +181,13 @@ def test_a_time_is_refused_a_day_ahead_of_its_record_and_not_before() -> None:
     for read, value in ((read_payment, encode_transaction(txn)), (read_history, encode_history(Past(txn)))):
         with pytest.raises(Refused, match="ahead of the record's"):
             read(value, b"card-1", txn.at - day - 1, token=False)
+
+
+def test_a_time_without_a_zone_is_said_to_be_one() -> None:
+    naive = datetime(2026, 3, 4, 12)  # noqa: DTZ001  # that is the mistake
+
+    for fields in ({"timestamp": naive}, {"labelled_at": naive}):
+        with pytest.raises(ValueError, match="has no time zone"):
+            replace(label(payment()), **fields)
+    with pytest.raises(ValueError, match="timestamp has no time zone"):
+        replace(payment(), timestamp=naive)

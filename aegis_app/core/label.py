@@ -49,7 +49,11 @@ class Label(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     def __post_init__(self) -> None:
         if (self.amount_minor is None) is not (self.currency is None):
             raise ValueError("amount_minor and currency come together or not at all")
-        if not EARLIEST <= self.timestamp < LATEST or self.labelled_at >= LATEST:
+        try:
+            are_near = EARLIEST <= self.timestamp < LATEST and self.labelled_at < LATEST
+        except TypeError:
+            raise ValueError("timestamp or labelled_at has no time zone, as datetime.now(UTC) has") from None
+        if not are_near:
             raise ValueError("timestamp or labelled_at lies before the year 2000, or after 2099")
         if self.labelled_at < self.timestamp:
             raise ValueError("labelled_at lies before the payment's timestamp")

@@ -111,7 +111,11 @@ class Transaction(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
     def __post_init__(self) -> None:
         if (self.latitude is None) is not (self.longitude is None):
             raise ValueError("latitude and longitude come together or not at all")
-        if not EARLIEST <= self.timestamp < LATEST:
+        try:
+            is_near = EARLIEST <= self.timestamp < LATEST
+        except TypeError:
+            raise ValueError("timestamp has no time zone, as datetime.now(UTC) has") from None
+        if not is_near:
             raise ValueError("timestamp lies before the year 2000, or after 2099")
         if len(self.attributes) > MOST_ATTRIBUTES:
             raise ValueError(f"more than {MOST_ATTRIBUTES} attributes")
