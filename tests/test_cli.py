@@ -520,6 +520,21 @@ def test_decide_reports_bad_lines_by_number_decides_the_rest_and_ends_with_1(tmp
     assert last == "aegis: 2 lines without a payment that can be taken; what became of the others is written"
 
 
+@pytest.mark.parametrize("command", [("decide",), ("backtest", "--labels", "/dev/null")])
+def test_of_many_bad_lines_the_first_ten_are_told_and_how_many_there_are(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """As an indented array has them; stderr says once how it becomes lines."""
+    file = tmp_path / "payments.jsonl"
+    file.write_text(json.dumps([json.loads(encode_transaction(txn)) for txn in burst(3)], indent=1))
+    number = len(file.read_text().splitlines())
+
+    result = run(command[0], str(file), *command[1:])
+
+    told = [line for line in result.stderr.splitlines() if line.startswith(f"{file}")]
+    assert told[0].endswith("without brackets around them or breaks in them: jq -c '.[]' FILE makes that")
+    assert told[10:] == [f"{file}: and {number - 10} more such lines"]
+    assert result.stderr.count("jq") == 1
+
+
 def test_decide_reads_parquet_like_json_lines(tmp_path: Path) -> None:
     decided = []
     for suffix in ("parquet", "jsonl"):

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -15,7 +16,7 @@ import pytest
 from aegis_app.core.label import encode_label
 from aegis_app.core.payment import Channel, Transaction, encode_transaction
 from aegis_app.simulate import simulate
-from models.datasets import DatasetError, Part, read_payments
+from models.datasets import DatasetError, Part, Survey, read_payments
 from models.datasets.aegis import write_parquet
 from models.datasets.amounts import minor_units
 from models.datasets.parquet import CHUNK, pyarrow
@@ -105,6 +106,24 @@ def test_an_open_file_is_read_as_it_comes_with_blank_lines_and_without_a_last_li
     stream = io.BytesIO(lines(wrote).replace(b"\n", b"\r\n\r\n").rstrip())
 
     assert [example.transaction for example in read_payments(stream)] == wrote
+
+
+@pytest.mark.parametrize("of", [1, 3])
+def test_a_byte_order_mark_hides_no_payment_from_any_part(tmp_path: Path, of: int) -> None:
+    (tmp_path / "payments.jsonl").write_bytes(BOM_UTF8 + lines(payments(1)))
+    survey = Survey()
+
+    read = [[*read_payments(tmp_path / "payments.jsonl", part=Part(number, of), survey=survey)] for number in range(of)]
+
+    assert [example.transaction for part in read for example in part] == payments(1)
+    assert [bool(part) for part in read] == [Part(number, of).holds(payments(1)[0].card_id) for number in range(of)]
+
+
+def test_an_array_is_told_how_to_become_lines(tmp_path: Path) -> None:
+    (tmp_path / "payments.jsonl").write_bytes(b"[" + lines(payments(1)).strip() + b"]")
+
+    with pytest.raises(DatasetError, match=r"line 1: .*; one record a line, .*: jq -c '\.\[\]' FILE makes that$"):
+        list(read_payments(tmp_path / "payments.jsonl"))
 
 
 @pytest.mark.parametrize(

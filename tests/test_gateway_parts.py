@@ -5,6 +5,7 @@ import gc
 import socket
 import threading
 import time
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from types import SimpleNamespace
@@ -13,12 +14,14 @@ from typing import Any
 import msgspec
 import pytest
 import uvicorn
+from fastapi import Request
 
 from aegis_app.core.decision import Reason, Ruling, encode_decision
 from aegis_app.core.payment import Outcome
 from aegis_app.core.policy import Mode
 from aegis_app.gateway import patience
 from aegis_app.gateway.answers import Answers, checked, predicted
+from aegis_app.gateway.guard import body
 from aegis_app.gateway.lanes import Lane, Mail
 from aegis_app.gateway.patience import Protocol
 from aegis_app.gateway.server import application
@@ -96,6 +99,17 @@ def test_what_was_there_at_the_start_is_not_looked_through_for_garbage() -> None
     finally:
         gc.unfreeze()
         gc.set_threshold(*before)
+
+
+@pytest.mark.parametrize("parts", [[BOM_UTF8 + b"{}"], [BOM_UTF8[:1], BOM_UTF8[1:] + b"{}"], [b"{}"]])
+def test_a_body_may_begin_with_a_byte_order_mark(parts: list[bytes]) -> None:
+    arriving = iter(parts)
+
+    async def receive() -> Any:
+        part = next(arriving)
+        return {"type": "http.request", "body": part, "more_body": part is not parts[-1]}
+
+    assert asyncio.run(body(Request({"type": "http", "headers": []}, receive))) == b"{}"
 
 
 def test_records_for_a_kafka_that_is_away_are_given_up_and_said_so() -> None:

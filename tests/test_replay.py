@@ -1,5 +1,6 @@
 """Decided offline as in a worker: each payment by what came before it, in order, repeats as before."""
 
+from codecs import BOM_UTF8
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -90,6 +91,36 @@ def test_lines_without_a_payment_are_refused_by_number_and_the_rest_go_on() -> N
         6: Reason.CARD_NUMBER,
     }
     assert not [error for error in refused.values() if "4111" in str(error)]
+
+
+def test_a_byte_order_mark_at_the_head_of_lines_is_none_of_theirs() -> None:
+    """Anywhere else it is an error."""
+    line = encode_transaction(payment()) + b"\n"
+    said = encode_label(label(payment())) + b"\n"
+    refused: dict[int, Refused] = {}
+
+    payments = list(read_lines([BOM_UTF8 + line, BOM_UTF8 + line], refused.__setitem__, token=False))
+
+    assert (payments, list(refused)) == ([payment()], [2])
+    assert list(read_label_lines([BOM_UTF8 + said], refused.__setitem__, token=False)) == [label(payment())]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("\n[\n{}\n]", "jq -c '.[]' FILE"),
+        ('[{"card_id": "a"}]', "jq -c '.[]' FILE"),
+        ('{\n  "card_id": "a"\n}\n{\n}', "jq -c . FILE"),
+    ],
+)
+def test_an_array_and_an_indented_object_are_told_once_how_to_become_lines(text: str, said: str) -> None:
+    refused: dict[int, Refused] = {}
+
+    assert list(read_lines(text.encode().splitlines(keepends=True), refused.__setitem__, token=False)) == []
+
+    first, *others = map(str, refused.values())
+    assert said in first
+    assert not [other for other in others if "jq" in other]
 
 
 def test_tokens_may_look_like_card_numbers_where_it_is_said_that_they_are_none() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from aegis_app.core.intake import unmarked
 from aegis_app.core.label import STRENGTH, Source
 from aegis_app.core.payment import Identifier
 
@@ -41,7 +42,7 @@ def read_labels(lines: Iterable[bytes], refuse: Callable[[int, Exception], objec
     """
     best: dict[str, tuple[tuple[int, datetime], Truth]] = {}
     known: dict[tuple[bool, str | None], Truth] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(unmarked(lines), start=1):
         if line.isspace():
             continue
         try:

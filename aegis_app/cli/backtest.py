@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aegis_app.cli import options
+from aegis_app.cli.bad_lines import BadLines
 from aegis_app.cli.errors import Failure
 from aegis_app.cli.labels import read_labels
 
@@ -128,8 +129,10 @@ def judged(
         job = Job(file, tuple(terms for _, terms in named), truths, FRAUD[unlabelled], token, since, heard, layout)
         tally = run(job, cores_for(file) if processes is None else processes, files.enter_context(options.counting("judging")))
     name = "stdin" if source == options.DASH else str(source)
+    bad = BadLines(name)
     for number, reason in sorted(tally.refused):
-        click.echo(f"{name}, line {number}: {reason}", err=True)
+        bad(number, reason)
+    bad.end()
     options.report(tally.survey, source)
     unrated: Counter[str] = Counter()
     for cell, found in tally.cells.items():
@@ -147,15 +150,9 @@ def _truths(labels: Path | None) -> tuple[dict[str, "Truth"], int]:
         return {}, 0
     from aegis_app.backtest.labels import read_labels
 
-    bad = 0
-
-    def refuse(number: int, error: Exception) -> None:
-        nonlocal bad
-        bad += 1
-        click.echo(f"{labels}, line {number}: {error}", err=True)
-
+    bad = BadLines(labels)
     with labels.open("rb") as lines:
-        return read_labels(lines, refuse), bad
+        return read_labels(lines, bad), bad.end()
 
 
 @contextmanager

@@ -5,13 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from aegis_app.cli import options
+from aegis_app.cli.bad_lines import BadLines
 from aegis_app.cli.errors import Failure
 
 if TYPE_CHECKING:
-    from aegis_app.core.intake import Refused
     from aegis_app.core.label import Label
     from aegis_app.settings import Settings
 
@@ -24,14 +22,8 @@ def read_labels(source: Path | None, settings: "Settings") -> Iterator[Iterable[
     if source is None:
         yield ()
         return
-    bad = 0
-
-    def refuse(number: int, refused: "Refused") -> None:
-        nonlocal bad
-        bad += 1
-        click.echo(f"{source}, line {number}: {refused}", err=True)
-
+    bad = BadLines(source)
     with source.open("rb") as lines:
-        yield read_label_lines(lines, refuse, token=settings.card_id_is_token)
-    if bad:
-        raise Failure(f"{options.number_of(bad, 'line')} without a label that can be taken; the others were learnt")
+        yield read_label_lines(lines, bad, token=settings.card_id_is_token)
+    if bad.end():
+        raise Failure(f"{options.number_of(bad.number, 'line')} without a label that can be taken; the others were learnt")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from aegis_app.cli import options
+from aegis_app.cli.bad_lines import BadLines
 from aegis_app.cli.errors import Failure
 from aegis_app.cli.labels import read_labels
 from aegis_app.progress import counted
@@ -19,7 +20,6 @@ from aegis_app.progress import counted
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from aegis_app.core.intake import Refused
     from aegis_app.core.payment import Transaction
     from aegis_app.core.rates import Rates
     from aegis_app.settings import Settings
@@ -213,13 +213,8 @@ def _payments(source: Path, layout: str | None, settings: "Settings", rates: "Ra
     from aegis_app.core.replay import read_lines
     from models.datasets import Survey, holds_lines, read_payments
 
-    bad, survey = 0, Survey()
+    bad, survey = BadLines(source), Survey()
     unrated: Counter[str] = Counter()
-
-    def refuse(number: int, refused: "Refused") -> None:
-        nonlocal bad
-        bad += 1
-        click.echo(f"{source}, line {number}: {refused}", err=True)
 
     with ExitStack() as files:
         if not holds_lines(source, layout):
@@ -227,9 +222,10 @@ def _payments(source: Path, layout: str | None, settings: "Settings", rates: "Ra
             payments: Iterator[Transaction] = (example.transaction for example in examples)
         else:
             lines = survey.of_lines(files.enter_context(options.reading(source)))
-            payments = read_lines(lines, refuse, token=settings.card_id_is_token)
+            payments = read_lines(lines, bad, token=settings.card_id_is_token)
         yield counted(options.noting_unrated(payments, rates, unrated), files.enter_context(options.counting(doing)))
+    bad.end()
     options.report(survey, source)
     options.report_unrated(unrated)
-    if bad:
-        raise Failure(f"{options.number_of(bad, 'line')} without a payment that can be taken; what became of the others is written")
+    if bad.number:
+        raise Failure(f"{options.number_of(bad.number, 'line')} without a payment that can be taken; what became of the others is written")

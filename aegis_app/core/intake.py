@@ -1,7 +1,8 @@
 """What comes in from strangers: a payment or a label, or a clear reason why it is none."""
 
 import re
-from collections.abc import Callable
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import Final, TypeVar
 
@@ -124,6 +125,21 @@ def read_line(line: bytes, *, token: bool) -> Transaction:
     """Read a payment in a line of a file, where no topic tells it from a label. Raises `Refused`."""
     check_no_label(line)
     return read_value(line, token=token)
+
+
+def unmarked(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """`lines`, without the byte order mark that some programs put before the first."""
+    for number, line in enumerate(lines):
+        yield line if number else line.removeprefix(BOM_UTF8)
+
+
+def asks_for_lines(line: bytes) -> str:
+    """What to say of the first line of a file that cannot be read, where it begins an array or an indented object; else nothing."""
+    begin = line.strip()
+    if not begin.startswith(b"[") and begin != b"{":
+        return ""
+    made_by = "jq -c '.[]' FILE" if begin.startswith(b"[") else "jq -c . FILE"
+    return f"; one record a line, without brackets around them or breaks in them: {made_by} makes that"
 
 
 def check_no_label(line: bytes) -> None:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from aegis_app.core.card import Card
 from aegis_app.core.decision import Receipt
-from aegis_app.core.intake import Refused, read_label_value, read_line
+from aegis_app.core.intake import Refused, asks_for_lines, read_label_value, read_line, unmarked
 from aegis_app.core.label import Label
 from aegis_app.core.payment import Millis, Transaction
 from aegis_app.core.risk import risk, shared_risk
@@ -108,10 +108,12 @@ def read_label_lines(lines: Iterable[bytes], refuse: Callable[[int, Refused], No
 
 
 def _read(lines: Iterable[bytes], read: Callable[[bytes], T], refuse: Callable[[int, Refused], None]) -> Iterator[T]:
-    for number, line in enumerate(lines, start=1):
+    is_first = True
+    for number, line in enumerate(unmarked(lines), start=1):
         if line.isspace():
             continue
         try:
             yield read(line)
         except Refused as refused:
-            refuse(number, refused)
+            refuse(number, Refused(refused.reason, f"{refused}{asks_for_lines(line)}") if is_first else refused)
+        is_first = False

@@ -1,6 +1,7 @@
 """Who may do what, how much of it, and how large: before anything else is looked at."""
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Final
@@ -88,7 +89,7 @@ def admitted(*scopes: Scope) -> Callable[[Request], Awaitable[Key]]:
 
 
 async def body(request: Request, most: int = LARGEST_BODY) -> bytes:
-    """The request's body. Raises `Problem` (408, 413)."""
+    """The request's body, without a byte order mark. Raises `Problem` (408, 413)."""
     told = request.headers.get("content-length", "0")
     if told.isdecimal() and int(told) > most:
         raise _too_large(most)
@@ -102,7 +103,7 @@ async def body(request: Request, most: int = LARGEST_BODY) -> bytes:
                 parts.append(part)
     except TimeoutError:
         raise Problem(408, f"the body did not arrive within {BODY_SECONDS:.0f} s", Connection="close") from None
-    return b"".join(parts)
+    return b"".join(parts).removeprefix(BOM_UTF8)
 
 
 def _too_large(most: int) -> Problem:

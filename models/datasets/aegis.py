@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from aegis_app.core.intake import Refused, check_no_label, explained, hide_text
+from aegis_app.core.intake import Refused, asks_for_lines, check_no_label, explained, hide_text, unmarked
 from aegis_app.core.payment import Transaction, decode_transaction
 from models.datasets.example import DatasetError, Example
 from models.datasets.layout import Cells, Layout
@@ -16,14 +16,17 @@ from models.datasets.parquet import CHUNK, pyarrow
 
 def read_lines(lines: Iterable[bytes], name: str) -> Iterator[Example]:
     """A payment a line, blank lines aside; `name` is the file's in errors."""
-    for number, line in enumerate(lines, start=1):
+    is_first = True
+    for number, line in enumerate(unmarked(lines), start=1):
         if line.isspace():
             continue
         try:
             check_no_label(line)
             yield Example(decode_transaction(line))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Refused) as error:
-            raise DatasetError(f"{name}, line {number}: {hide_text(explained(str(error)))}") from None
+            hint = asks_for_lines(line) if is_first else ""
+            raise DatasetError(f"{name}, line {number}: {hide_text(explained(str(error)))}{hint}") from None
+        is_first = False
 
 
 def write_parquet(path: Path, payments: Iterable[Transaction]) -> None:

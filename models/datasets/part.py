@@ -7,6 +7,8 @@ import msgspec
 from msgspec import Struct
 from xxhash import xxh32_intdigest
 
+from aegis_app.core.intake import unmarked
+
 
 class _Head(Struct, gc=False):
     card_id: str
@@ -31,6 +33,7 @@ class Part(Struct, frozen=True):
 
     def of_lines(self, lines: Iterable[bytes]) -> Iterable[bytes]:
         """JSON lines, those of other parts blank, so that numbers stay as they are. A line without a card is the first part's."""
+        lines = unmarked(lines)
         return lines if self.is_whole else (line if self._holds_line(line) else b"\n" for line in lines)
 
     def _holds_line(self, line: bytes) -> bool:

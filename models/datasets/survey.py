@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct, field
 
 from aegis_app.core.fields import hinted, unknown_fields
-from aegis_app.core.intake import hide
+from aegis_app.core.intake import hide, unmarked
 
 MOST_NAMES: Final = 1000
 """Of unknown fields, that are counted."""
@@ -39,7 +39,7 @@ class Survey(Struct):
 
     def of_lines(self, lines: Iterable[bytes]) -> Iterator[bytes]:
         """`lines`, of which each is looked through for fields that are not known."""
-        for line in lines:
+        for line in unmarked(lines):
             for name in unknown_fields(line):
                 if name in self.unknown or len(self.unknown) < MOST_NAMES:
                     self.unknown[name] += 1
