@@ -352,11 +352,14 @@ def test_an_amount_that_minor_units_cannot_hold_is_refused(amount: float, curren
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        (["what"], "columns of no data set that `aegis datasets` lists; any table is read by --format MAPPING.toml (docs/schema.md)"),
+        (
+            ["what"],
+            "columns of no data set that `aegis datasets` lists; it has what; any table is read by --format MAPPING.toml (docs/schema.md)",
+        ),
         (
             ["transaction_id", "card_id", "amount", "timestamp"],
             "columns of no data set that `aegis datasets` lists; it is not Aegis, without amount_minor, currency; "
-            "any table is read by --format MAPPING.toml (docs/schema.md)",
+            "it has transaction_id, card_id, amount, timestamp; any table is read by --format MAPPING.toml (docs/schema.md)",
         ),
         (
             ["transaction_id", "card_id", "amount_minor", "currency", "timestamp", "verdict", "attributes", "kind"],
@@ -371,6 +374,42 @@ def test_columns_of_no_known_data_set_are_refused_with_the_nearest(tmp_path: Pat
         list(read_payments(path))
 
     assert str(refused.value) == f"{path}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "card;amount;at\n1;2;3\n",
+            "it has card;amount;at (what stands between columns may be ';': a mapping file says so with `delimiter`); ",
+        ),
+        ("card\tamount\n1\t2\n", "may be '\\t': a mapping"),
+        ("a;b,c\n1,2\n", "it has a;b, c; any table"),
+        ("4111111111111111,25\n", "it has [card number removed], 25; "),
+        (",".join(f"c{number}" for number in range(30)), "c19, and 10 more; "),
+        ("", "it has none; "),
+    ],
+)
+def test_the_columns_that_a_file_has_are_told(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "what.csv").write_text(text)
+
+    with pytest.raises(DatasetError) as refused:
+        list(read_payments(tmp_path / "what.csv"))
+
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("line", [1, 2, 3, 4000])
+def test_a_byte_that_is_not_utf_8_is_named_by_its_line(tmp_path: Path, line: int) -> None:
+    rows = [b"transaction_id,card_id,amount_minor,currency,timestamp,merchant_id"]
+    rows += [b"t%d,card,1,EUR,2026-03-04T12:00:00Z,m" % number for number in range(5000)]
+    rows[line - 1] += "ö".encode("latin-1")
+    (tmp_path / "latin.csv").write_bytes(b"\n".join(rows))
+
+    with pytest.raises(
+        DatasetError, match=rf"latin\.csv, line {line}: byte {len(rows[line - 1])}, 0xf6, is not UTF-8; save the file as UTF-8"
+    ):
+        list(read_payments(tmp_path / "latin.csv"))
 
 
 def test_a_suffix_that_tells_nothing_is_refused() -> None:

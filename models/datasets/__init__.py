@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from aegis_app.core.fields import hinted
 from aegis_app.core.intake import explained, hide_text
 from models.datasets import aegis, commas, handbook, parquet, paysim, sparkov, ulb
 from models.datasets.example import DatasetError, Example
@@ -23,6 +24,7 @@ LAYOUTS: Final[tuple[Layout, ...]] = (aegis.LAYOUT, handbook.LAYOUT, *sparkov.LA
 _NAMED: Final = (*LAYOUTS, *paysim.LEAKY)
 _JSON_LINES: Final = frozenset({".jsonl", ".ndjson", ".json"})
 _MATRIX: Final = ("transaction_id", "card_id", "timestamp", "verdict", "attributes")
+_MOST_NAMES: Final = 20
 _TABLES: Final[dict[str, Any]] = {".parquet": parquet, ".csv": commas}
 
 
@@ -129,14 +131,26 @@ def _layout(path: Path, table: Any, candidates: Sequence[Layout]) -> Layout:
             return layout
     if len(candidates) == 1:
         lacking = [name for name in candidates[0].required if name not in _columns(path, table, candidates[0])]
-        raise DatasetError(f"{path}: no column {', '.join(lacking)}, as {candidates[0].title} has")
-    columns = set(_columns(path, table, aegis.LAYOUT))
+        found = _found(_columns(path, table, candidates[0]))
+        raise DatasetError(f"{path}: no column {', '.join(lacking)}, as {candidates[0].title} has; {found}")
+    names = _columns(path, table, aegis.LAYOUT)
+    columns = set(names)
     nearest = max(candidates, key=lambda layout: len(columns & layout.required.keys()) / len(layout.required))
     lacking = [name for name in nearest.required if name not in columns]
     near = "" if len(lacking) == len(nearest.required) else f"; it is not {nearest.title}, without {', '.join(lacking)}"
     raise DatasetError(
-        f"{path}: columns of no data set that `aegis datasets` lists{near}; any table is read by --format MAPPING.toml (docs/schema.md)"
+        f"{path}: columns of no data set that `aegis datasets` lists{near}; {_found(names)}; "
+        "any table is read by --format MAPPING.toml (docs/schema.md)"
     )
+
+
+def _found(names: Sequence[str]) -> str:
+    """The columns of a file for people. Where it has no line of names, they are a payment's values."""
+    shown = [hinted(name, ()) for name in names[:_MOST_NAMES]]
+    more = f", and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    between = next((each for each in (";", "\t", "|") if len(names) == 1 and each in names[0]), None)
+    hint = "" if between is None else f" (what stands between columns may be {between!r}: a mapping file says so with `delimiter`)"
+    return f"it has {', '.join(shown) or 'none'}{more}{hint}"
 
 
 def _columns(path: Path, table: Any, layout: Layout) -> list[str]:

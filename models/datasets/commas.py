@@ -15,8 +15,10 @@ def columns(path: Path, delimiter: str = ",") -> list[str]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
             header = next(csv.reader(file, delimiter=delimiter), [])
-        except (csv.Error, UnicodeDecodeError) as error:
+        except csv.Error as error:
             raise DatasetError(f"{path}, line 1: {error}") from None
+        except UnicodeDecodeError:
+            raise _other_bytes(path) from None
     for name in header:
         if header.count(name) > 1:
             raise DatasetError(f"{path}, line 1: two columns are named {name!r}")
@@ -52,5 +54,18 @@ def rows(path: Path, layout: Layout, part: Part, survey: Survey) -> Iterator[Row
                 yield Row(f"line {lines.line_num}", number, cells)
         except csv.Error as error:
             raise DatasetError(f"{path}, line {lines.line_num}: {error}") from None
-        except UnicodeDecodeError as error:
-            raise DatasetError(f"{path}, after line {lines.line_num}: {error}") from None
+        except UnicodeDecodeError:
+            raise _other_bytes(path) from None
+
+
+def _other_bytes(path: Path) -> DatasetError:
+    """Where a file is no UTF-8. It is decoded many lines at a time, so the error itself does not know."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return DatasetError(
+                    f"{path}, line {number}: byte {error.start + 1}, {line[error.start]:#x}, is not UTF-8; save the file as UTF-8"
+                )
+    return DatasetError(f"{path}: it is not UTF-8; save the file as UTF-8")
