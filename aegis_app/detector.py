@@ -69,8 +69,11 @@ class FraudDetector:
         """Decide a payment, and learn it: the fields of docs/schemas/transactions.json, or a flat object as other systems have it.
 
         `user_id` stands for `card_id`, `amount` is in whole units (as `Decimal` where cents matter), further numbers become attributes;
-        what is missing of `transaction_id` and `timestamp` is made up: a new id, and now. Raises `Unfit`, `Refused`.
+        what is missing of `transaction_id` and `timestamp` is made up: a new id, and now. Raises `Unfit`, `Refused`; `TypeError` where
+        it has no fields.
         """
+        if not hasattr(payment, "items"):  # a row of pandas has them, and is no `Mapping`
+            raise TypeError(f"a payment is a dict of its fields, as {{'user_id': 'u1', 'amount': 15.00}}, not {type(payment).__name__}")
         txn = adapt(payment, currency=self._currency, new_id=lambda: uuid4().hex, now=datetime.now(UTC), token=self._token)
         ruling = self._memory.screen(txn).ruling
         return {

@@ -35,6 +35,12 @@ def test_a_flat_payment_is_decided_by_rules_alone_where_there_is_no_bundle() -> 
     assert found == {"fraud_score": 0.0, "risk_level": "low", "outcome": "allow", "reasons": []}
 
 
+@pytest.mark.parametrize("payment", [None, [FLAT], "{}", 5])
+def test_what_has_no_fields_is_refused_with_what_is_wanted(payment: Any) -> None:
+    with pytest.raises(TypeError, match=rf"a payment is a dict of its fields, .*, not {type(payment).__name__}$"):
+        FraudDetector().predict(payment)
+
+
 def test_it_remembers_and_says_why() -> None:
     detector = FraudDetector()
     burst = [detector.predict(FLAT | {"timestamp": datetime(2026, 3, 4, 12, 0, second, tzinfo=UTC)}) for second in range(6)]

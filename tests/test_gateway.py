@@ -284,6 +284,19 @@ def test_what_goes_wrong_has_one_shape(
     assert [fault["field"] for fault in problem.get("errors", [])] == ([] if field is None else [field])
 
 
+def test_an_id_of_several_cards_asks_for_one_where_the_request_can_say_it(edge: Edge) -> None:
+    for card in ("card-x", "card-y"):
+        edge.pay(transaction_id="of-two", card_id=card)
+    wait_until(lambda: edge.ask("GET", "/v1/decisions/of-two", scope=Scope.READ).status_code == 409, 60, edge.made)
+
+    asked = edge.ask("GET", "/v1/decisions/of-two", scope=Scope.READ).json()
+    judged = edge.ask("POST", "/v1/decisions/of-two/verdict", {"is_fraud": False}, scope=Scope.LABEL).json()
+
+    assert [fault["field"] for said in (asked, judged) for fault in said["errors"]] == ["card", "card_id"]
+    assert edge.ask("GET", "/v1/decisions/of-two?card=card-y", scope=Scope.READ).status_code == 200
+    assert edge.ask("POST", "/v1/decisions/of-two/verdict", {"is_fraud": False, "card_id": "card-y"}, scope=Scope.LABEL).status_code == 200
+
+
 def test_no_route_ignores_a_parameter_that_it_does_not_have(edge: Edge) -> None:
     """A script that judges what `?outcom=block` finds would judge every payment of the bank."""
     every = create(edge.directory / "keys.json", "misspelling", list(Scope), 100_000)
@@ -555,8 +568,9 @@ def test_the_client_speaks_to_it(edge: Edge) -> None:
         ("c0", True),
     ]
     with Client(edge.gateway.url, edge.keys[Scope.LABEL]) as aegis:
+        edge.pay(transaction_id="c3", card_id="card-c")
+        assert aegis.judge("c3", is_fraud=True).card_id == "card-c"  # at once, though the ledger may not have heard of it
         assert aegis.label(label(payments[0], after=timedelta())) == 1
-        wait_until(lambda: edge.ask("GET", "/v1/decisions/c1", scope=Scope.READ).status_code == 200, 60, edge.made)
         assert aegis.judge("c1", is_fraud=False, by="ana").labelled_by == "ana"
         with pytest.raises(AegisError, match="403"):
             aegis.rules()

@@ -478,8 +478,9 @@ def test_pages_follow_each_other_without_gap_or_repeat_and_narrow_by_what_is_ask
     assert everything(engine, rule="velocity_1m", card_id="card-2") == []
     assert everything(engine, reviewed=False, since=NOON + timedelta(minutes=5)) == ["later"]
     assert everything(engine, until=NOON) == []
-    with pytest.raises(ValueError, match="no place"):
-        Place.decode("00")
+    for garbage in ("00", "garbage"):
+        with pytest.raises(ValueError, match="no place that a page ended with"):
+            Place.decode(garbage)
 
 
 def test_boards_read_what_was_caught_and_missed_by_the_day_of_the_payment(engine: Engine, store: Store) -> None:

@@ -59,8 +59,8 @@ class Place(Struct, frozen=True, array_like=True):
         """Raises `ValueError`."""
         try:
             return msgspec.json.decode(bytes.fromhex(text), type=cls)
-        except msgspec.MsgspecError:
-            raise ValueError("this is no place that a page ended with") from None
+        except (ValueError, msgspec.MsgspecError):
+            raise ValueError("this is no place that a page ended with: it is `next` of the page before, as it is") from None
 
 
 class Wanted(Struct, frozen=True, kw_only=True):

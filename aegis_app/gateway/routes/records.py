@@ -124,7 +124,7 @@ async def decisions(
 )
 async def decision(request: Request, key: Payer, transaction_id: str, card: Text = None) -> Response:
     """The decision of one payment, and what it turned out to be. `card` says which where several came with this id."""
-    return json(await _one(desk(request), transaction_id, card))
+    return json(await _one(desk(request), transaction_id, card, "card"))
 
 
 @router.post(
@@ -139,7 +139,7 @@ async def verdict(request: Request, key: Judge, transaction_id: str) -> Response
     judged = _judgement(await body(request, LARGEST_BODY))
     check_words("note", judged.note)
     check_words("by", judged.by)
-    about = (await _one(at, transaction_id, judged.card_id)).decision
+    about = (await _one(at, transaction_id, judged.card_id, "card_id")).decision
     label = Label(
         transaction_id=about.transaction_id,
         card_id=about.card_id,
@@ -209,13 +209,14 @@ async def card(request: Request, key: Reader, card_id: str) -> Response:
     return json({"card_id": card_id, "memory": memory, "history": history, "history_missing": missing})
 
 
-async def _one(at: Desk, transaction_id: str, card_id: str | None) -> Entry:
-    _check_card("card_id", card_id)
+async def _one(at: Desk, transaction_id: str, card_id: str | None, field: str) -> Entry:
+    """`field` is where the request may say `card_id`."""
+    _check_card(field, card_id)
     found = await at.ledger(partial(queries.find, transaction_id=transaction_id, card_id=card_id))
     if not found:
         raise Problem(404, "the ledger holds no decision of this transaction_id; it is some seconds behind at times")
     if len(found) > 1:
-        raise Problem(409, "several cards came with this transaction_id: say which card", "card_id")
+        raise Problem(409, "several cards came with this transaction_id: say which card", field)
     return found[0]
 
 
