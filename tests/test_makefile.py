@@ -32,7 +32,9 @@ def test_what_is_missing_is_said_in_one_line(tmp_path: Path, target: str, python
     stand_in.write_text(f"#!/bin/sh\n{python}\n")
     stand_in.chmod(0o755)
 
-    done = subprocess.run([tool("make"), target, "PYTHON=./python"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [tool("make"), "--no-print-directory", target, "PYTHON=./python"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
 
     ours = [said for said in done.stderr.splitlines() if not said.startswith("make")]
     assert (done.returncode, ours, done.stdout) == (2, [line], "")
