@@ -69,7 +69,7 @@ class OnLog:
 
     def surplus(self) -> int:
         """Events that nothing led to, after all checks."""
-        return len({(place, name) for place, events in self._events.items() for name in events} - self._checked)
+        return len({(place, name) for place, told in self._events.items() for name, events in told.items() if events} - self._checked)
 
     def memories(self) -> dict[str, Merchant]:
         """What each is to remember."""

@@ -1,14 +1,14 @@
 """Work that nobody waits for, in slices between that which somebody waits for.
 
 The event loop gives every task that is ready a turn, and a payment needs several rounds of the loop from Kafka to Kafka. So of all that is
-learnt and settled for later, only one task goes on at a time, for a third of a millisecond or for as long as others had just before.
+learnt and settled for later, only one task goes on at a time, for a millisecond or for as long as others had just before.
 """
 
 import asyncio
 from time import perf_counter
 from typing import Final, Self
 
-LEAST: Final = 0.0003
+LEAST: Final = 0.001
 """Shortest slice and shortest pause, in seconds."""
 MOST: Final = 0.05
 """Longest slice: while payments are more than can be decided, what nobody waits for keeps a share of the time, the smaller the longer
