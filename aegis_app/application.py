@@ -1,10 +1,8 @@
 """The one Faust application: its settings, its topics, and the terms in force."""
 
-import asyncio
 from functools import partial
 from typing import Final
 
-from aegis_app import logs
 from aegis_app.broadcast import Broadcast
 from aegis_app.bundles import Releases, Shelf, local_bundle
 from aegis_app.core.payment import DAY_MS
@@ -12,7 +10,7 @@ from aegis_app.core.policy import PolicyError
 from aegis_app.core.rates import RatesError
 from aegis_app.core.terms import Terms
 from aegis_app.lists import Listed
-from aegis_app.policies import InForce, Policies, local_policy, silence
+from aegis_app.policies import InForce, Policies, local_policy
 from aegis_app.rates import load_rates
 from aegis_app.risk import Risks
 from aegis_app.settings import SettingsError
@@ -30,7 +28,6 @@ except (SettingsError, PolicyError, RatesError, BundleError) as error:
     raise SystemExit(f"aegis: {error}") from None
 
 ttl = settings.card_ttl_days * DAY_MS
-LOOK_SECONDS: Final = 1.0
 LATER_SECONDS: Final = 0.1
 """Time between two looks at risk: each takes in much, and none is waited for."""
 
@@ -75,16 +72,3 @@ def terms() -> Terms:
         f"{merchants.read}.{devices.read}",
         shelf.serving,
     )
-
-
-@app.task  # type: ignore[untyped-decorator]  # Faust's
-async def hearing_silence() -> None:
-    """Say in the log each time that a policy asks for nothing from now on."""
-    told = None
-    while not app.should_stop:
-        now = in_force()
-        sentence = silence(now.policy, f"policy {now.version} of {now.origin}", bundle=terms().bundle is not None)
-        if sentence is not None and sentence != told:
-            logs.log.warning("%s", sentence)
-        told = sentence
-        await asyncio.sleep(LOOK_SECONDS)

@@ -13,6 +13,7 @@ from aegis_app import metrics
 from aegis_app.application import app, broadcasts, device_risk, in_force, lists, merchant_risk, rates, settings, shelf, transactions
 from aegis_app.core.lists import ListName
 from aegis_app.logs import log
+from aegis_app.policies import silence
 from aegis_app.version import VERSION
 from aegis_app.web.pages import Answer, page
 
@@ -95,17 +96,19 @@ async def watching() -> None:
 
 @app.task  # type: ignore[untyped-decorator]  # Faust's
 async def announcing() -> None:
-    """Say in the log each time that payments are decided here from now on, and where to look."""
-    was_ready = False
+    """Say in the log each time that payments are decided here from now on, and where to look; and that a policy asks for nothing."""
+    was_ready, told = False, None
     while not app.should_stop:
-        is_ready = not waits_for()
+        now, is_ready = in_force(), not waits_for()
+        sentence = silence(now.policy, f"policy {now.version} of {now.origin}", bundle=shelf.serving is not None)
+        if sentence is not None and sentence != told:
+            log.warning("%s", sentence)
         if is_ready and not was_ready:
             which = ", ".join(map(str, partitions()))
             does = f"decides payments of partitions {which}" if which else "stands by, other workers have all partitions"
-            now = in_force()
             by = f"policy {now.version} ({now.policy.mode}) of {now.origin}"
             log.info("Ready: %s; %s; views at http://%s:%d", does, by, settings.web_host, settings.web_port)
-        was_ready = is_ready
+        was_ready, told = is_ready, sentence
         await asyncio.sleep(ANNOUNCE_SECONDS)
 
 
