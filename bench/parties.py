@@ -1,6 +1,6 @@
 """Merchants and devices recounted from the logs: each payment and verdict once, as what is sent on about it says."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,26 +22,30 @@ class OnLog:
     """
 
     def __init__(self, records: Iterable[Any]) -> None:
-        self.wrong = 0
-        """Events that are missing, that nothing led to, or that say something else than what led to them."""
         self.repeated = 0
-        self.late = 0
-        """Credits that nobody could learn any more."""
         self._events: dict[Place, dict[str, list[Event]]] = defaultdict(lambda: defaultdict(list))
         self._checked: set[tuple[Place, str]] = set()
+        late: list[Place] = []
+        told_again: set[Place] = set()
         last: dict[tuple[str, int, int], int] = defaultdict(lambda: -1)
         for record in records:
             events, name = decode_events(record.value), record.key.decode()
             source = name, events.source, events.partition
             for event in events.events:
-                found = self._events[events.source, events.partition, event.offset][name]
-                is_repeat = bool(found) and type(found[-1]) is type(event)
-                self.repeated += is_repeat
-                if isinstance(event, Credited) and not is_repeat and event.offset <= last[source]:
-                    self.late += 1
+                place = events.source, events.partition, event.offset
+                found = self._events[place][name]
+                if found and type(found[-1]) is type(event):
+                    self.repeated += 1
+                    told_again.add(place)
+                elif isinstance(event, Credited) and event.offset <= last[source]:
+                    late.append(place)
                     continue
                 found.append(event)
             last[source] = max(last[source], events.events[-1].offset)
+        self.late = Counter(place for place in late if place in told_again)
+        """Credits that nobody could learn any more, by label: only of labels that were told again."""
+        self.wrong = len(late) - self.late.total()
+        """Events that are missing, that nothing led to, or that say something else than what led to them."""
 
     def check(self, place: Place, expected: Sequence[tuple[str, Event]], *, is_sure: bool) -> None:
         """Compare with what should have been told.
