@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegis_app.backtest.errors import BacktestError
 from aegis_app.backtest.labels import Truth, read_labels
-from aegis_app.backtest.page import check, page
+from aegis_app.backtest.page import page
 from aegis_app.backtest.report import Group, Report, report
 from aegis_app.backtest.run import Job, backtest, cores_for
 from aegis_app.backtest.tally import MOST_CASES, Tally
@@ -447,11 +446,6 @@ def test_the_page_stands_alone_and_what_strangers_wrote_is_no_markup(tmp_path: P
 
 def test_the_same_report_is_the_same_page(by_hand: Path) -> None:
     assert page(judged(by_hand, truths=TRUTHS)) == page(judged(by_hand, truths=TRUTHS))
-
-
-def test_a_page_without_a_directory_is_refused_before_the_work(tmp_path: Path) -> None:
-    with pytest.raises(BacktestError, match="make it first"):
-        check(tmp_path / "no/page.html")
 
 
 def test_memory_hears_labels_when_they_became_known(tmp_path: Path) -> None:

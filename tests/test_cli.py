@@ -211,6 +211,16 @@ def test_no_command_writes_over_a_file_of_its_own(tmp_path: Path, monkeypatch: p
     assert {path.read_text() for path in tmp_path.iterdir() if path.is_file()} == {"what is there"}
 
 
+@pytest.mark.parametrize(
+    "line", ["demo --picture OUT", "decide - --out OUT", "features - --out OUT", "backtest - --html OUT", "simulate --out OUT"]
+)
+def test_an_output_without_a_directory_is_refused_before_the_work(line: str) -> None:
+    result = run(*line.replace("OUT", "no/such/file").split())
+
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].endswith(": no/such/file: its directory does not exist; make it first")
+
+
 def test_what_goes_nowhere_may_go_there_twice(tmp_path: Path) -> None:
     succeed("simulate", "--cards", "2", "--days", "1", "--out", os.devnull, "--truth", os.devnull, "--labels", os.devnull)
     file = tmp_path / "labels.jsonl"
@@ -261,8 +271,6 @@ def test_without_kafka_one_line_says_what_to_do(arguments: tuple[str, ...]) -> N
         (("topics", "check", "--broker", NOBODY), {"AEGIS_PARTITIONS": "none"}, "AEGIS_PARTITIONS='none'"),
         (("topics", "check", "--broker", NOBODY), {"AEGIS_SECURITY_PROTOCOL": "SSL"}, "speaks SSL"),
         (("topics", "check"), {"AEGIS_SECURITY_PROTOCOL": "SSL", "AEGIS_SSL_CAFILE": __file__}, "the certificates cannot be used"),
-        (("decide", "-", "--out", "no/such/directory"), {}, "no/such/directory: No such file or directory"),
-        (("backtest", "-", "--html", "no/such/page.html"), {}, "no/such/page.html: its directory does not exist; make it first"),
         (("backtest", "-"), {}, "stdin holds no payment that can be judged"),
         (("dead-letters", "show", "seventeen"), {}, "'seventeen' is not a letter's id"),
         (("alerts", "run"), {}, "`aegis alerts example > alerts.toml` makes a file to begin with"),

@@ -85,7 +85,7 @@ def backtest(
     if html is not None:
         from aegis_app.backtest.page import check
 
-        check(html)
+        check()
     begin = None if since is None else since.replace(tzinfo=UTC)
     token = settings.card_id_is_token
     with read_labels(heard, settings) as said:

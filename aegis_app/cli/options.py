@@ -34,6 +34,8 @@ class _File(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = cast(Path, super().convert(value, param, ctx))
+        if self._written and not path.parent.is_dir():  # said now, not when the work is done
+            self.fail(f"{path}: its directory does not exist; make it first", param, ctx)
         if param is not None and ctx is not None:
             tell_apart(ctx, param.get_error_hint(ctx).strip("'"), path, written=self._written)
         return path
