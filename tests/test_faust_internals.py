@@ -8,6 +8,8 @@ import textwrap
 
 import faust
 import pytest
+from aiokafka import client
+from aiokafka.consumer import group_coordinator
 from faust.cli import agents as agents_command
 from faust.tables import recovery
 from faust.transport import conductor, consumer
@@ -37,6 +39,10 @@ def source(thing: object) -> str:
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
         (driver.AIOKafkaConsumerThread, "_fetch_records"),
         (driver.AIOKafkaConsumerThread, "getmany"),
+        (driver.AIOKafkaConsumerThread, "verify_event_path"),
+        (group_coordinator.GroupCoordinator, "_do_heartbeat"),
+        (client.AIOKafkaClient, "ready"),
+        (client.AIOKafkaClient, "send"),
         (faust.Topic, "_compile_decode"),
         (faust.Topic, "_create_event"),
         (driver.Consumer, "_is_changelog_tp"),

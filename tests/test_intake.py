@@ -43,12 +43,29 @@ def test_other_numbers_stay(text: str) -> None:
     assert hide(text.encode()) == text.encode()
 
 
-@pytest.mark.parametrize("card_id", [NUMBER, "4111 1111 1111 1111", "4111  1111  1111  1111", " 4111-1111-1111-1111", "123456789012"])
+@pytest.mark.parametrize(
+    "card_id",
+    [
+        NUMBER,
+        "4111 1111 1111 1111",
+        "4111  1111  1111  1111",
+        " 4111-1111-1111-1111",
+        "4111.1111.1111.1111",
+        "4111/1111/1111/1111",
+        NUMBER.translate({ord(digit): chr(0xFF10 + int(digit)) for digit in NUMBER}),
+        f"{NUMBER}-1227",
+        f"{NUMBER}=2712101000000000",
+        f"{NUMBER}D2712101",
+        f";{NUMBER}=2712?",
+        f"%B{NUMBER}^DOE/J^2712?",
+        "123456789012",
+    ],
+)
 def test_a_card_id_of_12_to_19_digits_is_a_card_number(card_id: str) -> None:
     assert looks_like_card_number(card_id)
 
 
-@pytest.mark.parametrize("card_id", ["tok_4111111111111111", "12345678901", "12345678901234567890", "a", "-"])
+@pytest.mark.parametrize("card_id", ["tok_4111111111111111", "12345678901", "12345678901234567890", "123456789012abc", "a", "-", "%B"])
 def test_a_token_is_none(card_id: str) -> None:
     assert not looks_like_card_number(card_id)
 

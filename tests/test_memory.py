@@ -34,7 +34,7 @@ def test_a_value_later_than_its_tombstone_and_older_than_what_was_learnt_stays_a
     store.restore(0, log)
 
     assert held(store) == {}
-    assert store.superseded[0] == {b"a"}
+    assert store.superseded(0) == {b"a"}
 
 
 @pytest.mark.parametrize("cut", range(1, 5))
@@ -45,7 +45,7 @@ def test_it_makes_no_difference_in_how_many_parts_the_log_is_read(store: Store, 
     store.restore(0, log[cut:])
 
     assert held(store) == {b"a": b"8"}
-    assert store.superseded[0] == set()
+    assert store.superseded(0) == set()
 
 
 def test_what_was_put_there_again_is_no_revived_writers_even_where_its_first_record_is_compacted_away(store: Store) -> None:
@@ -54,13 +54,23 @@ def test_what_was_put_there_again_is_no_revived_writers_even_where_its_first_rec
     store.restore(0, [learnt(1, payments=7), again])
 
     assert held(store) == {b"a": b"5"}
-    assert store.superseded[0] == set()
+    assert store.superseded(0) == set()
+
+
+def test_what_is_to_be_put_there_again_outlives_a_restart(store: Store, tmp_path: Path) -> None:
+    store.restore(0, [record(0, b"a", b"5"), learnt(1, payments=7), record(2, b"a", None), record(3, b"a", b"5")])
+    store.close(0)
+    again = numbers(tmp_path).data
+    again.restore(0, [record(4, b"b", b"9")])
+
+    assert again.superseded(0) == {b"a"}
+    again.close(0)
 
 
 def test_what_was_learnt_never_falls_back_and_is_put_there_again(store: Store) -> None:
     store.restore(0, [learnt(0, payments=7, history=1), learnt(1, payments=5, history=3)])
 
     assert decode_learnt(store.partition(0)[LEARNT]) == {"payments": 7, "history": 3}
-    assert store.superseded[0] == {LEARNT}
+    assert store.superseded(0) == {LEARNT}
     store.restore(0, [learnt(2, payments=9, history=3)])
-    assert store.superseded[0] == set()
+    assert store.superseded(0) == set()

@@ -1,6 +1,7 @@
 """The owner's own judgement of what comes: chunks follow one another, letters are sound, latches trip."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from aegis_app.core.card import settled
 from aegis_app.core.decision import decide, encode_decision, standing
 from aegis_app.core.intake import Past, Reason, Refused
+from aegis_app.core.payment import Outcome
 from aegis_app.core.policy import parse_policy
 from aegis_app.core.screen import HISTORY, adopt, learn_past
 from aegis_app.core.terms import Terms
@@ -26,7 +29,7 @@ from tests.numbers import numbers
 
 def owner(**expected: int) -> Owner[Any]:
     made: Owner[Any] = Owner.__new__(Owner)
-    made._expected, made._jumps = dict(expected), {}
+    made._expected, made._jumps = dict(expected), defaultdict(set)
     return made
 
 
@@ -49,6 +52,14 @@ def test_records_fetched_before_a_rebalance_do_not_pass_for_what_comes_next() ->
     assert partition.follows("a", chunk(130)) == 100
     assert partition.follows("a", chunk(100)) is None
     assert partition.follows("a", chunk(110)) is None
+
+
+def test_a_true_gap_passes_with_more_chunks_queued_behind_it_each_time() -> None:
+    partition = owner(a=100)
+    queued = [120, 130, 140]
+
+    assert [partition.follows("a", chunk(first)) for first in queued] == [100, 100, 100]
+    assert [partition.follows("a", chunk(first)) for first in queued] == [None, None, None]
 
 
 def test_a_true_gap_in_one_topic_passes_while_another_flows() -> None:
@@ -82,9 +93,23 @@ def test_a_decision_about_another_payment_at_the_same_offset_is_not_adopted() ->
     policy = parse_policy("")
     records = [encode_decision(each, decide(cased(each), features(), Terms(policy), receipt(each))) for each in (other, txn)]
 
-    assert standing([b"a stranger's", b"{}", records[0]], txn) is None
+    assert standing([b"a stranger's", b"{}", b'{"transaction_id":"\xff","card_id":""}', records[0]], txn) is None
     assert standing(records, txn) is not None
     assert adopt(None, txn, Terms(policy=policy), standing(records, txn), txn.at, 0).card.habit.payments == 1  # type: ignore[arg-type]  # not None
+
+
+def test_a_payment_of_history_that_was_taken_up_first_is_learnt_once_and_answered_as_it_was_decided() -> None:
+    txn = payment()
+    terms = Terms(policy=parse_policy(""))
+    ruling = decide(cased(txn), features(), terms, receipt(txn))
+    past, _ = learn_past(None, Past(txn, Outcome.BLOCK), terms, txn.at, 9)
+
+    adopted, news = adopt(past, txn, terms, ruling, txn.at, 4)
+
+    assert (adopted.attempts, adopted.habit, adopted.seen[0], news) == (past.attempts, past.habit, 4, NONE)
+    assert settled(past, txn.transaction_id)[0].outcome is Outcome.BLOCK  # type: ignore[index]  # not None
+    assert settled(adopted, txn.transaction_id)[0] == ruling.settled()  # type: ignore[index]  # not None
+    assert len(adopted.ring.ids) == 8
 
 
 def test_history_that_is_known_already_teaches_nothing() -> None:

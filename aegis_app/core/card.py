@@ -169,12 +169,7 @@ def learn(card: Card, case: Case, settled: Settled, source: int, offset: int) ->
     """The memory after a payment about which `settled` was decided."""
     txn, at = case.txn, case.at
     clock = max(card.clock, at if at - case.written <= AHEAD_MS else case.written)
-    ruling = RULING.pack(
-        content_hash(txn),
-        _OUTCOMES.index(settled.outcome) | _OUTCOMES.index(settled.verdict) << 2,
-        float("nan") if settled.score is None else settled.score,
-        settled.codes,
-    )
+    ruling = _packed(txn, settled)
     payment = id_hash(txn.transaction_id)
     seen, first = _advance(card.seen, source, offset), card.first if card.first > 0 else at
     known = _passing(card)
@@ -202,6 +197,22 @@ def learn(card: Card, case: Case, settled: Settled, source: int, offset: int) ->
     )
     verdict = verdict_on(card.verdicts, payment) if card.verdicts and taught is not NOTHING else None
     return learnt if verdict is None else believe(learnt, verdict._replace(marks=verdict.marks & ~OUT))
+
+
+def overrule(card: Card, txn: Transaction, settled: Settled) -> Card:
+    """A payment among the card's last 32 is answered by `settled` from now on; what it taught stays."""
+    at = find(card.ring.ids, id_hash(txn.transaction_id), 8) // 8 * RULING.size
+    rulings = card.ring.rulings
+    return replace(card, ring=replace(card.ring, rulings=rulings[:at] + _packed(txn, settled) + rulings[at + RULING.size :]))
+
+
+def _packed(txn: Transaction, settled: Settled) -> bytes:
+    return RULING.pack(
+        content_hash(txn),
+        _OUTCOMES.index(settled.outcome) | _OUTCOMES.index(settled.verdict) << 2,
+        float("nan") if settled.score is None else settled.score,
+        settled.codes,
+    )
 
 
 def believe(card: Card, verdict: Verdict) -> Card:

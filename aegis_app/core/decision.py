@@ -352,7 +352,7 @@ def standing(records: Sequence[bytes], txn: Transaction) -> Ruling | None:
     for record in records:
         try:
             ids = _decode_ids(record)
-        except msgspec.DecodeError:  # a stranger's: no decision of ours
+        except (msgspec.DecodeError, UnicodeDecodeError):  # a stranger's: no decision of ours
             continue
         if (ids.transaction_id, ids.card_id) == (txn.transaction_id, txn.card_id):
             return decode_ruling(record)

@@ -85,7 +85,7 @@ def decode_events(raw: bytes) -> Events:
     """Read a record as `encode_events` wrote it. Raises `EventsError`."""
     try:
         return _decode(raw)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise EventsError(f"not a record of events: {error}") from None
 
 

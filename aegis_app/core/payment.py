@@ -133,13 +133,14 @@ class Transaction(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fals
         return self.channel in CARD_PRESENT
 
 
-_LIKE_A_CARD_NUMBER: Final = re.compile(r"[ -]*\d(?:[ -]*\d){11,18}[ -]*", re.ASCII)
-_FIRST: Final = frozenset("0123456789 -")
+_LIKE_A_CARD_NUMBER: Final = re.compile(r"(?:%B|;)?[ ./-]*\d(?:[ ./-]*\d){11,18}(?:[ ./-]*|[ ./-]+\d{4}|[=^].*|D\d+)")
+_NOT_FIRST: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 
 
 def looks_like_card_number(card_id: str) -> bool:
-    """Whether `card_id` is 12 to 19 digits, spaces and hyphens aside: a card number rather than a token."""
-    return card_id[:1] in _FIRST and _LIKE_A_CARD_NUMBER.fullmatch(card_id) is not None
+    """Whether `card_id` is 12 to 19 digits, of whatever script: a card number rather than a token. Spaces, hyphens, dots and slashes
+    do not count, nor a date behind it or what else a magnetic stripe says."""
+    return card_id[:1] not in _NOT_FIRST and _LIKE_A_CARD_NUMBER.fullmatch(card_id) is not None
 
 
 @cache

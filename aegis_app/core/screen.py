@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from aegis_app.core.card import BLANK, Card, Settled, believe, content_hash, holds, id_hash, learn, recall, settled, skip
+from aegis_app.core.card import BLANK, Card, Settled, believe, content_hash, holds, id_hash, learn, overrule, recall, settled, skip
 from aegis_app.core.case import Case, case
 from aegis_app.core.decision import Receipt, Ruling, decide, explained, repeat
 from aegis_app.core.features import Features
@@ -125,6 +125,8 @@ def adopt(card: Card | None, txn: Transaction, terms: Terms, ruling: Ruling, wri
     card = _recall(card, payment, terms)
     if ruling.duplicate:
         return Learnt(skip(card, TRANSACTIONS, offset))
+    if settled(card, txn.transaction_id) is not None:  # of `history`, where it stands too, and which was taken up first this time
+        return Learnt(skip(overrule(card, txn, ruling.settled()), TRANSACTIONS, offset))
     news = tidings(payment, Features(card, payment), ruling.verdict, offset)
     return Learnt(learn(card, payment, ruling.settled(), TRANSACTIONS, offset), news)
 

@@ -157,7 +157,9 @@ class StreamApp(faust.App):
         except SettingsError as error:
             self._refuse(str(error))
         connection = self.settings.connection()
-        self.outputs, self.events, self.changes = Outbox(connection), Outbox(connection), Outbox(connection, CHANGES_LINGER_MS)
+        may_send = self.holdings.may_send
+        self.outputs, self.events = Outbox(connection, may_send=may_send), Outbox(connection, may_send=may_send)
+        self.changes = Outbox(connection, CHANGES_LINGER_MS, may_send)
         self.reader = AIOKafkaConsumer(**connection, enable_auto_commit=False, isolation_level="read_committed")
         for client in (self.outputs, self.events, self.changes, self.reader):
             await client.start()

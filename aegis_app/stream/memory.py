@@ -20,11 +20,15 @@ PRIVATE: Final = b"\0"
 """First byte of keys that hold no value of the table: what a partition remembers about itself."""
 LEARNT: Final = PRIVATE + b"learnt"
 """Key of the last offset learnt from each topic."""
+SUPERSEDED: Final = PRIVATE + b"superseded"
+"""Key of the keys whose latest changelog record is older than what is stored, or than their end: a revived writer's."""
 RESTORED: Final = ("restored", b"")
 """Header of a value that was put on the changelog again, behind offsets beyond its own: that does not make it a revived writer's."""
 
 encode_learnt: Final = msgspec.msgpack.Encoder().encode
 decode_learnt: Final = msgspec.msgpack.Decoder(dict[str, int]).decode
+_encode_keys: Final = msgspec.msgpack.Encoder(order="sorted").encode
+_decode_keys: Final = msgspec.msgpack.Decoder(set[bytes]).decode
 
 V = TypeVar("V")
 
@@ -55,8 +59,6 @@ class Store(rocksdb.Store):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._cache: Any = None
-        self.superseded: dict[int, set[bytes]] = {}
-        """Per partition, the keys whose latest changelog record is older than what is stored, or than their end: a revived writer's."""
 
     def _open_for_partition(self, partition: int) -> Any:
         if self._cache is None:
@@ -80,6 +82,11 @@ class Store(rocksdb.Store):
 
     def holds(self, partition: int) -> bool:
         return partition in self._dbs
+
+    def superseded(self, partition: int) -> set[bytes]:
+        """The keys of a partition that are to be put on the changelog again, see `SUPERSEDED`."""
+        raw = self.partition(partition).get(SUPERSEDED)
+        return set() if raw is None else _decode_keys(raw)
 
     def size(self) -> tuple[int, int]:
         """Values held here, as RocksDB estimates, and the bytes of its files and of what it has not written there yet."""
@@ -126,7 +133,7 @@ class Store(rocksdb.Store):
     def restore(self, partition: int, records: list[ConsumerRecord]) -> None:
         """Bring a partition's database up to the last of `records`."""
         database = self._db_for_partition(partition)
-        superseded = self.superseded.setdefault(partition, set())
+        superseded = self.superseded(partition)
         latest: dict[bytes, bytes | None] = {}
         raw = database.get(LEARNT)
         learnt = {} if raw is None else decode_learnt(raw)
@@ -148,6 +155,10 @@ class Store(rocksdb.Store):
                 write.delete(key)
             else:
                 write.put(key, value)
+        if superseded:
+            write.put(SUPERSEDED, _encode_keys(superseded))
+        else:
+            write.delete(SUPERSEDED)
         write.put(self.offset_key, b"%d" % records[-1].offset)
         database.write(write)
 

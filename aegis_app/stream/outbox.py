@@ -1,11 +1,15 @@
 """Records on their way to Kafka, a chunk's worth at a time, acknowledged by all replicas."""
 
 import asyncio
+import socket
+import struct
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import NodeNotReadyError
+from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.structs import RecordMetadata
 from msgspec import Struct
 
@@ -17,6 +21,8 @@ Sent = tuple[asyncio.Future[RecordMetadata], int]
 Landed = tuple[int, int]
 """A batch that Kafka holds: its first offset, and its number of records."""
 BATCH_BYTES: Final = 900_000
+FORGET: Final = struct.pack("ii", 1, 0)
+"""As SO_LINGER: what the system has not got rid of when a socket closes is never sent."""
 SUSPICIOUS: Final = LARGEST_RECORD // 2
 """Values below this need no exact look: keys and headers are bounded far below the rest."""
 
@@ -39,14 +45,37 @@ class TooLargeError(ValueError):
 
 
 class Outbox:
-    """An idempotent producer that sends whole batches to named partitions."""
+    """An idempotent producer that sends whole batches to named partitions, while `may_send` says so; what it does not say yet waits."""
 
-    def __init__(self, connection: dict[str, Any], linger_ms: int = 0) -> None:
+    def __init__(self, connection: dict[str, Any], linger_ms: int = 0, may_send: Callable[[], bool] | None = None) -> None:
         # Metadata of a broker that is away is asked for again and again; a batch waits for it as long as a restart takes.
         self._producer = AIOKafkaProducer(
             **connection, acks="all", enable_idempotence=True, max_batch_size=BATCH_BYTES, request_timeout_ms=60_000, linger_ms=linger_ms
         )
         self._turns: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
+        if may_send is not None:
+            self._ask_before_each_request(may_send)
+
+    def _ask_before_each_request(self, may_send: Callable[[], bool]) -> None:
+        """Not before each batch: one can be under way for as long as a broker is away."""
+        client: Any = self._producer.client
+        send = client.send
+
+        async def asked(node: int, request: Any, **options: Any) -> Any:
+            # Connected first, which can take its time, too. Of this error the producer tries again, as often as it must.
+            if isinstance(request, ProduceRequest) and not (await client.ready(node) and may_send()):
+                raise NodeNotReadyError("not connected, or not allowed to send")
+            return await send(node, request, **options)
+
+        client.send = asked
+
+    def take_back(self) -> None:
+        """Forget what lies in sockets, as far as it did not leave this machine; the producer sends it again when it may."""
+        for connection in list(self._producer.client._conns.values()):
+            if connection.connected():
+                transport = connection._writer.transport
+                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, FORGET)
+                transport.abort()
 
     async def __aenter__(self) -> Self:
         try:

@@ -21,8 +21,9 @@ from faust.types import TP
 
 from aegis_app import metrics
 from aegis_app.logs import log
+from aegis_app.stream.clock import now
 from aegis_app.stream.letters import Latch
-from aegis_app.stream.memory import LEARNT, PRIVATE, RESTORED, Memory, decode_learnt, encode_learnt
+from aegis_app.stream.memory import LEARNT, PRIVATE, RESTORED, SUPERSEDED, Memory, decode_learnt, encode_learnt
 from aegis_app.stream.outbox import Headers, Outgoing, Sent, landed
 from aegis_app.stream.transport import CHUNK
 from aegis_app.topics import EVENTS, home
@@ -130,7 +131,7 @@ class Owner(Generic[V]):
         self.newest = 0
         """The latest event time learnt here since it was taken over, in milliseconds."""
         self._expected: dict[str, int] = {}
-        self._jumps: dict[str, int] = {}
+        self._jumps: dict[str, set[int]] = defaultdict(set)
         self._next_change: int = 0
         self._swept = PRIVATE
         self._is_told = False
@@ -164,7 +165,7 @@ class Owner(Generic[V]):
         persisted = store.persisted_offset(TP(self.changelog, self.partition))
         if self._next_change != (0 if persisted is None else persisted + 1):
             raise Stop(f"{self.changelog}[{self.partition}] went on to {self._next_change} after recovery had read to {persisted}")
-        await self._restore_superseded(store.superseded.pop(self.partition, set()))
+        await self._restore_superseded(store.superseded(self.partition))
         if self.owners.decisions is not None:
             await self._read_recorded(reader, TopicPartition(self.owners.decisions, self.partition))
         self._tasks = [asyncio.create_task(self._publish_all()), asyncio.create_task(self._settle_all())]
@@ -175,9 +176,11 @@ class Owner(Generic[V]):
         values = {key: database.get(key) for key in keys}
         if values:
             write = rocksdict.WriteBatch(raw_mode=True)
+            write.delete(SUPERSEDED)
             await self._write(write, [Outgoing(key, value, [RESTORED]) for key, value in values.items()])
 
     async def _read_recorded(self, reader: AIOKafkaConsumer, tp: TopicPartition) -> None:
+        learnt = self.learnt.get(self.owners.sources[0], -1)
         end = (await reader.end_offsets([tp]))[tp]
         reader.assign([tp])
         start = max(end - TAIL, (await reader.beginning_offsets([tp]))[tp])
@@ -186,7 +189,8 @@ class Owner(Generic[V]):
             for records in (await reader.getmany(tp, timeout_ms=1000)).values():
                 for record in records:
                     partition, _, offset = (dict(record.headers).get(SOURCE) or b"").partition(b":")
-                    if partition == b"%d" % self.partition and offset.isdigit():
+                    is_ours = partition == b"%d" % self.partition and offset.isdigit() and len(offset) < 20 and record.value is not None
+                    if is_ours and int(offset) > learnt:
                         self.recorded.setdefault(int(offset), []).append(record.value)
 
     def recall(self, key: str) -> V | None:
@@ -204,13 +208,13 @@ class Owner(Generic[V]):
         """`None` where `records` follow on what came before; else the offset to go back to.
 
         After a rebalance, records fetched before it can come first, beyond the committed offset. The same jump twice is a
-        true gap in the log: aborted transactions, or retention.
+        true gap in the log: markers of transactions, or retention. What else was queued behind it jumps likewise in between.
         """
-        first, expected = records[0].offset, self._expected[topic]
-        if first > expected and self._jumps.get(topic) != first:
-            self._jumps[topic] = first
+        first, expected, jumps = records[0].offset, self._expected[topic], self._jumps[topic]
+        if first > expected and first not in jumps:
+            jumps.add(first)
             return expected
-        self._jumps.pop(topic, None)
+        jumps.clear()
         self._expected[topic] = max(expected, records[-1].offset + 1)
         return None
 
@@ -405,7 +409,7 @@ class Owners(Generic[V]):
         self.memory = memory
         self.sources = tuple(sources)
         self.decisions = decisions
-        """Where outputs stand that must not be published twice; `None` where there are none."""
+        """Where outputs of the first source stand that must not be published twice; `None` where there are none."""
         self.summaries = summaries
         """Compacted: the codec's summary of each value that changed goes there, for whoever holds them all."""
         self.patience = patience
@@ -508,7 +512,10 @@ class Holdings:
         self.tables: list[Owners[Any]] = []
         self._missing: dict[TP, int] = {}
         """What was found missing at the last look, by the offset from which."""
-        self._alive = monotonic()
+        self._alive = now()
+        self.heard = 0.0
+        """When the group was last asked something, as far as it then counted this worker in. Set by the consumer's thread, too."""
+        self._might_send = False
 
     def __iter__(self) -> Iterator[Owners[Any]]:
         return iter(self.tables)
@@ -562,15 +569,24 @@ class Holdings:
     def tick(self) -> None:
         """Say that this process runs, at least every second. Raises `Stop` where it did not for too long."""
         self.check_lease()
-        self._alive = monotonic()
+        self._alive = now()
+        may_send = self.may_send()
+        if self._might_send and not may_send:
+            for outbox in (self.app.outputs, self.app.events, self.app.changes):
+                outbox.take_back()
+        self._might_send = may_send
 
     def revive(self) -> None:
         """Begin to count: the process has only just started."""
-        self._alive = monotonic()
+        self._alive = now()
+
+    def may_send(self) -> bool:
+        """Whether nobody else can own these partitions yet: the group counted this worker in, less than a session ago."""
+        return now() - self.heard <= self.app.lease_seconds and self.app.consumer.is_member
 
     def check_lease(self) -> None:
         """Raise `Stop` where the process stood still for so long that others may own its partitions by now."""
-        still = monotonic() - self._alive
+        still = now() - self._alive
         if still > self.app.lease_seconds:
             raise Stop(f"stood still for {still:.0f} s, beyond the session's {self.app.lease_seconds:.0f} s: others own these partitions")
 
@@ -595,5 +611,6 @@ class Holdings:
 
     def take_over(self) -> None:
         self._missing = {}
+        self.heard = now()
         for owners in self:
             owners.closed = False

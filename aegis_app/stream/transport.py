@@ -16,6 +16,7 @@ from faust.types import TP
 
 from aegis_app import metrics
 from aegis_app.logs import log
+from aegis_app.stream.clock import now
 
 if TYPE_CHECKING:
     from aegis_app.stream.app import StreamApp
@@ -58,6 +59,20 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         await super().on_start()
         assert self._consumer is not None
         self._consumer._fetcher._prefetch_backoff = HELD_SECONDS
+        coordinator = self._consumer._coordinator
+        beat = coordinator._do_heartbeat
+
+        async def noted() -> bool:
+            begun = now()
+            counts_us_in: bool = await beat()
+            if counts_us_in:
+                self.consumer.app.holdings.heard = begun
+            return counts_us_in
+
+        coordinator._do_heartbeat = noted
+
+    def verify_event_path(self, *_: Any) -> None:
+        """Faust's guess whether a partition is stuck needs acks, of which there are none; and fails while its position is looked for."""
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109  # Faust's signature
         self._asked_at = self.consumer.stops
@@ -99,6 +114,11 @@ class ChunkConsumer(driver.Consumer):
         """The partitions that are read from where the group had got to, since they were last assigned."""
         self.stops = 0
         """How often the flow was stopped, because partitions change hands."""
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the group still counts us in, as far as we know."""
+        return self._thread.is_member
 
     def _new_consumer_thread(self) -> ChunkConsumerThread:
         return ChunkConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -193,7 +213,10 @@ class ChunkConsumer(driver.Consumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish and commit the work in hand before anybody else may own these partitions."""
         self.sought = set()
-        await self.app.holdings.hand_over(is_member=self._thread.is_member)
+        try:
+            await self.app.holdings.hand_over(is_member=self.is_member)
+        except Exception as error:
+            self.app.die(error)  # here: aiokafka would log it, and go on
         self._thread.fetched = {}  # that was another ownership's
         if revoked:
             log.info("Handed over %s", _named(revoked))
