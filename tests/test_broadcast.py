@@ -99,6 +99,9 @@ def test_while_nothing_is_published_another_mode_takes_a_policy_of_this_machine_
         assert made.aegis("policies", mode, "--local").exit_code == 0
         (published,) = made.records(Name.POLICIES)
         assert with_mode(TWO_A_MINUTE, Mode(mode)) == json.loads(published.value)["text"]
+        again = made.aegis("policies", mode, "--local")
+        assert (again.exit_code, len(made.records(Name.POLICIES))) == (1, 1)
+        assert f"`aegis policies {mode}`, without --local" in again.stderr
         assert made.aegis("policies", "observe").exit_code == 0
 
 

@@ -133,6 +133,7 @@ def test_the_version_is_that_of_the_package() -> None:
         ("warm", "-", "--outcome", "perhaps"),
         ("simulate", "--cards", "0"),
         ("simulate", "--fraud-rate", "1"),
+        ("simulate", "--out", "payments.csv"),
         ("simulate", "--decisions", "setup.cfg"),
         ("decide", "-", "--policy", "missing.toml"),
         ("backtest", "-", "--labels", "missing.jsonl"),

@@ -136,6 +136,12 @@ def test_the_screen_shows_all_there_is_to_see() -> None:
     assert text(SCENE).rstrip("\n") == SCREEN.rstrip("\n")
 
 
+def test_the_screen_tells_how_to_pay_at_the_gateway() -> None:
+    shown = text(msgspec.structs.replace(SCENE, trial=Path("/tmp/aegis-demo-x/pay.sh")))
+
+    assert shown.splitlines()[2].strip() == "Pay at the gateway yourself: sh /tmp/aegis-demo-x/pay.sh"
+
+
 def test_the_screen_fits_before_the_first_payment_and_in_a_small_window() -> None:
     empty = msgspec.structs.replace(
         SCENE,
@@ -399,6 +405,9 @@ def test_unattended_it_decides_each_payment_once_and_leaves_nothing(tmp_path: Pa
         said = read_until(process, " a second; ")
         (paste,) = re.findall(r"Try it:  (curl .*)", said)
         pasted = subprocess.run([tool("bash"), "-c", paste], capture_output=True, text=True, check=True)
+        (pay,) = tmp_path.rglob("pay.sh")
+        assert pay.read_text() == f"{paste}\necho\n"
+        assert pay.stat().st_mode & 0o777 == 0o600
         (views,) = re.findall(r"views on (\S+)", said)
         wait_until(lambda: riskiest(views)["as_of"] is not None, 60)
         as_of = riskiest(views)["as_of"]

@@ -152,6 +152,7 @@ def test_the_riskiest_come_first_and_a_wrong_question_is_answered(pair: Deployme
 
     assert (status, len(answer["merchants"])) == (200, 2)
     assert worker.get("/merchants?order=fame")[0] == 400
+    assert worker.get("/merchants?ordr=risk") == (400, {"error": "no parameter is called 'ordr'; there are `order` and `top`"})
     assert worker.get("/merchants?top=many")[0] == 400
     assert worker.get("/merchants?top=0")[0] == 400
 

@@ -207,3 +207,21 @@ def test_the_table_of_the_packaged_policy_names_states_and_outcomes_that_its_rul
 
     assert len(told) > 20
     assert told == {name: clauses[name].asks if clauses[name].state is State.ON else clauses[name].state for name in told}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('mode = "enforced"', "line 1: mode: Invalid enum value 'enforced', it is one of observe, enforce"),
+        (
+            '\n[rules.velocity_1m]\nstate = "shade"',
+            "line 3: rules.velocity_1m.state: Invalid enum value 'shade', it is one of on, shadow, off",
+        ),
+        ('[rules.velocity_1m]\nasks = "stop"', "line 2: rules.velocity_1m.asks: Invalid enum value 'stop', it is one of review, block"),
+    ],
+)
+def test_a_word_that_cannot_be_is_told_with_those_that_can(text: str, said: str) -> None:
+    with pytest.raises(PolicyError) as wrong:
+        parse_policy(text, "p.toml")
+
+    assert str(wrong.value) == f"p.toml, {said}"

@@ -45,6 +45,22 @@ def to_transactions(made: Deployment, payments: Any, **how: Any) -> int:
 
 
 @pytest.mark.kafka
+@pytest.mark.parametrize(("command", "name"), [(("send", "payments"), Name.TRANSACTIONS), (("warm",), Name.HISTORY)])
+def test_a_card_number_is_not_sent(made: Deployment, command: tuple[str, ...], name: Name) -> None:
+    number = "4111111111111111"
+    lines = b"".join(encode_transaction(payment(card_id=card_id)) + b"\n" for card_id in ("tok_1", number))
+
+    refused = made.aegis(*command, "-", stdin=lines)
+    sent = made.aegis(*command, "-", stdin=lines, environment={"AEGIS_CARD_ID_IS_TOKEN": "true"})
+
+    assert refused.exit_code == 1
+    assert "-, payment 2: card_id looks like a card number; send a token" in refused.stderr
+    assert number not in refused.output
+    assert sent.exit_code == 0
+    assert [record.key for record in made.records(name)].count(number.encode()) == 1
+
+
+@pytest.mark.kafka
 def test_every_payment_arrives_once_in_order_in_the_partition_of_its_card(made: Deployment) -> None:
     payments = [each.transaction for each in simulate(200, 20, 6, NOON, fraud_rate=0.02)]
     counts: list[int] = []

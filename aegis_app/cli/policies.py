@@ -144,7 +144,10 @@ def rollback(version: str | None, note: str | None, dry_run: bool, by: str, brok
     earlier = published.earlier(version)
     if earlier is None:
         wanted = "earlier policy" if version is None else f"policy {version}"
-        raise PolicyError(f"there is no {wanted} on {settings.topic_prefix}policies; see `aegis policies history`")
+        raise PolicyError(
+            f"there is no {wanted} on {settings.topic_prefix}policies; see `aegis policies history`. What served before the first one is "
+            "in no topic: `aegis policies show --local --toml` prints that of AEGIS_POLICY, or the packaged one, to be published"
+        )
     mode = now.policy.mode
     text = earlier.text if earlier.policy.mode is mode else with_mode(earlier.text, mode)
     _publish(settings, now, text, note or f"rolled back from {now.policy.version}", by, as_json, dry_run=dry_run)
@@ -212,6 +215,8 @@ def _switch(mode: str, note: str, local: bool, by: str, broker: str | None, as_j
     from aegis_app.policies import with_mode
 
     published, now = _in_force(settings)
+    if published.latest is not None and local:
+        raise PolicyError(f"policy {now.version} is published: `aegis policies {mode}`, without --local, keeps its rules and sets its mode")
     if published.latest is None and not local:
         raise PolicyError(
             f"no policy is published on {settings.topic_prefix}policies: each worker has its own, which this command does not know. "

@@ -98,11 +98,17 @@ def warm(source: Path, layout: str | None, outcome: str, broker: str | None, as_
 
 
 def _payments(source: Path, layout: str | None, settings: "Settings") -> Iterator["Transaction"]:
+    from aegis_app.core.intake import Refused, check_card
     from models.datasets import Survey, read_payments
 
     survey = Survey()
+    examples = read_payments(options.opened(source), format=layout, currency=settings.base_currency, survey=survey)
     try:
-        for example in read_payments(options.opened(source), format=layout, currency=settings.base_currency, survey=survey):
+        for number, example in enumerate(examples, 1):
+            try:
+                check_card(example.transaction.card_id, token=settings.card_id_is_token)
+            except Refused as refused:  # here: what is on a topic stays there
+                raise Refused(refused.reason, f"{source}, payment {number}: {refused}") from None
             yield example.transaction
     finally:
         options.report(survey, source)

@@ -50,6 +50,8 @@ def simulate(
 
     Example: aegis simulate --cards 1000 --days 30 --seed 7 --fraud-rate 0.002 --out payments.jsonl --truth truth.jsonl
     """
+    if out.suffix == ".csv":
+        raise click.UsageError("--out writes JSON lines or parquet: name it .jsonl or .parquet")
     if decisions is not None and labels is None:
         raise click.UsageError("--decisions says what --labels are of; give both")
     from aegis_app.core.payment import encode_transaction

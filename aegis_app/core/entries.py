@@ -1,11 +1,18 @@
 """What is wrong with a TOML file that people write, and in which line."""
 
 import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
+Words = Mapping[str, Iterable[str]]
+"""What an entry may say, by its name."""
 
-def located(text: str, name: str, error: msgspec.ValidationError, above: list[str] | None = None) -> str:
+
+def located(
+    text: str, name: str, error: msgspec.ValidationError, above: list[str] | None = None, words: Words = MappingProxyType({})
+) -> str:
     """The sentence about `error`, with line and entry; `above` is the path of the table that was converted."""
     reason, _, place = str(error).partition(" - at `")
     within = re.sub(r"\[[^\]]*\]", "", place.rstrip("`"))
@@ -13,6 +20,8 @@ def located(text: str, name: str, error: msgspec.ValidationError, above: list[st
     unknown = re.search(r"unknown field `(\w+)`", reason)
     if unknown:
         path = [*path, unknown[1]]
+    if reason.startswith("Invalid enum value") and path[-1] in words:
+        reason += f", it is one of {', '.join(words[path[-1]])}"
     return f"{name}, line {line(text, path)}: {'.'.join(path) or 'file'}: {reason}"
 
 

@@ -124,6 +124,10 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
     rules: dict[str, dict[str, Any]] = {}
 
 
+_ASKED: Final = (Outcome.REVIEW, Outcome.BLOCK)
+_WORDS: Final = {"mode": Mode, "state": State, "on_failure": Outcome, "asks": _ASKED, "most": _ASKED}
+
+
 class _Head(Struct, frozen=True):
     state: State = State.SHADOW
     asks: Outcome = Outcome.REVIEW
@@ -161,4 +165,4 @@ def _clause(rule: Rule, entries: dict[str, Any], text: str, name: str) -> Clause
 
 
 def _located(text: str, name: str, error: msgspec.ValidationError, above: list[str] | None = None) -> PolicyError:
-    return PolicyError(located(text, name, error, above))
+    return PolicyError(located(text, name, error, above, _WORDS))

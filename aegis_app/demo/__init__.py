@@ -78,7 +78,7 @@ def _run(
             else:
                 invite(beside, steps)
             steps.say(f"Up after {perf_counter() - begun:.0f} s; views on {worker.url}")
-            show = Show(running, seconds)
+            show = Show(running, seconds, None if beside is None else beside.trial)
             show.play(stream, steps, interrupts)
             return show
         finally:

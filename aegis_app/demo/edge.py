@@ -32,6 +32,8 @@ class Edge(Struct):
     gateway: Gateway
     ledger: Ledger
     key: str
+    trial: Path
+    """A shell's file that pays once, for whoever watches the screen: it holds the key."""
 
     @property
     def processes(self) -> list[Process]:
@@ -61,6 +63,7 @@ def edge(settings: Settings, worker: Worker, directory: Path, interrupts: Interr
         Gateway(directory / "gateway", free_port(prefer=settings.gateway_port), environment),
         Ledger(directory / "ledger", free_port(), environment),
         create(keys, "demo", list(Scope), PER_SECOND).secret,
+        directory / "pay.sh",
     )
     with ExitStack() as stack:
         for process in made.processes:
@@ -84,8 +87,11 @@ def invite(made: Edge, steps: Steps) -> None:
     with urllib.request.urlopen(said, timeout=READY_SECONDS) as answer:
         decided = answer.read().decode()
     key = shlex.quote(f"Authorization: Bearer {made.key}")
+    curl = f"curl -sS {url} -H {key} -d {shlex.quote(_payment('try-2').decode())}"
+    made.trial.touch(0o600)
+    made.trial.write_text(f"{curl}\necho\n")
     steps.say(f"Paid:    {decided}")
-    steps.say(f"Try it:  curl -sS {url} -H {key} -d {shlex.quote(_payment('try-2').decode())}")
+    steps.say(f"Try it:  {curl}")
     steps.say(f"All of its routes: {made.gateway.url}/docs")
 
 

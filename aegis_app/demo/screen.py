@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from iso4217 import Currency
@@ -48,6 +49,8 @@ class Scene(Struct, frozen=True):
     """Whether they serve."""
     layers: tuple[Flagged, ...]
     """What each would have stopped; none while no models serve."""
+    trial: Path | None = None
+    """A shell's file that pays at the gateway."""
 
     @property
     def caught(self) -> Count:
@@ -79,7 +82,10 @@ def _head(scene: Scene) -> RenderableType:
     line.add_column(no_wrap=True)
     line.add_column(justify="right", no_wrap=True, style=QUIET)
     line.add_row(Text("Aegis decides card payments as they come", style="bold"), f"running {clock(scene.running)} · {ends}")
-    return Padding(Group(line, Text(_time(scene), style=QUIET, no_wrap=True, overflow="ellipsis")), (0, 1))
+    lines = [Text(_time(scene), style=QUIET, no_wrap=True, overflow="ellipsis")]
+    if scene.trial is not None:
+        lines.append(Text.assemble("Pay at the gateway yourself: ", (f"sh {scene.trial}", "cyan"), style=QUIET, no_wrap=True))
+    return Padding(Group(line, *lines), (0, 1))
 
 
 def _time(scene: Scene) -> str:

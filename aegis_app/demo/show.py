@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from io import StringIO
+from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
@@ -36,13 +37,14 @@ PICTURE: Final = (100, 30)
 class Show:
     """One run of payments, from the first sent to the last decided."""
 
-    def __init__(self, stack: Stack, seconds: float | None) -> None:
+    def __init__(self, stack: Stack, seconds: float | None, trial: Path | None = None) -> None:
         self.tally = Tally()
         self.scene: Scene | None = None
         """The latest while payments were sent."""
         self.interrupted = False
         self._stack = stack
         self._seconds = seconds
+        self._trial = trial
         self._ending = asyncio.Event()
         self._begun = 0.0
         self._begun_at: datetime | None = None
@@ -145,6 +147,7 @@ class Show:
             card=self._card,
             models=self._stack.training.state,
             layers=tuple(tally.layers),
+            trial=self._trial,
         )
         return self.scene
 

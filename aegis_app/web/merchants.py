@@ -48,6 +48,8 @@ async def riskiest_devices(request: Any) -> Answer:
 
 
 async def riskiest(request: Any, kind: str, packed: Mapping[str, bytes]) -> Answer:
+    if strange := request.query.keys() - {"order", "top"}:
+        return 400, {"error": f"no parameter is called {sorted(strange)[0]!r}; there are `order` and `top`"}
     order, top = request.query.get("order", "risk"), request.query.get("top", "20")
     if order != "risk":
         return 400, {"error": "the one order is `risk`"}
