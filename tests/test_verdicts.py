@@ -331,6 +331,8 @@ def test_a_verdict_waits_for_its_card_and_outlives_its_idleness_as_long_as_it_is
     assert remember(txn, card=waiting).habit.payments == 0
     assert not is_idle(encode_card(waiting), known_at + ttl, ttl)
     assert is_idle(encode_card(waiting), known_at + ttl + 1, ttl)
+    assert recall(waiting, known_at + ttl, known_at + ttl, ttl).verdicts == waiting.verdicts
+    assert recall(waiting, known_at + ttl + 1, known_at + ttl + 1, ttl) == Card(seen=waiting.seen, clock=waiting.clock)
 
     late = payment(minute=60 * 24 * 401)
     idle = hear(remember(txn), label(late))

@@ -117,12 +117,16 @@ def decode_card(raw: bytes) -> Card:
 
 
 def recall(card: Card, at: Millis, written: Millis, ttl: Millis) -> Card:
-    """The card as it counts for a payment at `at`: what idled for longer than `ttl` is forgotten, but not what was done, nor verdicts.
+    """The card as it counts for a payment at `at`: what idled for longer than `ttl` is forgotten, but not what was done, nor verdicts
+    as long as one of them is younger.
 
     A time ahead of `written`, when the payment's record was, makes nothing idle.
     """
-    if min(at, written + AHEAD_MS) - card.clock <= ttl or card is BLANK:
+    now = min(at, written + AHEAD_MS)
+    if now - card.clock <= ttl or card is BLANK:
         return card
+    if _are_old(card.verdicts, now, ttl):  # so it makes no difference whether a sweep came by
+        return Card(seen=card.seen, clock=card.clock)
     return Card(seen=card.seen, clock=card.clock, verdicts=card.verdicts, reports=card.reports)
 
 
@@ -130,7 +134,11 @@ def is_idle(raw: bytes, now: Millis, ttl: Millis) -> bool:
     """Whether an encoded card has seen no payment for longer than `ttl`, and heard no verdict."""
     if now - decode_stamp(raw).clock <= ttl:
         return False
-    return all(now - verdict.known_at > ttl for verdict in unpack(decode_card(raw).verdicts))
+    return _are_old(decode_card(raw).verdicts, now, ttl)
+
+
+def _are_old(verdicts: bytes, now: Millis, ttl: Millis) -> bool:
+    return all(now - verdict.known_at > ttl for verdict in unpack(verdicts))
 
 
 def content_hash(txn: Transaction) -> int:
