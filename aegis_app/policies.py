@@ -70,7 +70,8 @@ class Policies(Publications[InForce]):
         before = self.latest
         super().apply(records)
         if self.latest is not None and self.latest is not before:
-            log.info("Policy %s (%s) is in force: %s", self.latest.version, self.latest.policy.mode, self.latest.source())
+            source = ", ".join(f"{name} {told}" for name, told in self.latest.source().items())
+            log.info("Policy %s (%s) is in force: %s", self.latest.version, self.latest.policy.mode, source)
 
     def differ(self, one: InForce, other: InForce) -> bool:
         """In more than their mode."""
@@ -102,8 +103,10 @@ def local_policy(settings: Settings) -> InForce:
         return InForce(parse_policy(text, POLICY), text, "the package")
     try:
         text = settings.policy.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(f"AEGIS_POLICY: {error}") from None
+    except OSError as error:
+        raise PolicyError(f"AEGIS_POLICY: {settings.policy} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"AEGIS_POLICY: {settings.policy} is not UTF-8 ({error})") from None
     return InForce(parse_policy(text, str(settings.policy)), text, "AEGIS_POLICY")
 
 

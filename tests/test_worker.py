@@ -512,7 +512,7 @@ def test_sigterm_ends_within_15_seconds_with_everything_in_hand_committed(kafka:
         ({"AEGIS_PARTITION": "4"}, "aegis: AEGIS_PARTITION is not a setting; did you mean AEGIS_PARTITIONS?"),
         ({"AEGIS_WEB_HOST": "0.0.0.0"}, "aegis: web_host 0.0.0.0 is reachable from outside: set AEGIS_WEB_TOKEN as well"),
         ({"AEGIS_SSL_CAFILE": "/nowhere/ca.pem"}, "aegis: AEGIS_SSL_CAFILE='/nowhere/ca.pem': no such file"),
-        ({"AEGIS_POLICY": "/nowhere/policy.toml"}, "aegis: AEGIS_POLICY: [Errno 2] No such file or directory: '/nowhere/policy.toml'"),
+        ({"AEGIS_POLICY": "/nowhere/policy.toml"}, "aegis: AEGIS_POLICY: /nowhere/policy.toml cannot be read (No such file or directory)"),
     ],
 )
 def test_a_bad_setting_stops_the_start_in_one_line(deployment: Deployment, environment: dict[str, str], line: str) -> None:
