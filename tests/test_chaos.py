@@ -13,7 +13,7 @@ from aegis_app.settings import settings
 from aegis_app.topics import changelog
 from bench.chaos import Chaos, differences, script, stored
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(1500)]
 
 
 def test_nothing_is_lost_doubled_or_mislearnt_through_five_kills_and_a_lost_disk(tmp_path: Path) -> None:
