@@ -416,6 +416,21 @@ app.check_assignment({{TP("transactions", 0), TP("labels", 0), TP("history", 0)}
     assert ended.returncode == status, ended.stderr
 
 
+def test_one_that_is_stopped_before_it_is_in_the_group_ends_at_once(tmp_path: Path) -> None:
+    """Its start may go on beside its stop: it would join with some of its topics alone, and partitions would come apart at all others."""
+    program = """
+import asyncio
+from aegis_app.worker import app
+asyncio.run(app.on_stop())
+print("went on")
+"""
+    environment = os.environ | {"AEGIS_DATADIR": str(tmp_path)}
+
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, ended.stdout) == (0, "")
+
+
 def test_too_many_dead_letters_latch_the_worker_until_an_operator_says_otherwise(kafka: str, tmp_path: Path) -> None:
     with Deployment(kafka, tmp_path, "latch", AEGIS_DEAD_LETTER_WINDOW="100") as made:
         worker = made.worker().wait_until_ready()

@@ -268,6 +268,10 @@ class StreamApp(faust.App):
         """Settle and commit the work in hand before Faust takes anything down."""
         log.info("Stops: finishes what is in hand")
         self._stopping = True
+        if not self.consumer.is_member:
+            # Nothing is in hand. If the start went on beside the stop, this would join the group with some of its topics alone, and
+            # partitions would not come together at anybody's.
+            self._exit(0)
         timer = threading.Timer(STOP_SECONDS, self._exit, [0])
         timer.daemon = True
         timer.start()
