@@ -20,9 +20,15 @@ def located(
     unknown = re.search(r"unknown field `(\w+)`", reason)
     if unknown:
         path = [*path, unknown[1]]
-    if reason.startswith("Invalid enum value") and path[-1] in words:
-        reason += f", it is one of {', '.join(words[path[-1]])}"
+    reason = with_words(reason, path[-1] if path else "", words)
     return f"{name}, line {line(text, path)}: {'.'.join(path) or 'file'}: {reason}"
+
+
+def with_words(reason: str, entry: str, words: Words) -> str:
+    """What msgspec says of an entry, with the words that it may have where it has another."""
+    if reason.startswith("Invalid enum value") and entry in words:
+        return f"{reason}, it is one of {', '.join(words[entry])}"
+    return reason
 
 
 def line(text: str, path: list[str]) -> int:

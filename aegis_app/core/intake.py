@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Struct
 
+from aegis_app.core.entries import with_words
 from aegis_app.core.label import Label, Source, decode_label
 from aegis_app.core.payment import Channel, Identifier, Kind, Millis, Outcome, Transaction, decode_transaction, looks_like_card_number
 
@@ -181,10 +182,8 @@ _PLACE: Final = " - at `$."
 def explained(said: str) -> str:
     """What msgspec says of a field, with the words that it may have, or with how a time is written."""
     said, at, place = said.partition(_PLACE)
-    words = _WORDS.get(place.rstrip("`").rpartition(".")[2])
-    if said.startswith("Invalid enum value") and words is not None:
-        said += f", it is one of {', '.join(words)}"
-    elif said.startswith(("Invalid RFC3339", "Expected `datetime`")):
+    said = with_words(said, place.rstrip("`").rpartition(".")[2], _WORDS)
+    if said.startswith(("Invalid RFC3339", "Expected `datetime`")):
         said += ", as 2026-03-04T12:00:00Z"
     return said + at + place
 

@@ -269,8 +269,8 @@ class StreamApp(faust.App):
         log.info("Stops: finishes what is in hand")
         self._stopping = True
         if not self.consumer.is_member:
-            # Nothing is in hand. If the start went on beside the stop, this would join the group with some of its topics alone, and
-            # partitions would not come together at anybody's.
+            # Nothing is in hand that may be sent. If the start went on beside the stop, this would join the group with some of its topics
+            # alone, and partitions would not come together at anybody's.
             self._exit(0)
         timer = threading.Timer(STOP_SECONDS, self._exit, [0])
         timer.daemon = True

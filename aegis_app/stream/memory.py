@@ -27,7 +27,7 @@ RESTORED: Final = ("restored", b"")
 
 encode_learnt: Final = msgspec.msgpack.Encoder().encode
 decode_learnt: Final = msgspec.msgpack.Decoder(dict[str, int]).decode
-_encode_keys: Final = msgspec.msgpack.Encoder(order="sorted").encode
+_encode_keys: Final = msgspec.msgpack.Encoder().encode
 _decode_keys: Final = msgspec.msgpack.Decoder(set[bytes]).decode
 
 V = TypeVar("V")
@@ -155,10 +155,7 @@ class Store(rocksdb.Store):
                 write.delete(key)
             else:
                 write.put(key, value)
-        if superseded:
-            write.put(SUPERSEDED, _encode_keys(superseded))
-        else:
-            write.delete(SUPERSEDED)
+        write.put(SUPERSEDED, _encode_keys(superseded))
         write.put(self.offset_key, b"%d" % records[-1].offset)
         database.write(write)
 

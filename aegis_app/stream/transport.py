@@ -96,11 +96,6 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         return consumer
 
-    @property
-    def is_member(self) -> bool:
-        """Whether the group still counts us in, as far as we know."""
-        return self._consumer is not None and self._consumer._coordinator.generation != driver.DEFAULT_GENERATION_ID
-
 
 class ChunkConsumer(driver.Consumer):
     """Yields one message per chunk: the last record's, with all of its records as the value."""
@@ -118,7 +113,8 @@ class ChunkConsumer(driver.Consumer):
     @property
     def is_member(self) -> bool:
         """Whether the group still counts us in, as far as we know."""
-        return self._thread.is_member
+        client = self._thread._consumer
+        return client is not None and client._coordinator.generation != driver.DEFAULT_GENERATION_ID
 
     def _new_consumer_thread(self) -> ChunkConsumerThread:
         return ChunkConsumerThread(self, loop=self.loop, beacon=self.beacon)
