@@ -16,6 +16,7 @@ from aegis_app.backtest.labels import Truth, read_labels
 from aegis_app.backtest.page import page
 from aegis_app.backtest.report import Group, Report, report
 from aegis_app.backtest.run import Job, backtest, cores_for
+from aegis_app.backtest.sheets import sheets
 from aegis_app.backtest.tally import MOST_CASES, Tally
 from aegis_app.core.decision import Reason, Ruling
 from aegis_app.core.payment import Outcome, Transaction, encode_transaction
@@ -133,6 +134,14 @@ def test_what_each_rule_was_worth_counted_by_hand(by_hand: Path) -> None:
         (("velocity_1m", "velocity_1h"), 3),
         (("velocity_10m", "velocity_1h"), 1),
     ]
+
+
+def test_rules_that_are_off_are_named_where_the_others_have_their_rows(by_hand: Path) -> None:
+    found = judged(by_hand)
+    note = next(sheet.note for sheet in sheets(found) if sheet.title == "Rules")
+
+    assert {*found.policies[0].off} == {rule.name for rule in RULES} - {"velocity_1m", "velocity_10m", "velocity_1h"}
+    assert note.endswith(f"Off, and not asked: {', '.join(found.policies[0].off)}.")
 
 
 def test_changes_between_two_policies_counted_by_hand_each_with_examples_and_reasons(by_hand: Path) -> None:

@@ -142,6 +142,13 @@ def test_the_screen_tells_how_to_pay_at_the_gateway() -> None:
     assert shown.splitlines()[2].strip() == "Pay at the gateway yourself: sh /tmp/aegis-demo-x/pay.sh"
 
 
+def test_the_screen_says_when_the_worker_is_behind() -> None:
+    busy, behind = (text(msgspec.structs.replace(SCENE, waiting=waiting)).splitlines()[5] for waiting in (400, 1_401))
+
+    assert busy.split()[:3] == ["200", "a", "second"]
+    assert behind.split()[:2] == ["1,401", "waiting"]
+
+
 def test_the_screen_fits_before_the_first_payment_and_in_a_small_window() -> None:
     empty = msgspec.structs.replace(
         SCENE,

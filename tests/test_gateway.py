@@ -239,7 +239,7 @@ def test_bodies_of_other_systems_are_answered_as_they_expect(edge: Edge) -> None
         ("POST", "/v1/labels", b"{}", Scope.SCORE, 403, None),
         ("POST", "/v1/transactions", b"{", Scope.SCORE, 400, None),
         ("POST", "/v1/transactions", b"", Scope.SCORE, 400, None),
-        ("POST", "/v1/transactions", b"{}", Scope.SCORE, 422, None),
+        ("POST", "/v1/transactions", b"{}", Scope.SCORE, 422, "transaction_id"),
         ("POST", "/v1/transactions", b'{"transaction_id": 3}', Scope.SCORE, 422, "transaction_id"),
         ("POST", "/v1/transactions?explain=maybe", b"{}", Scope.SCORE, 422, "explain"),
         ("POST", "/v1/transactions", b"x" * 70_000, Scope.SCORE, 413, None),

@@ -120,6 +120,8 @@ class Judgement(Struct, frozen=True):
     degraded: int
     """Payments about which a rule failed."""
     rules: tuple[RuleFigures, ...]
+    off: tuple[str, ...]
+    """Rules that were not asked."""
     overlaps: tuple[Overlap, ...]
     frauds: tuple[FraudFigures, ...]
     days: tuple[Day, ...]
@@ -220,6 +222,7 @@ def _judgement(origin: str, policy: Policy, found: Found, harm: Harm, days: rang
         blocked_genuine_customers=len(harm.customers),
         degraded=sum(paid.payments for finding, _, paid in found if finding.degraded),
         rules=_rules(found, policy, every),
+        off=tuple(clause.rule.name for clause in policy.clauses if clause.state is State.OFF),
         overlaps=_overlaps(found, policy),
         frauds=_frauds(found),
         days=each_day,

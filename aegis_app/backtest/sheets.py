@@ -137,9 +137,10 @@ def _frauds(named: Sequence[tuple[str, Judgement]]) -> Sheet:
 
 
 def _rules(name: str, judgement: Judgement) -> Sheet:
+    off = f" Off, and not asked: {', '.join(judgement.off)}." if judgement.off else ""
     return Sheet(
         f"Rules {name}".rstrip(),
-        "Alone: no other rule that is on was hit. It is what would be lost without the rule, or gained by turning it on.",
+        f"Alone: no other rule that is on was hit. It is what would be lost without the rule, or gained by turning it on.{off}",
         (
             "rule",
             "state",

@@ -162,7 +162,11 @@ def writing(path: Path) -> Iterator[BinaryIO]:
         out.flush()
     else:
         with path.open("wb", buffering=1 << 20) as file:
-            yield file
+            try:
+                yield file
+            except KeyboardInterrupt:
+                click.echo(f"{path} holds what was written until Ctrl-C, and is not whole", err=True)
+                raise
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from aegis_app.demo.tally import KINDS, Count, Flagged, Stopped, briefly, share,
 REASONS_SHOWN: Final = 2
 FRAME: Final = "grey42"
 QUIET: Final = "grey62"
+BEHIND_SECONDS: Final = 2.0
+"""The worker is behind, and the screen says so, where more payments wait than it decides in so long."""
 
 
 class Scene(Struct, frozen=True):
@@ -51,6 +53,8 @@ class Scene(Struct, frozen=True):
     """What each would have stopped; none while no models serve."""
     trial: Path | None = None
     """A shell's file that pays at the gateway."""
+    waiting: int = 0
+    """Payments sent and not decided yet."""
 
     @property
     def caught(self) -> Count:
@@ -97,9 +101,11 @@ def _time(scene: Scene) -> str:
 
 
 def _tiles(scene: Scene) -> list[RenderableType]:
-    every = scene.all
+    every, pace = scene.all, f"{scene.rate:,.0f} a second"
+    if scene.waiting > BEHIND_SECONDS * scene.rate:
+        pace = f"{scene.waiting:,} waiting"
     return [
-        _tile("payments", f"{every.payments:,}", f"{scene.rate:,.0f} a second", "cyan"),
+        _tile("payments", f"{every.payments:,}", pace, "cyan"),
         _tile("allowed", f"{every.allowed:,}", share(every.allowed, every.payments), "green"),
         _tile("for review", f"{every.reviewed:,}", share(every.reviewed, every.payments), "yellow"),
         _tile("blocked", f"{every.blocked:,}", share(every.blocked, every.payments), "red"),

@@ -148,6 +148,7 @@ class Show:
             models=self._stack.training.state,
             layers=tuple(tally.layers),
             trial=self._trial,
+            waiting=tally.waiting,
         )
         return self.scene
 

@@ -1,5 +1,6 @@
 """What goes wrong, in one shape: RFC 9457, with the field at fault."""
 
+import re
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -76,10 +77,13 @@ class Problem(Exception):
 def refused(error: Refused) -> Problem:
     """What intake says, with the field that it names."""
     said, _, place = str(error).partition(" - at `$.")
-    field = place.rstrip("`") or next((name for name in ("card_id", "timestamp", "labelled_at") if said.startswith(name)), None)
+    missing = _MISSING.search(said)
+    names = (place.rstrip("`"), "" if missing is None else missing[1])
+    field = ".".join(filter(None, names)) or next((name for name in ("card_id", "timestamp", "labelled_at") if said.startswith(name)), None)
     return Problem(400 if error.reason in _UNREADABLE else 422, said, field)
 
 
+_MISSING: Final = re.compile(r"missing required field `(\w+)`")
 _UNREADABLE: Final = (Reason.EMPTY, Reason.MALFORMED)
 
 

@@ -33,4 +33,4 @@ def _json(web: Any, status: int, answer: Any) -> Any:
     if isinstance(answer, bytes):
         return web.bytes(answer, content_type="text/plain", status=status)
     body = msgspec.json.format(msgspec.json.encode(answer), indent=2)
-    return web.bytes(body, content_type=JSON, status=status)
+    return web.bytes(body + b"\n", content_type=JSON, status=status)
