@@ -1,8 +1,11 @@
 """The owner's own judgement of what comes: chunks follow one another, letters are sound, latches trip."""
 
 import asyncio
+import socket
+import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +25,7 @@ from aegis_app.stream.background import Background
 from aegis_app.stream.letters import Latch, dead_letter
 from aegis_app.stream.memory import LEARNT
 from aegis_app.stream.outbox import Landed, Outgoing, Sent
-from aegis_app.stream.owner import Owner, Owners, Work
+from aegis_app.stream.owner import Holdings, Owner, Owners, Work
 from tests.make import cased, features, payment, receipt, record, remember
 from tests.numbers import numbers
 
@@ -68,6 +71,34 @@ def test_a_true_gap_in_one_topic_passes_while_another_flows() -> None:
     assert partition.follows("a", chunk(120)) == 100
     assert partition.follows("b", chunk(0)) is None
     assert partition.follows("a", chunk(120)) is None
+
+
+class Ended(Exception):
+    """What ends the process, in a test."""
+
+
+def test_a_process_that_stood_still_ends_before_it_does_what_became_possible_meanwhile() -> None:
+    def die(reason: BaseException) -> None:
+        raise Ended(str(reason))
+
+    async def stand_still() -> None:
+        Holdings(app).watch(loop)
+        loop.add_reader(here, lambda: done.append("read"))
+        await asyncio.sleep(0.01)
+        other.send(b"x")
+        time.sleep(0.5)  # noqa: ASYNC251
+        await asyncio.sleep(0)
+
+    app: Any = SimpleNamespace(lease_seconds=0.2, die=die)
+    done: list[str] = []
+    loop = asyncio.new_event_loop()
+    here, other = socket.socketpair()
+    with here, other, closing(loop):
+        with pytest.raises(Ended, match="stood still"):
+            loop.run_until_complete(stand_still())
+        loop.remove_reader(here)
+
+    assert done == []
 
 
 @pytest.mark.parametrize("attempts", [None, b"many", b"9" * 5000])

@@ -204,7 +204,7 @@ class StreamApp(faust.App):
             self._refuse("; ".join(topics.problems))
 
     async def _tick(self) -> None:
-        self.holdings.revive()
+        self.holdings.watch(asyncio.get_running_loop())
         while not self.should_stop:
             self.holdings.tick()
             await asyncio.sleep(0.25)

@@ -567,18 +567,31 @@ class Holdings:
         self._missing = missing
 
     def tick(self) -> None:
-        """Say that this process runs, at least every second. Raises `Stop` where it did not for too long."""
-        self.check_lease()
-        self._alive = now()
+        """To be called at least every second: take back what was not sent in time."""
         may_send = self.may_send()
         if self._might_send and not may_send:
             for outbox in (self.app.outputs, self.app.events, self.app.changes):
                 outbox.take_back()
         self._might_send = may_send
 
-    def revive(self) -> None:
-        """Begin to count: the process has only just started."""
+    def watch(self, loop: Any) -> None:
+        """End this process where it stood still for too long, before it does anything that became possible meanwhile: the rest of a request
+        would go out of a socket that had taken only a part of it.
+        """
+        selector = loop._selector
+        select = selector.select
         self._alive = now()
+
+        def watched(timeout: float | None = None) -> Any:
+            events = select(timeout)
+            try:
+                self.check_lease()
+            except Stop as error:
+                self.app.die(error)
+            self._alive = now()
+            return events
+
+        selector.select = watched
 
     def may_send(self) -> bool:
         """Whether nobody else can own these partitions yet: the group counted this worker in, less than a session ago."""
