@@ -251,7 +251,7 @@ def test_bodies_of_other_systems_are_answered_as_they_expect(edge: Edge) -> None
         ("POST", "/api/check-fraud", {"amount": 1, "merchant_id": "m1"}, Scope.SCORE, 422, "card_id"),
         ("POST", "/api/check-fraud", {"amount": 1, "userid": "u1"}, Scope.SCORE, 422, "card_id"),
         ("POST", "/predict", {"amount": 1, "V1": 1, "userid": "u1"}, Scope.SCORE, 422, "card_id"),
-        ("POST", "/v1/labels", [{"transaction_id": "x"}], Scope.LABEL, 422, "[0]"),
+        ("POST", "/v1/labels", [{"transaction_id": "x"}], Scope.LABEL, 422, "[0].card_id"),
         ("POST", "/v1/labels", [], Scope.LABEL, 422, None),
         ("POST", "/v1/labels", {"transaction_id": "x", "is_fruad": True}, Scope.LABEL, 422, "is_fruad"),
         ("POST", "/v1/labels", [{"transaction_id": "x", "is_fruad": True}], Scope.LABEL, 422, "[0].is_fruad"),
