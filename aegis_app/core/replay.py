@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from operator import itemgetter
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -39,10 +40,10 @@ def replay(
     payments from `asked_from` on; before, rules alone decide.
     """
     memory = Memory(terms, elsewhere=elsewhere, period=period, asked_from=asked_from)
-    waiting = deque(sorted(labels, key=_heard_at))
+    waiting = deque(sorted(((_heard_at(label), label) for label in labels), key=itemgetter(0)))
     for txn in payments:
-        while waiting and _heard_at(waiting[0]) <= txn.at:
-            memory.hear(waiting.popleft())
+        while waiting and waiting[0][0] <= txn.at:
+            memory.hear(waiting.popleft()[1])
         yield txn, memory.screen(txn)
 
 
@@ -62,10 +63,11 @@ class Memory:
 
     def screen(self, txn: Transaction) -> Screened:
         """Decide and learn a payment. What was seen of it is to be asked for before the next call."""
-        self._pass(txn.at)
+        at = txn.at
+        self._pass(at)
         offset, self._screened = self._screened, self._screened + 1
-        terms = self._terms if txn.at >= self._asked_from else self._unasked
-        screened = screen(self._cards.get(txn.card_id), txn, terms, Receipt(txn.at, txn.timestamp), offset)
+        terms = self._terms if at >= self._asked_from else self._unasked
+        screened = screen(self._cards.get(txn.card_id), txn, terms, Receipt(at, txn.timestamp), offset)
         self._cards[txn.card_id] = screened.card
         self._untold = screened.tidings
         return screened
