@@ -1,7 +1,8 @@
 """What an outbox asks of aiokafka's producer, without Kafka."""
 
 import asyncio
-from collections import Counter
+import socket
+from collections import Counter, deque
 from types import SimpleNamespace
 from typing import Any
 
@@ -62,3 +63,21 @@ def test_what_does_not_fit_into_a_batch_goes_into_the_next_and_nothing_goes_wher
         return producer
 
     assert [number for _, number in asyncio.run(go()).taken] == [1, 1, 1]
+
+
+def test_what_a_socket_still_holds_is_taken_back() -> None:
+    async def go() -> None:
+        made = Outbox({"bootstrap_servers": "127.0.0.1:1"})
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            _, writer = await asyncio.open_connection(*server.getsockname())
+            broker, _ = server.accept()
+            made._producer.client._conns[1] = SimpleNamespace(connected=lambda: True, _writer=writer)
+            writer.write(b"x" * 1_000_000)
+            made.take_back()
+            await asyncio.sleep(0.1)
+            with broker, pytest.raises(ConnectionResetError):
+                deque(iter(lambda: broker.recv(1 << 20), b""))
+            made._producer.client._conns.clear()
+            await made.stop()
+
+    asyncio.run(go())

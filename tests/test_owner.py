@@ -77,21 +77,32 @@ class Ended(Exception):
     """What ends the process, in a test."""
 
 
-def test_a_process_that_stood_still_ends_before_it_does_what_became_possible_meanwhile() -> None:
+@pytest.mark.parametrize("waiting", [True, False])
+def test_a_process_that_stood_still_ends_before_it_does_what_became_possible_meanwhile(waiting: bool) -> None:
     def die(reason: BaseException) -> None:
         raise Ended(str(reason))
 
-    async def stand_still() -> None:
-        Holdings(app).watch(loop)
-        loop.add_reader(here, lambda: done.append("read"))
-        await asyncio.sleep(0.01)
+    def meanwhile() -> None:
         other.send(b"x")
-        time.sleep(0.5)  # noqa: ASYNC251
-        await asyncio.sleep(0)
+        time.sleep(0.5)
+
+    def waits(timeout: float) -> Any:
+        meanwhile()
+        return select(0)
+
+    async def stand_still() -> None:
+        loop.add_reader(here, lambda: done.append("read"))
+        if waiting:
+            loop._selector.select = waits
+        Holdings(app).watch(loop)
+        if not waiting:
+            loop.call_soon(meanwhile)
+        await asyncio.sleep(0.01)
 
     app: Any = SimpleNamespace(lease_seconds=0.2, die=die)
     done: list[str] = []
-    loop = asyncio.new_event_loop()
+    loop: Any = asyncio.new_event_loop()
+    select = loop._selector.select
     here, other = socket.socketpair()
     with here, other, closing(loop):
         with pytest.raises(Ended, match="stood still"):
@@ -177,8 +188,7 @@ def settling(tmp_path: Path, changelog: Changelog) -> Iterator[Owner[int]]:
     """An owner that is not open, over a real database: its chunks are settled by hand."""
     memory = numbers(tmp_path)
     memory.data.restore(0, [record(0, b"other", b"1")])
-    holdings = SimpleNamespace(check_lease=lambda: None)
-    app: Any = SimpleNamespace(settings=Settings(), holdings=holdings, background=Background(), changes=changelog)
+    app: Any = SimpleNamespace(settings=Settings(), background=Background(), changes=changelog)
     yield Owner(Owners(app, memory, ["payments", "history"]), 0)
     memory.data.close(0)
 

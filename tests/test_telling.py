@@ -39,10 +39,8 @@ def log() -> list[tuple[str, str, int, list[bytes | None]]]:
 def owner(log: list[Any], summaries: str | None = None) -> Owner[int]:
     """Of partition 0 of a table of numbers, whose database is not looked at."""
     settings = SimpleNamespace(dead_letter_share=1, dead_letter_window=1)
-    holdings = SimpleNamespace(check_lease=lambda: None)
     app: Any = SimpleNamespace(
         settings=settings,
-        holdings=holdings,
         background=Background(),
         partitions=PARTITIONS,
         events=Recorder("events", log),

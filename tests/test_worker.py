@@ -416,12 +416,18 @@ app.check_assignment({{TP("transactions", 0), TP("labels", 0), TP("history", 0)}
     assert ended.returncode == status, ended.stderr
 
 
-def test_one_that_is_stopped_before_it_is_in_the_group_ends_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("client", ["None", "AIOKafkaConsumer()"])
+def test_one_that_is_stopped_before_it_is_in_the_group_ends_at_once(tmp_path: Path, client: str) -> None:
     """Its start may go on beside its stop: it would join with some of its topics alone, and partitions would come apart at all others."""
-    program = """
+    program = f"""
 import asyncio
 from aegis_app.worker import app
-asyncio.run(app.on_stop())
+from aiokafka import AIOKafkaConsumer
+async def stop():
+    app.consumer._thread = app.consumer._new_consumer_thread()
+    app.consumer._thread._consumer = {client}
+    await app.on_stop()
+asyncio.run(stop())
 print("went on")
 """
     environment = os.environ | {"AEGIS_DATADIR": str(tmp_path)}
@@ -429,6 +435,22 @@ print("went on")
     ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
 
     assert (ended.returncode, ended.stdout) == (0, "")
+
+
+def test_a_start_that_fails_is_no_success(tmp_path: Path) -> None:
+    program = """
+from aegis_app.worker import app
+async def fail():
+    raise OSError("the disk is full")
+app.on_first_start = fail
+app.Worker(loglevel="error").execute_from_commandline()
+"""
+    environment = os.environ | {"AEGIS_DATADIR": str(tmp_path)}
+
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 70
+    assert "the disk is full" in ended.stderr
 
 
 def test_too_many_dead_letters_latch_the_worker_until_an_operator_says_otherwise(kafka: str, tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ class StreamApp(faust.App):
         """What somebody waits for has a producer of its own."""
         self.events: Outbox
         self.changes: Outbox
+        self.outboxes: list[Outbox] = []
+        """Those three, once this has started."""
         self.reader: AIOKafkaConsumer
         self.holdings = Holdings(self)
         self.background = Background()
@@ -97,13 +99,16 @@ class StreamApp(faust.App):
         self._datadir_lock: IO[str] | None = None
         self._stopping = False
         host = settings.web_host
+        # The group waits for a handover, and heartbeats renew the lease meanwhile: until one more is due after the longest.
+        rebalance = max(60.0, settings.drain_seconds + settings.session_timeout_seconds / 8 + 10)
         super().__init__(
             settings.app_id,
             broker=[f"kafka://{server}" for server in settings.brokers],
             broker_credentials=_credentials(settings),
             broker_session_timeout=settings.session_timeout_seconds,
             broker_heartbeat_interval=settings.session_timeout_seconds / 8,
-            broker_request_timeout=max(90.0, settings.session_timeout_seconds),
+            broker_rebalance_timeout=rebalance,
+            broker_request_timeout=max(90.0, settings.session_timeout_seconds, rebalance + 10),
             broker_commit_interval=1.0,
             broker_max_poll_records=64 * CHUNK,  # whatever has been fetched of all partitions
             consumer_auto_offset_reset="earliest",
@@ -160,8 +165,9 @@ class StreamApp(faust.App):
         may_send = self.holdings.may_send
         self.outputs, self.events = Outbox(connection, may_send=may_send), Outbox(connection, may_send=may_send)
         self.changes = Outbox(connection, CHANGES_LINGER_MS, may_send)
+        self.outboxes += (self.outputs, self.events, self.changes)
         self.reader = AIOKafkaConsumer(**connection, enable_auto_commit=False, isolation_level="read_committed")
-        for client in (self.outputs, self.events, self.changes, self.reader):
+        for client in (*self.outboxes, self.reader):
             await client.start()
             self._clients.append(client)
         # The first question about a topic takes 0.1 s, in which aiokafka looks for its leader: now, and not with the first payment.
@@ -205,7 +211,7 @@ class StreamApp(faust.App):
 
     async def _tick(self) -> None:
         self.holdings.watch(asyncio.get_running_loop())
-        while not self.should_stop:
+        while True:  # until the work in hand is settled, too
             self.holdings.tick()
             await asyncio.sleep(0.25)
 
@@ -264,17 +270,26 @@ class StreamApp(faust.App):
             lag[tp] = 0 if settled >= end or await self.consumer.has_read(tp, end, settled) else end - settled
         return lag
 
+    async def start(self) -> None:
+        """Start; what goes wrong ends the process here, because mode stops everything first, and that would end as if all were well."""
+        try:
+            await super().start()
+        except Exception as error:
+            if self._stopping:
+                raise
+            self.die(error)
+
     async def on_stop(self) -> None:
         """Settle and commit the work in hand before Faust takes anything down."""
         log.info("Stops: finishes what is in hand")
         self._stopping = True
+        timer = threading.Timer(STOP_SECONDS, self._exit, [0])
+        timer.daemon = True
+        timer.start()
         if not self.consumer.is_member:
             # Nothing is in hand that may be sent. If the start went on beside the stop, this would join the group with some of its topics
             # alone, and partitions would not come together at anybody's.
             self._exit(0)
-        timer = threading.Timer(STOP_SECONDS, self._exit, [0])
-        timer.daemon = True
-        timer.start()
         try:
             await self.holdings.hand_over()
         except Stop as error:
@@ -308,6 +323,8 @@ class StreamApp(faust.App):
         self._exit(1)
 
     def _exit(self, status: int) -> NoReturn:
+        for outbox in self.outboxes:
+            outbox.forget()  # or the system goes on sending it, for minutes where nobody answers
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -5,6 +5,7 @@ import socket
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaProducer
@@ -71,11 +72,16 @@ class Outbox:
 
     def take_back(self) -> None:
         """Forget what lies in sockets, as far as it did not leave this machine; the producer sends it again when it may."""
-        for connection in list(self._producer.client._conns.values()):
-            if connection.connected():
-                transport = connection._writer.transport
+        for transport in self.forget():
+            transport.abort()
+
+    def forget(self) -> list[asyncio.Transport]:
+        """Have what lies in sockets be forgotten when they are closed, as by the end of the process; returns what writes to them."""
+        transports = [connection._writer.transport for connection in list(self._producer.client._conns.values()) if connection.connected()]
+        for transport in transports:
+            with suppress(OSError):  # closed meanwhile
                 transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, FORGET)
-                transport.abort()
+        return transports
 
     async def __aenter__(self) -> Self:
         try:

@@ -7,6 +7,7 @@ that everything about it was published; and what others are told of a payment im
 """
 
 import asyncio
+import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import cached_property
@@ -241,7 +242,6 @@ class Owner(Generic[V]):
         try:
             while True:
                 works = [await self._computed.get(), *waiting(self._computed)]
-                self.app.holdings.check_lease()
                 outputs: dict[str, list[Outgoing]] = defaultdict(list)
                 for work in works:
                     work.sent_at = time()
@@ -299,7 +299,6 @@ class Owner(Generic[V]):
         if self.owners.summaries is not None:
             forgotten = [Outgoing(name.encode(), None) for name in (*idle, *gone)]
             told[self.owners.summaries, self.partition] = [*summaries, *unchanged, *forgotten]
-        self.app.holdings.check_lease()
         begun = perf_counter()
         await asyncio.gather(*(self.app.events.publish(*place, records) for place, records in told.items()))
         if told and self.owners.decisions is not None:
@@ -512,8 +511,7 @@ class Holdings:
         self.tables: list[Owners[Any]] = []
         self._missing: dict[TP, int] = {}
         """What was found missing at the last look, by the offset from which."""
-        self._alive = now()
-        self.heard = 0.0
+        self.heard = -math.inf
         """When the group was last asked something, as far as it then counted this worker in. Set by the consumer's thread, too."""
         self._might_send = False
 
@@ -570,7 +568,7 @@ class Holdings:
         """To be called at least every second: take back what was not sent in time."""
         may_send = self.may_send()
         if self._might_send and not may_send:
-            for outbox in (self.app.outputs, self.app.events, self.app.changes):
+            for outbox in self.app.outboxes:
                 outbox.take_back()
         self._might_send = may_send
 
@@ -578,17 +576,16 @@ class Holdings:
         """End this process where it stood still for too long, before it does anything that became possible meanwhile: the rest of a request
         would go out of a socket that had taken only a part of it.
         """
-        selector = loop._selector
+        selector, alive = loop._selector, now()
         select = selector.select
-        self._alive = now()
 
         def watched(timeout: float | None = None) -> Any:
-            events = select(timeout)
-            try:
-                self.check_lease()
-            except Stop as error:
-                self.app.die(error)
-            self._alive = now()
+            nonlocal alive
+            events = select(1.0 if timeout is None else min(timeout, 1.0))
+            still, lease = now() - alive, self.app.lease_seconds
+            if still > lease:
+                self.app.die(Stop(f"stood still for {still:.0f} s, beyond the session's {lease:.0f} s: others own these partitions"))
+            alive = now()
             return events
 
         selector.select = watched
@@ -596,12 +593,6 @@ class Holdings:
     def may_send(self) -> bool:
         """Whether nobody else can own these partitions yet: the group counted this worker in, less than a session ago."""
         return now() - self.heard <= self.app.lease_seconds and self.app.consumer.is_member
-
-    def check_lease(self) -> None:
-        """Raise `Stop` where the process stood still for so long that others may own its partitions by now."""
-        still = now() - self._alive
-        if still > self.app.lease_seconds:
-            raise Stop(f"stood still for {still:.0f} s, beyond the session's {self.app.lease_seconds:.0f} s: others own these partitions")
 
     async def hand_over(self, *, is_member: bool = True) -> None:
         """Take no more, finish what is in hand, commit it, close. Raises `Stop` where that takes too long or comes too late."""
@@ -622,8 +613,9 @@ class Holdings:
         for owners in self:
             await owners.close()
 
-    def take_over(self) -> None:
+    def take_over(self, begun: float) -> None:
+        """Take what comes, from now on; the group has counted this worker in when that `begun`, and is asked again only after it."""
         self._missing = {}
-        self.heard = now()
+        self.heard = begun
         for owners in self:
             owners.closed = False

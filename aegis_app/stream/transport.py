@@ -113,8 +113,8 @@ class ChunkConsumer(driver.Consumer):
     @property
     def is_member(self) -> bool:
         """Whether the group still counts us in, as far as we know."""
-        client = self._thread._consumer
-        return client is not None and client._coordinator.generation != driver.DEFAULT_GENERATION_ID
+        coordinator = getattr(self._thread._consumer, "_coordinator", None)  # neither is there before it is connected
+        return coordinator is not None and coordinator.generation != driver.DEFAULT_GENERATION_ID
 
     def _new_consumer_thread(self) -> ChunkConsumerThread:
         return ChunkConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -219,10 +219,11 @@ class ChunkConsumer(driver.Consumer):
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        begun = now()
         metrics.REBALANCES.inc()
         self.app.check_assignment(assigned)
         await super().on_partitions_assigned(assigned, generation_id)
-        self.app.holdings.take_over()
+        self.app.holdings.take_over(begun)
         log.info("Takes over %s", _named(assigned))
 
 
