@@ -5,7 +5,6 @@ loaded leaves the one before it in service.
 """
 
 import asyncio
-import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from msgspec import Meta, Struct
 
 from aegis_app.broadcast import UnreadableError, read_once
 from aegis_app.core.intake import holds_card_number
+from aegis_app.logs import log
 from aegis_app.published import Publications
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outbox, Outgoing
@@ -32,7 +32,6 @@ from models.bundle import MANIFEST, BundleError, decode_manifest, put
 if TYPE_CHECKING:
     from models.serving import Serving
 
-log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 0.5
 AGAIN_SECONDS: Final = 30.0

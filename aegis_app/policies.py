@@ -1,6 +1,5 @@
 """The policy in force: the latest on the `policies` topic; while that is empty, that of `AEGIS_POLICY`, or the packaged one."""
 
-import logging
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -17,14 +16,13 @@ from aegis_app.core.payment import DAY_MS
 from aegis_app.core.policy import Mode, Policy, PolicyError, State, parse_policy
 from aegis_app.core.scores import Models
 from aegis_app.core.terms import Terms
+from aegis_app.logs import log
 from aegis_app.packaged import POLICY, packaged_policy
 from aegis_app.published import Publications
 from aegis_app.rates import load_rates
 from aegis_app.settings import Settings
 from aegis_app.stream.outbox import Outbox, Outgoing
 from aegis_app.topics import Name, full_name
-
-log = logging.getLogger(__name__)
 
 
 class Published(Struct, frozen=True, kw_only=True):

@@ -12,4 +12,4 @@ def load_rates(settings: Settings) -> Rates:
         text = settings.rates.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RatesError(f"AEGIS_RATES: {error}") from None
-    return parse_rates(text, str(settings.rates), settings.base_currency)
+    return parse_rates(text, f"AEGIS_RATES, {settings.rates}", settings.base_currency)

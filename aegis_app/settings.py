@@ -99,6 +99,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kafka_jars: Annotated[Path | None, Meta(description="directory with Kafka's jars, for closed networks")] = None
 
     def __post_init__(self) -> None:
+        if not self.brokers or any(server.startswith(":") for server in self.brokers):
+            raise ValueError(f"broker `{self.broker}` names a place without a host; kafka-1:9092 has one")
         if self.security_protocol.startswith("SASL") and (self.sasl_username is None or self.sasl_password is None):
             raise ValueError(f"security_protocol {self.security_protocol} needs AEGIS_SASL_USERNAME and AEGIS_SASL_PASSWORD")
         if not is_loopback(self.web_host) and self.web_token is None:

@@ -29,8 +29,8 @@ def bury(work: Work[Any], letters: list[Letter]) -> None:
     """File what could not be taken of a chunk."""
     if letters:
         reasons = ", ".join(sorted({letter.reason for letter in letters}))
-        place = {"topic": work.topic}
-        log.warning("Dead letters: %d of %s (%s); see `aegis dead-letters list`", len(letters), work.topic, reasons, extra=place)
+        said = f"Dead letters: %d of %s ({reasons}); see `aegis dead-letters list`"  # other reasons are another message, see `logs.Seldom`
+        log.warning(said, len(letters), work.topic, extra={"topic": work.topic})
     for letter in letters:
         work.publish(dead_letters, letter.key, letter.value, letter.headers)
         metrics.DEAD_LETTERS.labels(letter.topic, letter.reason).inc()

@@ -94,17 +94,19 @@ def test_a_worker_at_its_usual_level_says_that_it_is_ready_and_what_cannot_be_re
         worker = Worker(tmp_path / "usual", free_port(), made.environment)
         made.workers.append(worker)
         worker.start().wait_until_ready()
-        for name in (Name.TRANSACTIONS, Name.LABELS):
-            made.send(b"a secret", b"card-1", name=name)
+        for name, value in ((Name.TRANSACTIONS, b"a secret"), (Name.TRANSACTIONS, b""), (Name.LABELS, b"a secret")):
+            made.send(value, b"card-1", name=name)
             made.await_settled(name=name)
-        wait_until(lambda: "Ready" in worker.log.read_text(), 30, made)
+        assert made.aegis("policies", "enforce", "--local").exit_code == 0
+        wait_until(lambda: all(word in worker.log.read_text() for word in ("Ready", "(enforce) is in force")), 30, made)
         worker.stop()
         lines = worker.log.read_text().splitlines()
 
     assert any("[INFO] Ready: decides payments of partitions 0, 1; policy " in line for line in lines)
     warned = [line.split("[WARNING] ", 1)[1] for line in lines if "[WARNING] Dead letters" in line]
     assert warned == [
-        f"Dead letters: 1 of {made.topic(name)} (malformed); see `aegis dead-letters list`" for name in (Name.TRANSACTIONS, Name.LABELS)
+        f"Dead letters: 1 of {made.topic(name)} ({reason}); see `aegis dead-letters list`"
+        for name, reason in ((Name.TRANSACTIONS, "malformed"), (Name.TRANSACTIONS, "empty"), (Name.LABELS, "malformed"))
     ]
     assert not any("secret" in line or "card-1" in line for line in lines)
 

@@ -547,6 +547,8 @@ def test_sigterm_ends_within_15_seconds_with_everything_in_hand_committed(kafka:
     ("environment", "line"),
     [
         ({"AEGIS_PARTITION": "4"}, "aegis: AEGIS_PARTITION is not a setting; did you mean AEGIS_PARTITIONS?"),
+        ({"AEGIS_BROKER": "kafka-1:9092,:9"}, "aegis: broker `kafka-1:9092,:9` names a place without a host; kafka-1:9092 has one"),
+        ({"AEGIS_BROKER": ","}, "aegis: broker `,` names a place without a host; kafka-1:9092 has one"),
         ({"AEGIS_WEB_HOST": "0.0.0.0"}, "aegis: web_host 0.0.0.0 is reachable from outside: set AEGIS_WEB_TOKEN as well"),
         ({"AEGIS_SSL_CAFILE": "/nowhere/ca.pem"}, "aegis: AEGIS_SSL_CAFILE='/nowhere/ca.pem': no such file"),
         ({"AEGIS_POLICY": "/nowhere/policy.toml"}, "aegis: AEGIS_POLICY: /nowhere/policy.toml cannot be read (No such file or directory)"),

@@ -143,7 +143,7 @@ def rollback(version: str | None, note: str | None, dry_run: bool, by: str, brok
     published, now = _in_force(settings)
     earlier = published.earlier(version)
     if earlier is None:
-        wanted = "earlier policy" if version is None else f"policy {version}"
+        wanted = "earlier policy that differs in more than its mode" if version is None else f"policy {version}"
         raise PolicyError(
             f"there is no {wanted} on {settings.topic_prefix}policies; see `aegis policies history`. What served before the first one is "
             "in no topic: `aegis policies show --local --toml` prints that of AEGIS_POLICY, or the packaged one, to be published"
