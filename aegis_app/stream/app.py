@@ -323,12 +323,14 @@ class StreamApp(faust.App):
         self._exit(1)
 
     def _exit(self, status: int) -> NoReturn:
-        for outbox in self.outboxes:
-            outbox.forget()  # or the system goes on sending it, for minutes where nobody answers
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        try:
+            for outbox in self.outboxes:
+                outbox.forget()  # or the system goes on sending it, for minutes where nobody answers
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(status)
 
 
 def _credentials(settings: Settings) -> Any:
