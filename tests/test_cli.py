@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from aegis_app.cli import lists as lists_command
-from aegis_app.cli import main
+from aegis_app.cli import main, options
 from aegis_app.cli.errors import explain
 from aegis_app.core.features import CATALOGUE, OF_OTHERS
 from aegis_app.core.label import decode_label, encode_label
@@ -756,3 +756,17 @@ def test_a_table_of_others_is_decided_and_what_was_left_out_is_told(tmp_path: Pa
     assert done.exit_code == 0
     assert [json.loads(line)["amount_minor"] for line in done.stdout.splitlines()] == [100, 250]
     assert f"{path}: country: 1 value left out, the first in line 3:" in done.stderr
+
+
+def test_an_output_that_ctrl_c_cut_short_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "decisions.jsonl"
+
+    def write() -> None:
+        with options.writing(out) as file:
+            file.write(b"{}\n")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert out.read_bytes() == b"{}\n"
+    assert capsys.readouterr().err == f"{out} holds what was written until Ctrl-C, and is not whole\n"

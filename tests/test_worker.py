@@ -398,6 +398,12 @@ def test_a_port_that_is_taken_stops_the_start_in_one_line(deployment: Deployment
     assert "Traceback" not in second.log.read_text()
 
 
+def run(program: str, directory: Path) -> "subprocess.CompletedProcess[str]":
+    """What becomes of a program that has the application, whose data directory that is."""
+    environment = os.environ | {"AEGIS_DATADIR": str(directory)}
+    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize(("stopping", "status"), [(True, 0), (False, 70)])
 def test_partitions_that_come_apart_end_it_and_are_no_failure_of_one_that_is_stopped_as_it_starts(
     tmp_path: Path, stopping: bool, status: int
@@ -409,9 +415,7 @@ from faust.types import TP
 app._stopping = {stopping}
 app.check_assignment({{TP("transactions", 0), TP("labels", 0), TP("history", 0)}})
 """
-    environment = os.environ | {"AEGIS_DATADIR": str(tmp_path)}
-
-    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    ended = run(program, tmp_path)
 
     assert ended.returncode == status, ended.stderr
 
@@ -430,9 +434,7 @@ async def stop():
 asyncio.run(stop())
 print("went on")
 """
-    environment = os.environ | {"AEGIS_DATADIR": str(tmp_path)}
-
-    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    ended = run(program, tmp_path)
 
     assert (ended.returncode, ended.stdout) == (0, "")
 
@@ -445,9 +447,7 @@ async def fail():
 app.on_first_start = fail
 app.Worker(loglevel="error").execute_from_commandline()
 """
-    environment = os.environ | {"AEGIS_DATADIR": str(tmp_path)}
-
-    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    ended = run(program, tmp_path)
 
     assert ended.returncode == 70
     assert "the disk is full" in ended.stderr

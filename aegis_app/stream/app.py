@@ -34,7 +34,7 @@ from aegis_app.stream.transport import CHUNK, ChunkTopic, ChunkTransport
 from aegis_app.version import VERSION
 
 SOFTWARE_ERROR: Final = 70
-"""Exit status (sysexits.h) when the process stops because going on could break a guarantee."""
+"""Exit status (sysexits.h) when the process stops because going on could break a guarantee, or cannot start."""
 CHANGES_LINGER_MS: Final = 10
 """Least time between two requests with changes of memory: decisions, which somebody waits for, go in between."""
 LOOK_SECONDS: Final = 5.0

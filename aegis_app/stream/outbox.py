@@ -72,16 +72,18 @@ class Outbox:
 
     def take_back(self) -> None:
         """Forget what lies in sockets, as far as it did not leave this machine; the producer sends it again when it may."""
-        for transport in self.forget():
+        self.forget()
+        for transport in self._transports():
             transport.abort()
 
-    def forget(self) -> list[asyncio.Transport]:
-        """Have what lies in sockets be forgotten when they are closed, as by the end of the process; returns what writes to them."""
-        transports = [connection._writer.transport for connection in list(self._producer.client._conns.values()) if connection.connected()]
-        for transport in transports:
+    def forget(self) -> None:
+        """Have what lies in sockets be forgotten when they are closed, as by the end of the process."""
+        for transport in self._transports():
             with suppress(OSError):  # closed meanwhile
                 transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, FORGET)
-        return transports
+
+    def _transports(self) -> list[asyncio.Transport]:
+        return [connection._writer.transport for connection in list(self._producer.client._conns.values()) if connection.connected()]
 
     async def __aenter__(self) -> Self:
         try:

@@ -581,7 +581,7 @@ class Holdings:
 
         def watched(timeout: float | None = None) -> Any:
             nonlocal alive
-            events = select(1.0 if timeout is None else min(timeout, 1.0))
+            events = select(1.0 if timeout is None else min(timeout, 1.0))  # or to wait would count as to stand still
             still, lease = now() - alive, self.app.lease_seconds
             if still > lease:
                 self.app.die(Stop(f"stood still for {still:.0f} s, beyond the session's {lease:.0f} s: others own these partitions"))
