@@ -76,13 +76,13 @@ class Deployment:
         self, value: bytes | None, key: bytes | None, *, partition: int | None = None, name: Name = Name.TRANSACTIONS
     ) -> tuple[int, int]:
         """Send whatever it is, into the key's own partition if none is named; returns partition and offset."""
-        partition = home(key or b"", PARTITIONS) if partition is None else partition
+        partition = home(key or b"", self.settings.partitions) if partition is None else partition
         return partition, self.put(name, partition, [Outgoing(key, value)])[0][0]
 
     def send_many(self, values: list[tuple[bytes, bytes]], name: Name = Name.TRANSACTIONS) -> None:
         """Send (key, value) pairs, each into its key's partition."""
-        for partition in range(PARTITIONS):
-            batch = [Outgoing(key, value) for key, value in values if home(key, PARTITIONS) == partition]
+        for partition in range(self.settings.partitions):
+            batch = [Outgoing(key, value) for key, value in values if home(key, self.settings.partitions) == partition]
             self.put(name, partition, batch)
 
     def put(self, name: Name | str, partition: int, records: list[Outgoing]) -> list[tuple[int, int]]:
@@ -104,7 +104,7 @@ class Deployment:
 
     def by_partition(self, name: Name) -> list[list[ConsumerRecord]]:
         records = self.records(name)
-        return [[record for record in records if record.partition == partition] for partition in range(PARTITIONS)]
+        return [[record for record in records if record.partition == partition] for partition in range(self.settings.partitions)]
 
     def decisions(self) -> list[dict[str, Any]]:
         return [msgspec.json.decode(record.value) for record in self.records(Name.DECISIONS)]

@@ -281,6 +281,19 @@ def test_workers_share_the_partitions_and_one_too_many_stands_by_and_all_answer_
             assert (one[0], one[1]["card_id"]) == (200, card_id)
 
 
+def test_a_first_start_learns_of_many_partitions_and_decides_at_once(kafka: str, tmp_path: Path) -> None:
+    """To wait half a second at the empty end of each partition's decisions, before the next one is looked at, would take 20 s and more."""
+    with Deployment(kafka, tmp_path, "first", AEGIS_PARTITIONS="40") as made:
+        made.worker().wait_until_ready()
+        cards = {home(card_id.encode(), 40): card_id for card_id in (f"c{n}" for n in range(1000))}
+        made.send_many([(card_id.encode(), encode_history(Past(payment(card_id=card_id)))) for card_id in cards.values()], Name.HISTORY)
+
+        made.pay(*(payment(card_id=card_id, transaction_id=card_id) for card_id in cards.values()))
+
+        assert len(cards) == 40
+        wait_until(lambda: made.decided() == len(cards), 2, made)
+
+
 def test_a_card_is_not_called_unknown_while_memory_is_read_back(kafka: str, tmp_path: Path) -> None:
     with Deployment(kafka, tmp_path, "recovery") as made:
         remembered(made, b"card-1")

@@ -193,6 +193,7 @@ class Owner(Generic[V]):
                     is_ours = partition == b"%d" % self.partition and offset.isdigit() and len(offset) < 20 and record.value is not None
                     if is_ours and int(offset) > learnt:
                         self.recorded.setdefault(int(offset), []).append(record.value)
+        reader.pause(tp)  # or what comes is waited for, and only then does the broker answer the next question
 
     def recall(self, key: str) -> V | None:
         value = self.overlay.get(key)
