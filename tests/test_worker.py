@@ -351,6 +351,9 @@ def test_nobody_beside_the_workers_goes_on_in_another_base_currency(kafka: str, 
             refused = made.aegis(*command, stdin=theirs, environment=abroad)
             assert refused.exit_code == 1
             assert "remembers amounts in EUR, and AEGIS_BASE_CURRENCY is USD" in refused.stderr
+        checked = made.aegis("topics", "check", environment=abroad)
+        assert (checked.exit_code, checked.stderr) == (1, f"aegis: 1 problems with the topics on {kafka}\n")
+        assert "remembers amounts in EUR, and AEGIS_BASE_CURRENCY is USD" in checked.stdout
         assert [record.key for record in made.records(Name.TRANSACTIONS)] == [b"card-1"]
 
 

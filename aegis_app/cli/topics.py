@@ -38,14 +38,20 @@ def create(broker: str | None, as_json: bool) -> None:
 @options.broker
 @options.as_json
 def check(broker: str | None, as_json: bool) -> None:
-    """Say what does not fit. Missing topics, unequal partitions, too few copies, settings. Exits with 1 if anything.
+    """Say what does not fit. Missing topics, unequal partitions, too few copies, settings, another base currency. Exits with 1 if anything.
 
     Example: aegis topics check --json
     """
     settings = options.settings_with(broker=broker)
     from aegis_app import admin
+    from aegis_app.deployment import check_base_currency
+    from aegis_app.settings import SettingsError
 
     problems = asyncio.run(admin.check(settings))
+    try:
+        asyncio.run(check_base_currency(settings))
+    except SettingsError as error:
+        problems.append(str(error))
     if as_json:
         options.print_json({"problems": problems})
     else:
