@@ -140,7 +140,7 @@ class Chunk:
         if is_learnt(work, record, card, TRANSACTIONS):
             self._tally.skipped += 1
             return None
-        ruling = standing(work.owner.recorded.pop(record.offset, ()), txn)
+        ruling = standing(work.owner.recorded.get(record.offset, ()), txn)
         if ruling is not None:
             adopted = adopt(card, txn, terms, ruling, record.timestamp, record.offset)
             work.learn(txn.card_id, adopted.card)

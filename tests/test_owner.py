@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.structs import TopicPartition
 
 from aegis_app.core.card import settled
 from aegis_app.core.decision import decide, encode_decision, standing
@@ -23,9 +24,9 @@ from aegis_app.core.tidings import NONE
 from aegis_app.settings import Settings
 from aegis_app.stream.background import Background
 from aegis_app.stream.letters import Latch, dead_letter
-from aegis_app.stream.memory import LEARNT
+from aegis_app.stream.memory import LEARNT, decode_learnt
 from aegis_app.stream.outbox import Landed, Outgoing, Sent
-from aegis_app.stream.owner import Holdings, Owner, Owners, Work
+from aegis_app.stream.owner import SOURCE, Holdings, Owner, Owners, Work
 from tests.make import cased, features, payment, receipt, record, remember
 from tests.numbers import numbers
 
@@ -189,7 +190,7 @@ def settling(tmp_path: Path, changelog: Changelog) -> Iterator[Owner[int]]:
     memory = numbers(tmp_path)
     memory.data.restore(0, [record(0, b"other", b"1")])
     app: Any = SimpleNamespace(settings=Settings(), background=Background(), changes=changelog)
-    yield Owner(Owners(app, memory, ["payments", "history"]), 0)
+    yield Owner(Owners(app, memory, ["payments", "history"], decisions="decisions"), 0)
     memory.data.close(0)
 
 
@@ -210,7 +211,7 @@ def test_a_card_erased_twice_in_flight_is_not_remembered_while_the_second_time_i
 
     recalled = []
     for work in works:
-        asyncio.run(settling._settle([work]))
+        asyncio.run(settling._settle([work], []))
         recalled.append(settling.recall("card"))
 
     assert recalled == [None, None, None]
@@ -226,7 +227,7 @@ def test_a_tombstone_and_the_offset_that_it_was_learnt_from_land_in_one_batch_af
         learning(settling, "payments", 3, three=3),
     ]
 
-    asyncio.run(settling._settle(works))
+    asyncio.run(settling._settle(works, []))
 
     values, last = [[(each.key, each.value is None) for each in batch] for batch in changelog.batches]
     assert sorted(values) == [(b"three", False), (b"two", False)]
@@ -236,7 +237,92 @@ def test_a_tombstone_and_the_offset_that_it_was_learnt_from_land_in_one_batch_af
 def test_a_worker_knows_the_leaders_of_all_that_owners_ask_about_before_a_payment_comes(settling: Owner[int]) -> None:
     changelog = settling.changelog
 
-    assert settling.owners.topics == ["payments", "history", changelog]
+    assert settling.owners.topics == ["payments", "history", changelog, "decisions"]
+
+
+def settle(owner: Owner[int], offset: int, decided: tuple[int, int] | None) -> None:
+    """Settle a payment, of which outputs landed on `decisions`: their first offset, and their number."""
+
+    async def go() -> None:
+        landing: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        landing.set_result(SimpleNamespace(offset=0 if decided is None else decided[0]))
+        sent = ("letters", (landing, 1)) if decided is None else ("decisions", (landing, decided[1]))
+        await owner._settle([learning(owner, "payments", offset, card=offset)], [sent])
+
+    asyncio.run(go())
+
+
+class Decisions:
+    """Stands for the reader of a partition of `decisions`: payment after payment, from offset 7 on."""
+
+    def __init__(self, *payments: int) -> None:
+        self._records = [SimpleNamespace(value=b"%d" % n, headers=[(SOURCE, b"0:%d" % n)]) for n in payments]
+        self._at = 0
+        self.read: list[int] = []
+
+    async def beginning_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(tps, 7)
+
+    async def end_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(tps, 7 + len(self._records))
+
+    def assign(self, tps: list[TopicPartition]) -> None: ...
+
+    def pause(self, tp: TopicPartition) -> None: ...
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        self._at = offset
+
+    async def position(self, tp: TopicPartition) -> int:
+        return self._at
+
+    async def getmany(self, tp: TopicPartition, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
+        self.read.append(self._at)
+        self._at += 1
+        return {tp: [self._records[self._at - 8]]}
+
+
+def search(owner: Owner[int], *payments: int) -> list[int]:
+    """The offsets of decisions that are read where a partition is taken over as `owner` left it, which finds anew what is recorded."""
+    reader = Decisions(*payments)
+    owner.recorded = {}
+    asyncio.run(owner._read_recorded(reader, TopicPartition("decisions", 0)))
+    return reader.read
+
+
+def test_decisions_that_are_learnt_are_not_searched_again(settling: Owner[int]) -> None:
+    assert search(settling, 0, 1, 2) == [7, 8, 9]
+    settling.recorded = {}
+    settle(settling, 2, (7, 3))
+
+    written = settling.memory.data.partition(0).get(LEARNT)
+    assert decode_learnt(written) == {"payments": 2, "decisions": 9}
+    assert search(settling, 0, 1, 2) == []
+    assert search(settling, 0, 1, 2, 3, 4) == [10, 11]
+    assert settling.recorded == {3: [b"3"], 4: [b"4"]}
+
+
+def test_a_decision_that_stood_there_and_is_not_learnt_yet_is_found_again_however_many_were_published_after_it(
+    settling: Owner[int],
+) -> None:
+    search(settling, 0, 1, 2, 3)
+    settle(settling, 0, None)  # adopted
+    settle(settling, 1, (11, 1))
+
+    assert search(settling, 0, 1, 2, 3, 1) == [7, 8, 9, 10, 11]
+    assert settling.recorded == {2: [b"2"], 3: [b"3"]}
+
+    settle(settling, 3, None)
+    settle(settling, 4, (12, 1))
+
+    assert search(settling, 0, 1, 2, 3, 1, 4) == []
+
+
+def test_decisions_made_anew_are_searched_whole(settling: Owner[int]) -> None:
+    settle(settling, 2, (500, 3))
+
+    assert search(settling, 3, 4) == [7, 8]
+    assert settling.recorded == {3: [b"3"], 4: [b"4"]}
 
 
 class Broker:

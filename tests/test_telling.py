@@ -78,11 +78,10 @@ def test_others_are_told_once_the_decisions_stand_and_before_memory_says_so(log:
         one = owner(log)
         work = chunk(one, 7)
         decided: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        work.sent.append((decided, 1))
         work.learn("card", 1)
         for name in (b"m-1", b"m-2", b"m-3"):
             work.tell("events", name, b"value")
-        settling = asyncio.create_task(one._settle([work]))
+        settling = asyncio.create_task(one._settle([work], [("decisions", (decided, 1))]))
         await asyncio.sleep(0.01)
         assert log == []
         decided.set_result(SimpleNamespace(offset=0))
@@ -104,7 +103,7 @@ def test_a_value_that_changed_often_is_summed_up_once_and_one_that_went_is_taken
             work.learn("kept", value)
             work.learn("gone", value)
         works[-1].learn("gone", None)
-        await one._settle(works)
+        await one._settle(works, [])
 
     asyncio.run(go())
 
@@ -118,7 +117,7 @@ def test_summaries_of_everything_are_told_once_after_a_partition_was_taken_over(
         for offset in range(9):
             work = chunk(one, offset)
             work.learn("k3" if offset == 0 else "other", offset)
-            await one._settle([work])
+            await one._settle([work], [])
 
     asyncio.run(go())
 
@@ -133,7 +132,7 @@ def test_no_more_is_taken_while_too_much_is_in_hand(log: list[Any]) -> None:
         putting = asyncio.create_task(one.put(work))
         await asyncio.sleep(0.01)
         assert not putting.done()
-        await one._settle([work])
+        await one._settle([work], [])
         await putting
 
     asyncio.run(go())

@@ -32,9 +32,12 @@ from aegis_app.topics import EVENTS, home
 if TYPE_CHECKING:
     from aegis_app.stream.app import StreamApp
 
+T = TypeVar("T")
 V = TypeVar("V")
 Place = tuple[str, int]
 """A topic, and a partition of it."""
+Sendings = list[tuple[str, Sent]]
+"""What is on its way, with its topic."""
 
 PATIENCE: Final = 0.05
 """Seconds for which changes of cards are gathered before they are settled. No decision waits for that; and a broker is asked less often."""
@@ -43,7 +46,7 @@ PAUSES: Final = 8
 IN_HAND: Final = 8 * CHUNK
 """Most records of a partition that are computed and not settled, and a chunk: what is in hand must be done with when it changes hands."""
 TAIL: Final = 2 * (IN_HAND + CHUNK)
-"""Decisions to search after a crash: half can have been published without being learnt; the rest is for a revived writer's."""
+"""Most decisions to search: half can have been published without being learnt; the rest is for a revived writer's."""
 CACHED: Final = 8192
 """Values kept at hand per partition, at one or two kilobytes each; all are dropped when there are more."""
 SWEEP: Final = 8
@@ -73,7 +76,6 @@ class Work(Generic[V]):
         self.outputs: dict[str, list[Outgoing]] = defaultdict(list)
         self.told: dict[Place, list[Outgoing]] = defaultdict(list)
         self.changed: dict[str, V | Forgotten] = {}
-        self.sent: list[Sent] = []
         self.sent_at = 0.0
         """When outputs began to be sent, in seconds since 1970."""
         self.acknowledged_at: float | None = None
@@ -100,7 +102,7 @@ class Work(Generic[V]):
         self.acknowledged_at = time()
 
 
-def waiting(queue: asyncio.Queue[Work[V]]) -> list[Work[V]]:
+def waiting(queue: asyncio.Queue[T]) -> list[T]:
     """All that is in the queue now."""
     return [queue.get_nowait() for _ in range(queue.qsize())]
 
@@ -119,9 +121,10 @@ class Owner(Generic[V]):
         self.cached: dict[str, V] = {}
         """What the database holds of late, as values."""
         self.recorded: dict[int, list[bytes]] = {}
-        """Decisions that stand on the log and may not be learnt yet, by the offset of their payment."""
+        """Decisions that stood on the log when this partition was taken over, and are not learnt yet, by the offset of their payment."""
         self.settled: dict[str, int] = {}
         self.learnt: dict[str, int] = {}
+        """Per topic, the offset up to which all is learnt; of decisions, too."""
         self.passed: dict[str, int] = {}
         """Per topic, the last offset computed: that of `learnt` and what is in flight since."""
         self.latch = Latch(self.app.settings.dead_letter_share, self.app.settings.dead_letter_window)
@@ -139,7 +142,7 @@ class Owner(Generic[V]):
         self._in_hand = 0
         self._progress = asyncio.Event()
         self._computed: asyncio.Queue[Work[V]] = asyncio.Queue()
-        self._published: asyncio.Queue[Work[V]] = asyncio.Queue()
+        self._published: asyncio.Queue[tuple[list[Work[V]], Sendings]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -182,10 +185,10 @@ class Owner(Generic[V]):
 
     async def _read_recorded(self, reader: AIOKafkaConsumer, tp: TopicPartition) -> None:
         learnt = self.learnt.get(self.owners.sources[0], -1)
-        end = (await reader.end_offsets([tp]))[tp]
+        known = self.learnt.get(tp.topic, -1) + 1
+        begin, end = (await reader.beginning_offsets([tp]))[tp], (await reader.end_offsets([tp]))[tp]
         reader.assign([tp])
-        start = max(end - TAIL, (await reader.beginning_offsets([tp]))[tp])
-        reader.seek(tp, start)
+        reader.seek(tp, max(begin, end - TAIL, known if known <= end else 0))  # beyond its end: the topic was made anew
         while await reader.position(tp) < end:
             for records in (await reader.getmany(tp, timeout_ms=1000)).values():
                 for record in records:
@@ -248,12 +251,16 @@ class Owner(Generic[V]):
                     work.sent_at = time()
                     for topic, records in work.outputs.items():
                         outputs[topic] += records
-                sent = [each for topic, records in outputs.items() for each in await self.app.outputs.send(topic, self.partition, records)]
+                sent = [
+                    (topic, each)
+                    for topic, records in outputs.items()
+                    for each in await self.app.outputs.send(topic, self.partition, records)
+                ]
                 for work in works:
-                    work.sent = sent
-                    for future, _ in sent:
+                    for _, (future, _) in sent:
                         future.add_done_callback(work.acknowledge)
-                    self._published.put_nowait(work)
+                self._published.put_nowait((works, sent))
+                for _ in works:
                     self._computed.task_done()
         except Exception as error:
             self.app.die(error)
@@ -261,11 +268,11 @@ class Owner(Generic[V]):
     async def _settle_all(self) -> None:
         try:
             while True:
-                works = [await self._published.get()]
+                batches = [await self._published.get()]
                 await self._gather_more()
-                works += waiting(self._published)
-                await self._settle(works)
-                for _ in works:
+                batches += waiting(self._published)
+                await self._settle([work for works, _ in batches for work in works], [each for _, sent in batches for each in sent])
+                for _ in batches:
                     self._published.task_done()
         except Exception as error:
             self.app.die(error)
@@ -278,18 +285,23 @@ class Owner(Generic[V]):
                 return
             await asyncio.sleep(self.owners.patience / PAUSES)
 
-    async def _settle(self, works: list[Work[V]]) -> None:
-        """Once Kafka holds the outputs: what others are told, then changelog, then RocksDB, then the offsets."""
+    async def _settle(self, works: list[Work[V]], sent: Sendings) -> None:
+        """Once Kafka holds what was `sent` of these: what others are told, then changelog, then RocksDB, then the offsets."""
+        decided = -1
+        for topic, each in sent:
+            ((first, number),) = await landed([each])
+            if topic == self.owners.decisions:
+                decided = first + number - 1
         changed: dict[str, V | Forgotten] = {}
         told: dict[Place, list[Outgoing]] = defaultdict(list)
         learnt = dict(self.learnt)
         for work in works:
-            await landed(work.sent)
             self.owners.on_published(work)
             changed |= work.changed
             for place, records in work.told.items():
                 told[place] += records
             learnt[work.topic] = max(work.last, learnt.get(work.topic, -1))
+        self._learn_decided(learnt, decided)
         self.learnt = learnt
         kept = {name: value for name, value in changed.items() if not isinstance(value, Forgotten)}
         gone = [name for name in changed if name not in kept]
@@ -319,6 +331,16 @@ class Owner(Generic[V]):
             self._in_hand -= len(work.records)
             self.owners.on_settled(work)
         self._progress.set()
+
+    def _learn_decided(self, learnt: dict[str, int], last: int) -> None:
+        """Decisions up to the offset `last` are learnt, too, unless some that stood there before are not."""
+        if self.owners.decisions is None:
+            return
+        if self.recorded:
+            paid = learnt.get(self.owners.sources[0], -1)
+            self.recorded = {offset: values for offset, values in self.recorded.items() if offset > paid}
+        if not self.recorded and last > learnt.get(self.owners.decisions, -1):
+            learnt[self.owners.decisions] = last
 
     async def _encode(self, kept: dict[str, V]) -> tuple[list[Outgoing], list[Outgoing]]:
         """Values for the changelog, and their summaries, if there are any."""
