@@ -66,7 +66,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     session_timeout_seconds: Annotated[float, Meta(ge=6, le=300, description="silence after which a worker is given up")] = 20.0
     drain_seconds: Annotated[float, Meta(ge=1, le=60, description="longest wait for work in hand at a handover")] = 10.0
-    cache_mebibytes: Annotated[int, Meta(ge=1, description="RocksDB block cache, all partitions together")] = 256
+    cache_mebibytes: Annotated[
+        int, Meta(ge=16, description="RocksDB's memory, all tables together: what was read and, up to half of it, what is not on disk yet")
+    ] = 512
 
     ledger: Annotated[
         str | None, Meta(description="`sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/DATABASE`; a file in AEGIS_DATADIR where unset")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import faust
 
-from aegis_app.stream.memory import Codec, Memory
+from aegis_app.stream.memory import Budget, Codec, Memory
 
 
 def late(raw: bytes, learnt: Mapping[str, int]) -> bool:
@@ -22,7 +22,7 @@ NUMBERS = Codec[int](
 )
 
 
-def numbers(directory: Path) -> Memory[int]:
-    """An empty table of one partition, over a real RocksDB; its changelog is nowhere."""
+def numbers(directory: Path, *, partitions: int = 1, budget: int = 1 << 20) -> Memory[int]:
+    """An empty table, of one partition if not said, over a real RocksDB; its changelog is nowhere."""
     app = faust.App("memory", broker="kafka://nowhere", store="rocksdb://", datadir=str(directory))
-    return Memory(app, "numbers", NUMBERS, cache_bytes=1 << 20, partitions=1)
+    return Memory(app, "numbers", NUMBERS, budget=Budget(budget), partitions=partitions)

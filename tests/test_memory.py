@@ -1,6 +1,8 @@
 """What a partition becomes when its changelog is read: the last value counts, unless its writer knew less than those before it."""
 
+import asyncio
 import dataclasses
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,3 +76,17 @@ def test_what_was_learnt_never_falls_back_and_is_put_there_again(store: Store) -
     assert store.superseded(0) == {LEARNT}
     store.restore(0, [learnt(2, payments=9, history=3)])
     assert store.superseded(0) == set()
+
+
+def test_what_is_not_on_disk_yet_is_bounded_over_all_partitions_together(tmp_path: Path) -> None:
+    store = numbers(tmp_path, partitions=20, budget=16 << 20).data
+    databases = [store._db_for_partition(partition) for partition in range(20)]
+    most = 0
+    for n in range(200):
+        for database in databases:
+            database.put(b"%d" % n, b"%d" % n * 3000)
+        most = max(most, sum(database.property_int_value("rocksdb.size-all-mem-tables") for database in databases))
+        time.sleep(0.01)  # it is written beside
+    asyncio.run(store.stop())
+
+    assert most < 20 << 20, "of more than 30 MB that were put"

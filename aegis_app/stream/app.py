@@ -27,7 +27,7 @@ from aegis_app.deployment import check_base_currency
 from aegis_app.logs import log
 from aegis_app.settings import Settings, SettingsError, is_loopback
 from aegis_app.stream.background import Background
-from aegis_app.stream.memory import Codec, Memory
+from aegis_app.stream.memory import Budget, Codec, Memory
 from aegis_app.stream.outbox import Outbox
 from aegis_app.stream.owner import Holdings, Owners, Stop
 from aegis_app.stream.transport import CHUNK, ChunkTopic, ChunkTransport
@@ -94,6 +94,7 @@ class StreamApp(faust.App):
         self.reader: AIOKafkaConsumer
         self.holdings = Holdings(self)
         self.background = Background()
+        self._budget = Budget(settings.cache_mebibytes << 20)
         self._clients: list[Any] = []
         """What was started and is to be stopped."""
         self._datadir_lock: IO[str] | None = None
@@ -135,8 +136,7 @@ class StreamApp(faust.App):
 
     def memory(self, name: str, codec: Codec[Any]) -> Memory[Any]:
         """Declare a table that owners write."""
-        cache = self.settings.cache_mebibytes << 20
-        table = Memory(self, name, codec, cache_bytes=cache, partitions=self.settings.partitions)
+        table = Memory(self, name, codec, budget=self._budget, partitions=self.settings.partitions)
         self.tables.add(table)
         return table
 

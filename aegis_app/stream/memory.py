@@ -50,26 +50,31 @@ class Codec(Struct, Generic[V], frozen=True):
     """What every worker holds of a value, where they do; `None`: it need not be known elsewhere."""
 
 
+class Budget:
+    """How much RocksDB keeps in memory, all tables and partitions together: blocks that were read, and what is not on disk yet."""
+
+    def __init__(self, size: int) -> None:
+        self.blocks = rocksdict.Cache(size)
+        self.buffers = rocksdict.WriteBufferManager.new_write_buffer_manager_with_cache(size // 2, False, self.blocks)
+        """Counted as if it were blocks; beyond half of all, whoever writes next goes to disk."""
+
+
 class Store(rocksdb.Store):
     """One RocksDB per partition."""
 
     offset_key = PRIVATE + b"offset"
     table: "Memory[Any]"
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._cache: Any = None
-
     def _open_for_partition(self, partition: int) -> Any:
-        if self._cache is None:
-            self._cache = rocksdict.Cache(self.table.cache_bytes)
         blocks = rocksdict.BlockBasedOptions()
-        blocks.set_block_cache(self._cache)
+        blocks.set_block_cache(self.table.budget.blocks)
         blocks.set_bloom_filter(10, block_based=False)
         options = rocksdict.Options(raw_mode=True)
         options.create_if_missing(True)
         options.set_write_buffer_size(32 << 20)
         options.set_max_write_buffer_number(3)
+        options.set_arena_block_size(128 << 10)  # of each partition, however little is written to it
+        options.set_write_buffer_manager(self.table.budget.buffers)
         options.set_keep_log_file_num(2)
         options.set_block_based_table_factory(blocks)
         path = self.partition_path(partition)
@@ -176,10 +181,10 @@ class Memory(faust.Table, Generic[V]):  # type: ignore[type-arg]  # generic to m
 
     data: Store
 
-    def __init__(self, app: Any, name: str, codec: Codec[V], *, cache_bytes: int, **options: Any) -> None:
+    def __init__(self, app: Any, name: str, codec: Codec[V], *, budget: Budget, **options: Any) -> None:
         super().__init__(app, name=name, key_type=bytes, value_type=bytes, recovery_buffer_size=4, standby_buffer_size=4, **options)
         self.codec = codec
-        self.cache_bytes = cache_bytes
+        self.budget = budget
 
     def _new_store_by_url(self, url: Any) -> Store:
         return Store(
