@@ -37,7 +37,7 @@ def log() -> list[tuple[str, str, int, list[bytes | None]]]:
 
 
 def owner(log: list[Any], summaries: str | None = None) -> Owner[int]:
-    """Of partition 0 of a table of numbers, whose database is not looked at."""
+    """Of partition 0 of a table of numbers, whose database is not looked at. Nothing is to be said of numbers below 0."""
     settings = SimpleNamespace(dead_letter_share=1, dead_letter_window=1)
     app: Any = SimpleNamespace(
         settings=settings,
@@ -52,7 +52,7 @@ def owner(log: list[Any], summaries: str | None = None) -> Owner[int]:
         seen=lambda raw: {0: int(raw)},
         clock=lambda value: 0,
         expired=lambda raw, now: False,
-        summary=None if summaries is None else lambda value: b"about %d" % value,
+        summary=None if summaries is None else lambda value: None if value < 0 else b"about %d" % value,
     )
     database = SimpleNamespace(write=lambda write: log.append(("database", "", 0, [])))
     data = SimpleNamespace(offset_key=b"\0offset", partition=lambda partition: database)
@@ -109,6 +109,20 @@ def test_a_value_that_changed_often_is_summed_up_once_and_one_that_went_is_taken
 
     assert log[0] == ("events", "risk", 0, [b"kept", b"k0", b"gone"])
     assert [name for name, *_ in log] == ["events", "changes", "changes", "database"]
+
+
+def test_that_there_is_nothing_to_say_of_a_value_is_said_once(log: list[Any]) -> None:
+    async def go() -> None:
+        one = owner(log, summaries="risk")
+        for offset, value in enumerate([-1, -2, 3, -4, -5]):
+            work = chunk(one, offset)
+            work.learn("card", value)
+            await one._settle([work], [])
+
+    asyncio.run(go())
+
+    told = [keys.count(b"card") for _, topic, _, keys in log if topic == "risk"]
+    assert told == [1, 0, 1, 1, 0]
 
 
 def test_summaries_of_everything_are_told_once_after_a_partition_was_taken_over(log: list[Any]) -> None:

@@ -343,7 +343,7 @@ class Owner(Generic[V]):
             learnt[self.owners.decisions] = last
 
     async def _encode(self, kept: dict[str, V]) -> tuple[list[Outgoing], list[Outgoing]]:
-        """Values for the changelog, and their summaries, if there are any."""
+        """Values for the changelog, and their summaries, if there are any; that there is none is said once."""
         encode, summary = self.memory.codec.encode, self.memory.codec.summary
         values, summaries = [], []
         async with self.app.background as background:
@@ -351,8 +351,11 @@ class Owner(Generic[V]):
                 await background.rest()
                 key = name.encode()
                 values.append(Outgoing(key, encode(value)))
-                if summary is not None:
-                    summaries.append(Outgoing(key, summary(value)))
+                if summary is None:
+                    continue
+                said, before = summary(value), self.cached.get(name)
+                if said is not None or before is None or summary(before) is not None:
+                    summaries.append(Outgoing(key, said))
         return values, summaries
 
     async def _remember(self, values: list[Outgoing], idle: list[str], gone: list[str]) -> None:
