@@ -67,7 +67,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     session_timeout_seconds: Annotated[float, Meta(ge=6, le=300, description="silence after which a worker is given up")] = 20.0
     drain_seconds: Annotated[float, Meta(ge=1, le=60, description="longest wait for work in hand at a handover")] = 10.0
     cache_mebibytes: Annotated[
-        int, Meta(ge=16, description="RocksDB's memory, all tables together: what was read and, up to half of it, what is not on disk yet")
+        int, Meta(ge=16, description="RocksDB's blocks and write buffers, all tables and partitions together; buffers take up to half")
     ] = 512
 
     ledger: Annotated[

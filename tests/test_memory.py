@@ -89,4 +89,4 @@ def test_what_is_not_on_disk_yet_is_bounded_over_all_partitions_together(tmp_pat
         time.sleep(0.01)  # it is written beside
     asyncio.run(store.stop())
 
-    assert most < 20 << 20, "of more than 30 MB that were put"
+    assert most < 20 << 20, "of 29 MB that were put"

@@ -276,27 +276,27 @@ class Decisions:
     async def position(self, tp: TopicPartition) -> int:
         return self._at
 
+    async def getone(self, tp: TopicPartition) -> Any:
+        self._at += 1
+        return self._records[self._at - 8]
+
     async def getmany(self, tp: TopicPartition, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
         self.read.append(self._at)
-        self._at += 1
-        return {tp: [self._records[self._at - 8]]}
+        return {tp: [await self.getone(tp)]}
 
 
 def search(owner: Owner[int], *payments: int) -> list[int]:
-    """The offsets of decisions that are read where a partition is taken over as `owner` left it, which finds anew what is recorded."""
+    """The offsets of decisions that are searched by who takes over what `owner` has settled, where these payments' decisions stand."""
     reader = Decisions(*payments)
-    owner.recorded = {}
     asyncio.run(owner._read_recorded(reader, TopicPartition("decisions", 0)))
     return reader.read
 
 
 def test_decisions_that_are_learnt_are_not_searched_again(settling: Owner[int]) -> None:
-    assert search(settling, 0, 1, 2) == [7, 8, 9]
-    settling.recorded = {}
+    search(settling)
     settle(settling, 2, (7, 3))
 
-    written = settling.memory.data.partition(0).get(LEARNT)
-    assert decode_learnt(written) == {"payments": 2, "decisions": 9}
+    assert decode_learnt(settling.memory.data.partition(0).get(LEARNT)) == {"payments": 2, "decisions": 9}
     assert search(settling, 0, 1, 2) == []
     assert search(settling, 0, 1, 2, 3, 4) == [10, 11]
     assert settling.recorded == {3: [b"3"], 4: [b"4"]}
@@ -318,11 +318,22 @@ def test_a_decision_that_stood_there_and_is_not_learnt_yet_is_found_again_howeve
     assert search(settling, 0, 1, 2, 3, 1, 4) == []
 
 
-def test_decisions_made_anew_are_searched_whole(settling: Owner[int]) -> None:
-    settle(settling, 2, (500, 3))
+def test_decisions_that_landed_in_between_are_found_by_the_next_owner(settling: Owner[int]) -> None:
+    """A revived writer's, of 0 to 3: this owner, which did not see them, published 0 and 1, too."""
+    search(settling)
+    settle(settling, 1, (11, 2))
 
-    assert search(settling, 3, 4) == [7, 8]
-    assert settling.recorded == {3: [b"3"], 4: [b"4"]}
+    assert search(settling, 0, 1, 2, 3, 0, 1) == [7, 8, 9, 10, 11, 12]
+    assert settling.recorded == {2: [b"2"], 3: [b"3"]}
+
+
+@pytest.mark.parametrize("number", [2, 5], ids=["shorter than before", "longer"])
+def test_decisions_made_anew_are_searched_whole(settling: Owner[int], number: int) -> None:
+    search(settling)
+    settle(settling, 2, (7, 3))
+
+    assert search(settling, *range(3, 3 + number)) == list(range(7, 7 + number))
+    assert settling.recorded.keys() == {*range(3, 3 + number)}
 
 
 class Broker:

@@ -43,6 +43,8 @@ def check(broker: str | None, as_json: bool) -> None:
     Example: aegis topics check --json
     """
     settings = options.settings_with(broker=broker)
+    from aiokafka.errors import KafkaError
+
     from aegis_app import admin
     from aegis_app.deployment import check_base_currency
     from aegis_app.settings import SettingsError
@@ -52,6 +54,8 @@ def check(broker: str | None, as_json: bool) -> None:
         asyncio.run(check_base_currency(settings))
     except SettingsError as error:
         problems.append(str(error))
+    except KafkaError as error:
+        problems.append(f"whether the base currency fits is not known: {error or type(error).__name__}")
     if as_json:
         options.print_json({"problems": problems})
     else:

@@ -166,7 +166,9 @@ class StreamApp(faust.App):
         self.outputs, self.events = Outbox(connection, may_send=may_send), Outbox(connection, may_send=may_send)
         self.changes = Outbox(connection, CHANGES_LINGER_MS, may_send)
         self.outboxes += (self.outputs, self.events, self.changes)
-        self.reader = AIOKafkaConsumer(**connection, enable_auto_commit=False, isolation_level="read_committed")
+        self.reader = AIOKafkaConsumer(
+            **connection, enable_auto_commit=False, isolation_level="read_committed", auto_offset_reset="earliest"
+        )
         for client in (*self.outboxes, self.reader):
             await client.start()
             self._clients.append(client)

@@ -19,7 +19,7 @@ from msgspec import Struct
 PRIVATE: Final = b"\0"
 """First byte of keys that hold no value of the table: what a partition remembers about itself."""
 LEARNT: Final = PRIVATE + b"learnt"
-"""Key of the last offset learnt from each topic."""
+"""Key of the last offset learnt from each source, and of where the decisions about that end."""
 SUPERSEDED: Final = PRIVATE + b"superseded"
 """Key of the keys whose latest changelog record is older than what is stored, or than their end: a revived writer's."""
 RESTORED: Final = ("restored", b"")
@@ -51,7 +51,10 @@ class Codec(Struct, Generic[V], frozen=True):
 
 
 class Budget:
-    """How much RocksDB keeps in memory, all tables and partitions together: blocks that were read, and what is not on disk yet."""
+    """Memory of RocksDB, all tables and partitions together: blocks that were read, and what is not on disk yet.
+
+    Indexes and filters come on top, about 10 bytes a value; and what is not on disk yet goes there beside, a little late.
+    """
 
     def __init__(self, size: int) -> None:
         self.blocks = rocksdict.Cache(size)
@@ -73,7 +76,7 @@ class Store(rocksdb.Store):
         options.create_if_missing(True)
         options.set_write_buffer_size(32 << 20)
         options.set_max_write_buffer_number(3)
-        options.set_arena_block_size(128 << 10)  # of each partition, however little is written to it
+        options.set_arena_block_size(32 << 10)  # each partition has one, however little is written to it
         options.set_write_buffer_manager(self.table.budget.buffers)
         options.set_keep_log_file_num(2)
         options.set_block_based_table_factory(blocks)

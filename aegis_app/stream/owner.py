@@ -9,7 +9,7 @@ that everything about it was published; and what others are told of a payment im
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from time import monotonic, perf_counter, time
@@ -25,7 +25,7 @@ from aegis_app.logs import log
 from aegis_app.stream.clock import now
 from aegis_app.stream.letters import Latch
 from aegis_app.stream.memory import LEARNT, PRIVATE, RESTORED, SUPERSEDED, Memory, decode_learnt, encode_learnt
-from aegis_app.stream.outbox import Headers, Outgoing, Sent, landed
+from aegis_app.stream.outbox import Headers, Landed, Outgoing, Sent, landed
 from aegis_app.stream.transport import CHUNK
 from aegis_app.topics import EVENTS, home
 
@@ -120,11 +120,11 @@ class Owner(Generic[V]):
         """What is in flight, newer than the database."""
         self.cached: dict[str, V] = {}
         """What the database holds of late, as values."""
-        self.recorded: dict[int, list[bytes]] = {}
+        self.recorded: Mapping[int, list[bytes]] = {}
         """Decisions that stood on the log when this partition was taken over, and are not learnt yet, by the offset of their payment."""
         self.settled: dict[str, int] = {}
         self.learnt: dict[str, int] = {}
-        """Per topic, the offset up to which all is learnt; of decisions, too."""
+        """The last offset learnt from each source; and that of decisions, up to which each is of a payment that is learnt."""
         self.passed: dict[str, int] = {}
         """Per topic, the last offset computed: that of `learnt` and what is in flight since."""
         self.latch = Latch(self.app.settings.dead_letter_share, self.app.settings.dead_letter_window)
@@ -137,6 +137,8 @@ class Owner(Generic[V]):
         self._expected: dict[str, int] = {}
         self._jumps: dict[str, set[int]] = defaultdict(set)
         self._next_change: int = 0
+        self._next_decision: int | None = None
+        """Where the next decision lands if nobody else writes any; `None` once somebody did."""
         self._swept = PRIVATE
         self._is_told = False
         self._in_hand = 0
@@ -184,19 +186,33 @@ class Owner(Generic[V]):
             await self._write(write, [Outgoing(key, value, [RESTORED]) for key, value in values.items()])
 
     async def _read_recorded(self, reader: AIOKafkaConsumer, tp: TopicPartition) -> None:
+        """Find decisions that are not learnt. They stand in the order of payments, so they begin behind one that is known to be learnt."""
         learnt = self.learnt.get(self.owners.sources[0], -1)
-        known = self.learnt.get(tp.topic, -1) + 1
         begin, end = (await reader.beginning_offsets([tp]))[tp], (await reader.end_offsets([tp]))[tp]
+        start, known = max(begin, end - TAIL), self.learnt.get(tp.topic, -1)
+        self._next_decision = end
         reader.assign([tp])
-        reader.seek(tp, max(begin, end - TAIL, known if known <= end else 0))  # beyond its end: the topic was made anew
+        reader.seek(tp, start)
+        if start < known < end:
+            reader.seek(tp, known)
+            paid = self._paid(await reader.getone(tp))
+            if paid is None or paid > learnt:  # decisions were made anew, or lost
+                reader.seek(tp, start)
+        found: dict[int, list[bytes]] = defaultdict(list)
         while await reader.position(tp) < end:
             for records in (await reader.getmany(tp, timeout_ms=1000)).values():
                 for record in records:
-                    partition, _, offset = (dict(record.headers).get(SOURCE) or b"").partition(b":")
-                    is_ours = partition == b"%d" % self.partition and offset.isdigit() and len(offset) < 20 and record.value is not None
-                    if is_ours and int(offset) > learnt:
-                        self.recorded.setdefault(int(offset), []).append(record.value)
-        reader.pause(tp)  # or what comes is waited for, and only then does the broker answer the next question
+                    paid = self._paid(record)
+                    if paid is not None and paid > learnt:
+                        found[paid].append(record.value)
+        self.recorded = dict(found)
+        reader.pause(tp)  # else the broker holds a fetch at the end for half a second, and what is asked next waits behind it
+
+    def _paid(self, decision: ConsumerRecord) -> int | None:
+        """The offset of the payment that a decision answers; `None` where that is none of this partition."""
+        partition, _, offset = (dict(decision.headers).get(SOURCE) or b"").partition(b":")
+        is_ours = partition == b"%d" % self.partition and offset.isdigit() and len(offset) < 20 and decision.value is not None
+        return int(offset) if is_ours else None
 
     def recall(self, key: str) -> V | None:
         value = self.overlay.get(key)
@@ -287,11 +303,11 @@ class Owner(Generic[V]):
 
     async def _settle(self, works: list[Work[V]], sent: Sendings) -> None:
         """Once Kafka holds what was `sent` of these: what others are told, then changelog, then RocksDB, then the offsets."""
-        decided = -1
+        decided: list[Landed] = []
         for topic, each in sent:
-            ((first, number),) = await landed([each])
+            landings = await landed([each])
             if topic == self.owners.decisions:
-                decided = first + number - 1
+                decided += landings
         changed: dict[str, V | Forgotten] = {}
         told: dict[Place, list[Outgoing]] = defaultdict(list)
         learnt = dict(self.learnt)
@@ -332,15 +348,17 @@ class Owner(Generic[V]):
             self.owners.on_settled(work)
         self._progress.set()
 
-    def _learn_decided(self, learnt: dict[str, int], last: int) -> None:
-        """Decisions up to the offset `last` are learnt, too, unless some that stood there before are not."""
+    def _learn_decided(self, learnt: dict[str, int], landings: list[Landed]) -> None:
+        """Decisions are learnt up to the last one of `landings`: unless some that were found are not yet, or another wrote in between."""
         if self.owners.decisions is None:
             return
         if self.recorded:
             paid = learnt.get(self.owners.sources[0], -1)
             self.recorded = {offset: values for offset, values in self.recorded.items() if offset > paid}
-        if not self.recorded and last > learnt.get(self.owners.decisions, -1):
-            learnt[self.owners.decisions] = last
+        for first, number in landings:
+            self._next_decision = first + number if first == self._next_decision else None
+        if not self.recorded and self._next_decision is not None:
+            learnt[self.owners.decisions] = self._next_decision - 1
 
     async def _encode(self, kept: dict[str, V]) -> tuple[list[Outgoing], list[Outgoing]]:
         """Values for the changelog, and their summaries, if there are any; that there is none is said once."""
