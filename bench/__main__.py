@@ -38,7 +38,7 @@ POLICY = Path(__file__).parent.parent / "aegis_app" / "default_policy.toml"
 @click.option(
     "--only",
     multiple=True,
-    help="throughput, bundle, workers, latency, cards, recovery, risk, ledger, metrics, gateway; all if none is named",
+    help="throughput, bundle, workers, latency, cards, recovery, takeover, risk, ledger, metrics, gateway; all if none is named",
 )
 def main(number: int, out: Path, only: tuple[str, ...]) -> None:
     """Example: python -m bench --only throughput --payments 100000 --out -"""
@@ -53,6 +53,7 @@ def main(number: int, out: Path, only: tuple[str, ...]) -> None:
         "latency": latency,
         "cards": many_cards,
         "recovery": recovery,
+        "takeover": takeover,
         "risk": hold_risk,
         "ledger": keep_ledger,
         "metrics": counted,
@@ -166,6 +167,25 @@ def recovery(rig: Rig, number: int) -> dict[str, Any]:
         seconds = time.monotonic() - begun
         assert worker.get(f"/cards/card-{cards - 1:07d}")[0] == 200
     return {"cards": cards, "seconds_until_ready": round(seconds, 1), "start_without_memory": round(start_alone(rig), 1)}
+
+
+def takeover(rig: Rig, number: int) -> dict[str, Any]:
+    """From the first payment that comes after a worker was stopped and is ready again, until those of all partitions are decided."""
+    settings = rig.settings("takeover")
+    stream = list(payments(number // 3, 20_000))
+    logs, transactions = Logs(settings), full_name(Name.TRANSACTIONS, settings)
+    worker = rig.worker(settings)
+    with rig.running(worker):
+        sent = rig.prefill(settings, stream[:-400])
+        rig.drain(settings, sent, [worker])
+        worker.stop()
+        worker.start("-l", "info").wait_until_ready()
+        before = logs.ends(transactions)
+        rig.prefill(settings, stream[-400:])
+        rig.drain(settings, len(stream), [worker])
+    first = min(record.timestamp for record in logs.read(transactions) if record.offset >= before[record.partition])
+    last = max(record.timestamp for record in logs.read(full_name(Name.DECISIONS, settings)))
+    return {"partitions": len(before), "decided_before": sent, "seconds": round((last - first) / 1000, 2)}
 
 
 def counted(rig: Rig, number: int) -> dict[str, Any]:

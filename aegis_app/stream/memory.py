@@ -51,9 +51,9 @@ class Codec(Struct, Generic[V], frozen=True):
 
 
 class Budget:
-    """Memory of RocksDB, all tables and partitions together: blocks that were read, and what is not on disk yet.
+    """Memory of RocksDB, all tables and partitions together: blocks that were read, and buffers with what is not on disk yet.
 
-    Indexes and filters come on top, about 10 bytes a value; and what is not on disk yet goes there beside, a little late.
+    Indexes and filters come on top, about 10 bytes a value. Buffers are written beside, so they exceed their half a little.
     """
 
     def __init__(self, size: int) -> None:

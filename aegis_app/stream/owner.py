@@ -357,7 +357,7 @@ class Owner(Generic[V]):
             self.recorded = {offset: values for offset, values in self.recorded.items() if offset > paid}
         for first, number in landings:
             self._next_decision = first + number if first == self._next_decision else None
-        if not self.recorded and self._next_decision is not None:
+        if not self.recorded and self._next_decision:
             learnt[self.owners.decisions] = self._next_decision - 1
 
     async def _encode(self, kept: dict[str, V]) -> tuple[list[Outgoing], list[Outgoing]]:
