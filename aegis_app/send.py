@@ -3,10 +3,14 @@
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from time import monotonic
-from typing import Final, Generic, Protocol, Self, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, Self, TypeVar
 
+from aiokafka.errors import GroupCoordinatorNotAvailableError
+from aiokafka.structs import TopicPartition
+
+from aegis_app.access import connect
 from aegis_app.admin import partition_count
 from aegis_app.core.intake import Erase, encode_history, read_history
 from aegis_app.core.payment import Millis
@@ -21,6 +25,10 @@ MOST_AHEAD: Final = 4096
 """Records read before those ahead of them are sent."""
 
 
+LOOK_SECONDS: Final = 0.5
+"""Between two looks at what workers have settled."""
+
+
 class Keyed(Protocol):
     """What is sent by card: a payment, or a label."""
 
@@ -30,6 +38,14 @@ class Keyed(Protocol):
     @property
     def at(self) -> Millis:
         """The payment's time."""
+
+
+class Delivered(NamedTuple):
+    """What Kafka holds."""
+
+    number: int
+    ends: dict[int, int]
+    """By partition, the offset after the last record."""
 
 
 K = TypeVar("K", bound=Keyed)
@@ -68,25 +84,47 @@ async def send(
     encode: Callable[[K], bytes],
     pace: Pace = at_once,
     sent: Callable[[int], object] = lambda number: None,
-) -> int:
-    """Send `records` to `topic`, its full name, and return how many. `sent` hears the number of each chunk that Kafka holds.
+) -> Delivered:
+    """Send `records` to `topic`, its full name. `sent` hears the number of each chunk that Kafka holds.
 
     `records` are read in a thread of their own; what they raise is raised here, after those before it were sent.
     Raises `SettingsError` where the deployment compares amounts in another base currency.
     """
     partitions = await partition_count(settings, topic)
     await check_base_currency(settings)  # in which files that name no currency were read
-    total = 0
+    total, ends = 0, dict[int, int]()
     async with Outbox(settings.connection()) as outbox:
         async for chunk in _paced(records, pace):
             batches: dict[int, list[Outgoing]] = defaultdict(list)
             for record in chunk:
                 key = record.card_id.encode()
                 batches[home(key, partitions)].append(Outgoing(key, encode(record)))
-            await asyncio.gather(*(outbox.publish(topic, partition, batch) for partition, batch in batches.items()))
+            landings = await asyncio.gather(*(outbox.publish(topic, partition, batch) for partition, batch in batches.items()))
+            for partition, landed in zip(batches, landings, strict=True):
+                first, number = landed[-1]
+                ends[partition] = first + number
             total += len(chunk)
             sent(len(chunk))
-    return total
+    return Delivered(total, ends)
+
+
+async def settled(settings: Settings, topic: str, ends: Mapping[int, int], done: Callable[[int], object]) -> None:
+    """Return once the workers have settled each partition of `topic` up to its end. `done` hears the number of each step on the way."""
+    tps = {TopicPartition(topic, partition): end for partition, end in ends.items()}
+    before: dict[TopicPartition, int] | None = None
+    async with connect(settings) as client:
+        while True:
+            try:
+                committed = await client.list_consumer_group_offsets(settings.app_id, partitions=list(tps))
+            except GroupCoordinatorNotAvailableError:  # of a Kafka that has just started; no worker is there either
+                committed = {}
+            at = {tp: max(0, min(end, committed[tp].offset)) if tp in committed else 0 for tp, end in tps.items()}
+            if before is not None and (more := sum(at.values()) - sum(before.values())):
+                done(more)
+            if at == tps:
+                return
+            before = at
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 async def erase(settings: Settings, card_id: str) -> None:

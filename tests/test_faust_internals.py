@@ -39,7 +39,6 @@ def source(thing: object) -> str:
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
         (driver.AIOKafkaConsumerThread, "_fetch_records"),
         (driver.AIOKafkaConsumerThread, "getmany"),
-        (driver.AIOKafkaConsumerThread, "verify_event_path"),
         (group_coordinator.GroupCoordinator, "_do_heartbeat"),
         (client.AIOKafkaClient, "ready"),
         (client.AIOKafkaClient, "send"),

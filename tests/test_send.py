@@ -41,7 +41,7 @@ def made(kafka: str, tmp_path: Path) -> Iterator[Deployment]:
 
 
 def to_transactions(made: Deployment, payments: Any, **how: Any) -> int:
-    return asyncio.run(send(made.settings, made.topic(Name.TRANSACTIONS), payments, **{"encode": encode_transaction} | how))
+    return asyncio.run(send(made.settings, made.topic(Name.TRANSACTIONS), payments, **{"encode": encode_transaction} | how)).number
 
 
 @pytest.mark.kafka
@@ -218,6 +218,24 @@ def test_send_labels_puts_each_where_its_card_is_and_says_which_line_is_bad(made
         "aegis: -, line 10: this is a payment, no label: it has no is_fraud and labelled_at; use `aegis send payments`; "
         "9 labels before it were sent\n"
     )
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(
+    ("command", "name"), [(("send", "payments"), Name.TRANSACTIONS), (("send", "labels"), Name.LABELS), (("warm",), Name.HISTORY)]
+)
+def test_what_would_be_refused_as_too_far_ahead_is_not_sent(made: Deployment, command: tuple[str, ...], name: Name) -> None:
+    ahead = payment(timestamp=datetime.now(UTC) + timedelta(days=3))
+    is_label = name is Name.LABELS
+    lines = b"\n".join(encode_label(label(txn)) if is_label else encode_transaction(txn) for txn in (payment(), ahead))
+
+    result = made.aegis(*command, "-", stdin=lines)
+
+    assert result.exit_code == 1
+    noun, field = ("label", "labelled_at") if is_label else ("payment", "timestamp")
+    assert f"-, {noun} 2: {field} lies " in result.stderr
+    assert f" days ahead of the record's; 1 {noun} before it was sent" in result.stderr
+    assert len(made.records(name)) == 1
 
 
 @pytest.mark.kafka

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -225,6 +226,22 @@ def test_history_is_learnt_without_a_decision(deployment: Deployment) -> None:
     wait_until(lambda: deployment.workers[0].get("/cards/warm")[1]["habit"]["payments"] == 6, 20, deployment)
 
     assert not any(decision["card_id"] == "warm" for decision in deployment.decisions())
+
+
+def test_who_warms_can_wait_until_workers_know_the_past_and_the_earliest_payment_counts_as_the_first(deployment: Deployment) -> None:
+    now, past = (
+        payment(card_id="waited-for"),
+        [payment(card_id="waited-for", transaction_id=f"past-{n}", minute=-60 * n) for n in range(1, 40)],
+    )
+    deployment.pay(now)
+    deployment.await_settled()
+
+    warmed = deployment.aegis("warm", "-", "--wait", stdin=b"\n".join(map(encode_transaction, past)))
+
+    assert (warmed.exit_code, warmed.stdout[:16]) == (0, "sent 39 payments")
+    known = deployment.workers[0].get("/cards/waited-for")[1]
+    assert known["habit"]["payments"] == 40
+    assert datetime.fromisoformat(known["first_payment"]) == past[-1].timestamp
 
 
 def test_the_views_say_what_is_known(deployment: Deployment) -> None:

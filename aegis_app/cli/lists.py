@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aegis_app.cli import options
+from aegis_app.cli.bad_lines import BadLines
 from aegis_app.cli.errors import Failure
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def import_(source: Path, is_csv: bool, by: str, broker: str | None, as_json: bo
     """Put many entries on their lists. CSV with a header, or JSON lines like those of `show --json`; - for stdin.
 
     Fields are list, of (a KIND), value, reason, until and, where they are known, by, at and removed. If any line is wrong, all that are
-    wrong are named and nothing is imported.
+    wrong are counted, the first ten named, and nothing is imported.
 
     Example: aegis lists import stolen-cards.csv
     """
@@ -121,16 +122,15 @@ def import_(source: Path, is_csv: bool, by: str, broker: str | None, as_json: bo
     from aegis_app.core.lists import ListError
     from aegis_app.lists import read_file
 
-    entries, wrong = [], 0
+    entries, wrong = [], BadLines(source)
     with click.open_file(str(source), "rb") as file:
         for number, found in read_file(file, _maker(settings, by), is_csv=is_csv or source.suffix.lower() == ".csv"):
             if isinstance(found, ListError):
-                wrong += 1
-                click.echo(f"{source}, line {number}: {found}", err=True)
+                wrong(number, found)
             else:
                 entries.append(found)
-    if wrong:
-        raise Failure(f"{options.number_of(wrong, 'line')} without an entry; nothing was imported")
+    if bad := wrong.end():
+        raise Failure(f"{options.number_of(bad, 'line')} without an entry; nothing was imported")
     with options.counting("importing", len(entries)) as sent:
         _publish(settings, entries, sent)
     if as_json:

@@ -24,7 +24,11 @@ def kafka(port: int | None, data: Path) -> None:
 
 
 @click.command()
-@click.option("--seconds", type=click.FloatRange(min=1), help="End by itself after so long; exits with 0 only if all went well.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=1),
+    help="End by itself after so long (models join after 60 to 120); exits with 0 only if all went well.",
+)
 @click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Leave data and logs in this new directory.")
 @click.option("--picture", type=options.output_file, metavar="FILE", help="Draw the last screen as SVG.")
 @click.option("--models/--no-models", "with_models", default=True, help="Train a bundle meanwhile, and serve it; or leave it at rules.")

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +12,6 @@ from aegis_app.cli import options
 from aegis_app.cli.errors import Failure
 
 if TYPE_CHECKING:
-    from aegis_app.core.intake import Refused
     from aegis_app.core.label import Label
     from aegis_app.core.payment import Transaction
     from aegis_app.send import K, Pace
@@ -78,14 +77,16 @@ def labels(source: Path, broker: str | None, as_json: bool) -> None:
 @options.source
 @options.layout
 @click.option("--outcome", type=click.Choice(OUTCOMES), default="allow", show_default=True, help="What was decided about them elsewhere.")
+@click.option("--wait", is_flag=True, help="Return once the workers have learnt them.")
 @options.broker
 @options.as_json
-def warm(source: Path, layout: str | None, outcome: str, broker: str | None, as_json: bool) -> None:
+def warm(source: Path, layout: str | None, outcome: str, wait: bool, broker: str | None, as_json: bool) -> None:
     """Teach cards their past. Payments of FILE are learnt without a decision, those decided before Aegis came.
 
-    Twice the same file is learnt twice.
+    Payments to be decided come first, so they do not wait for the past that is sent before them: --wait does. Twice the same file
+    is learnt twice.
 
-    Example: aegis warm last-30-days.parquet
+    Example: aegis warm last-30-days.parquet --wait
     """
     from aegis_app.core.intake import Past, encode_history
     from aegis_app.core.payment import Outcome
@@ -94,11 +95,12 @@ def warm(source: Path, layout: str | None, outcome: str, broker: str | None, as_
 
     had = Outcome(outcome)
     settings = options.settings_with(broker=broker)
-    _send(settings, Name.HISTORY, _payments(source, layout, settings), lambda txn: encode_history(Past(txn, had)), at_once, as_json)
+    past = _payments(source, layout, settings)
+    _send(settings, Name.HISTORY, past, lambda txn: encode_history(Past(txn, had)), at_once, as_json, wait=wait)
 
 
 def _payments(source: Path, layout: str | None, settings: "Settings") -> Iterator["Transaction"]:
-    from aegis_app.core.intake import Refused, check_card
+    from aegis_app.core.intake import Refused, check_card, check_time
     from models.datasets import Survey, read_payments
 
     survey = Survey()
@@ -107,6 +109,7 @@ def _payments(source: Path, layout: str | None, settings: "Settings") -> Iterato
         for number, example in enumerate(examples, 1):
             try:
                 check_card(example.transaction.card_id, token=settings.card_id_is_token)
+                check_time("timestamp", example.transaction.at, int(time() * 1000))
             except Refused as refused:  # here: what is on a topic stays there
                 raise Refused(refused.reason, f"{source}, payment {number}: {refused}") from None
             yield example.transaction
@@ -115,18 +118,34 @@ def _payments(source: Path, layout: str | None, settings: "Settings") -> Iterato
 
 
 def _labels(source: Path, settings: "Settings") -> Iterator["Label"]:
+    from aegis_app.core.intake import Refused, check_time
     from aegis_app.core.replay import read_label_lines
 
-    def refuse(number: int, refused: "Refused") -> None:
-        raise type(refused)(refused.reason, f"{source}, line {number}: {refused}")
+    def refuse(number: int, refused: Refused) -> None:
+        raise Refused(refused.reason, f"{source}, line {number}: {refused}")
 
     with options.reading(source) as lines:
-        yield from read_label_lines(lines, refuse, token=settings.card_id_is_token)
+        for number, label in enumerate(read_label_lines(lines, refuse, token=settings.card_id_is_token), 1):
+            try:
+                check_time("labelled_at", label.known_at, int(time() * 1000))
+            except Refused as refused:
+                raise Refused(refused.reason, f"{source}, label {number}: {refused}") from None
+            yield label
 
 
-def _send(settings: "Settings", name: "Name", records: Iterable["K"], encode: Callable[["K"], bytes], pace: "Pace", as_json: bool) -> None:
+def _send(
+    settings: "Settings",
+    name: "Name",
+    records: Iterable["K"],
+    encode: Callable[["K"], bytes],
+    pace: "Pace",
+    as_json: bool,
+    *,
+    wait: bool = False,
+) -> None:
     from aegis_app.core.intake import Refused
     from aegis_app.send import send as send_to
+    from aegis_app.send import settled
     from aegis_app.topics import Name, full_name
     from models.datasets import DatasetError
 
@@ -140,7 +159,11 @@ def _send(settings: "Settings", name: "Name", records: Iterable["K"], encode: Ca
 
     try:
         with options.counting(f"sending to {topic}") as show:
-            asyncio.run(send_to(settings, topic, records, encode=encode, pace=pace, sent=count))
+            delivered = asyncio.run(send_to(settings, topic, records, encode=encode, pace=pace, sent=count))
+        if wait:
+            click.echo("They are sent; waits until workers have learnt them", err=True)
+            with options.counting(f"learnt from {topic}") as show:
+                asyncio.run(settled(settings, topic, delivered.ends, show))
     except KeyboardInterrupt:
         # What was on its way to Kafka just then may have come there, too.
         click.echo(f"aegis: ended by Ctrl-C; at least {options.number_of(done, noun)} {'was' if done == 1 else 'were'} sent", err=True)

@@ -66,7 +66,7 @@ class Card(Struct, frozen=True, array_like=True, gc=False):
     clock: Millis = 0
     """The latest time of a payment; of one ahead of its record, that of the record."""
     first: Millis = 0
-    """Of the payment that came first; 0 for none."""
+    """Time of the earliest payment, also of one that came later, as past ones do; 0 for none."""
     attempts: Attempts = Attempts()
     days: Days = Days()
     habit: Habit = habit.NONE
@@ -179,7 +179,7 @@ def learn(card: Card, case: Case, settled: Settled, source: int, offset: int) ->
     clock = max(card.clock, at if at - case.written <= AHEAD_MS else case.written)
     ruling = _packed(txn, settled)
     payment = id_hash(txn.transaction_id)
-    seen, first = _advance(card.seen, source, offset), card.first if card.first > 0 else at
+    seen, first = _advance(card.seen, source, offset), card.first if 0 < card.first < at else at
     known = _passing(card)
     if txn.kind in GIVES_BACK:
         ring = _turned(card.ring, payment, ruling, NOTHING)

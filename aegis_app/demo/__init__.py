@@ -42,6 +42,8 @@ def run(
     if drawing is not None and show.scene is not None:
         drawing.write_text(picture(show.scene), "utf-8")
     print(*summary(show.tally), sep="\n", flush=True)
+    if show.scene is not None:
+        print(f"at the end: {show.scene.models}", flush=True)
     reasons = [f"still running: {each}" for each in children.left()]
     if seconds is not None:
         reasons += ["interrupted before its time was over"] if show.interrupted else faults(show.tally, LAST_DECISION_SECONDS)

@@ -48,7 +48,8 @@ async def warm(settings: Settings, stream: Iterator[Labelled], learnt: Callable[
     """Take the warm days from `stream`, and put what is genuine of them on `history`. Returns how many payments that is."""
     days = takewhile(lambda each: each.transaction.timestamp < BEGIN + WARM_DAYS, stream)
     past = (each.transaction for each in days if each.fraud is None)
-    return await send_to(settings, full_name(Name.HISTORY, settings), past, encode=lambda txn: encode_history(Past(txn)), sent=learnt)
+    topic = full_name(Name.HISTORY, settings)
+    return (await send_to(settings, topic, past, encode=lambda txn: encode_history(Past(txn)), sent=learnt)).number
 
 
 async def send(settings: Settings, stream: Iterator[Labelled], tally: Tally, ending: asyncio.Event) -> None:

@@ -71,9 +71,6 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
 
         coordinator._do_heartbeat = noted
 
-    def verify_event_path(self, *_: Any) -> None:
-        """Faust's guess whether a partition is stuck needs acks, of which there are none; and fails while its position is looked for."""
-
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109  # Faust's signature
         self._asked_at = self.consumer.stops
         records = await super().getmany(active_partitions, timeout)
@@ -174,6 +171,9 @@ class ChunkConsumer(driver.Consumer):
         """Of the agents that read this partition."""
         conductor: Any = self.app.topics
         return (channel.queue for channel in conductor._tp_index.get(tp, ()))
+
+    async def verify_all_partitions_active(self) -> None:
+        """Faust's guess whether a partition is stuck needs acks, of which there are none; `/health` looks at what is settled."""
 
     def on_buffer_full(self, tp: TP) -> None:
         """What is full is not fetched. Faust would leave the partition out likewise, but sleep a second once all are."""
