@@ -70,6 +70,7 @@ def recount(events: list[Event], case: Case) -> dict[str, Any]:
     same = [each.amount for each in collected if each.txn.merchant_id == txn.merchant_id and txn.merchant_id is not None]
     balance = txn.attributes.get("balance_minor")
     last_tried = [event.case.at for event in tried if event.case.at <= at]
+    earliest = min((event.case.at for event in events), default=at + 1)
     compared = amount is not None and typical is not None
     return unknown_elsewhere() | {
         "attempts_1m": count(minute),
@@ -96,7 +97,7 @@ def recount(events: list[Event], case: Case) -> dict[str, Any]:
         "seconds_since_last": (at - max(last_tried)) / 1000 if last_tried else None,
         "usual_gap_seconds": exp(fmean(gaps)) - 1 if gaps else None,
         "gap_z": deviation(gaps, log1p((at - last) / 1000) if 0 < last <= at else None),
-        "age_days": (at - events[0].case.at) / DAY_MS if events and events[0].case.at <= at else None,
+        "age_days": (at - earliest) / DAY_MS if earliest <= at else None,
         "habit": len(habit),
         "habit_amounts": len(amounts),
         "amount": amount,
