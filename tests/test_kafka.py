@@ -145,6 +145,10 @@ def test_a_taken_port_is_said(tmp_path: Path, class_path: list[Path]) -> None:
             Kafka(tmp_path, class_path, port=port).start()
 
 
+def test_no_port_is_given_to_two_who_ask_before_either_listens() -> None:
+    assert len({free_port() for _ in range(1000)}) == 1000
+
+
 def test_a_port_that_is_busy_gives_way_to_a_free_one() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         usual = taken.getsockname()[1]

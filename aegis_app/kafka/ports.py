@@ -1,7 +1,8 @@
 """Ports on loopback."""
 
-import random
+import os
 import socket
+from itertools import chain, count
 from typing import Final
 
 from aegis_app.kafka.classpath import KafkaError
@@ -10,12 +11,18 @@ HOST: Final = "127.0.0.1"
 FREE_PORTS: Final = range(20_000, 32_768)
 """Below those that Linux lends to outgoing connections: one of these, even a client's own attempt to reconnect,
 could otherwise sit on the port while the broker is down."""
+EACH: Final = 1009
+"""Ports between where two processes begin whose ids follow one another."""
+_turns: Final = count()
 
 
 def free_port(prefer: int | None = None, besides: int | None = None) -> int:
-    """A port on loopback that nobody listens on now: `prefer` if it can be had, never `besides`."""
-    choices = random.SystemRandom().sample(FREE_PORTS, 100)  # whatever seed somebody gave the shared one
-    for port in choices if prefer is None else [prefer, *choices]:
+    """A port on loopback that nobody listens on now: `prefer` if it can be had, never `besides`.
+
+    It is some time until whoever asked listens on it. So the next one is another, and processes that ask at once begin at different ones.
+    """
+    choices = (FREE_PORTS[(os.getpid() * EACH + next(_turns)) % len(FREE_PORTS)] for _ in range(100))
+    for port in choices if prefer is None else chain([prefer], choices):
         if port != besides and _is_free(port):
             return port
     raise KafkaError(f"a hundred ports between {FREE_PORTS.start} and {FREE_PORTS.stop} are taken: name one")
