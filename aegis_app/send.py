@@ -23,8 +23,6 @@ T = TypeVar("T")
 
 MOST_AHEAD: Final = 4096
 """Records read before those ahead of them are sent."""
-
-
 LOOK_SECONDS: Final = 0.5
 """Between two looks at what workers have settled."""
 
@@ -111,17 +109,17 @@ async def send(
 async def settled(settings: Settings, topic: str, ends: Mapping[int, int], done: Callable[[int], object]) -> None:
     """Return once the workers have settled each partition of `topic` up to its end. `done` hears the number of each step on the way."""
     tps = {TopicPartition(topic, partition): end for partition, end in ends.items()}
-    before: dict[TopicPartition, int] | None = None
+    before: int | None = None
     async with connect(settings) as client:
         while True:
             try:
                 committed = await client.list_consumer_group_offsets(settings.app_id, partitions=list(tps))
             except GroupCoordinatorNotAvailableError:  # of a Kafka that has just started; no worker is there either
                 committed = {}
-            at = {tp: max(0, min(end, committed[tp].offset)) if tp in committed else 0 for tp, end in tps.items()}
-            if before is not None and (more := sum(at.values()) - sum(before.values())):
-                done(more)
-            if at == tps:
+            at = sum(max(0, min(tps[tp], found.offset)) for tp, found in committed.items())
+            if before is not None and at > before:
+                done(at - before)
+            if at == sum(tps.values()):
                 return
             before = at
             await asyncio.sleep(LOOK_SECONDS)

@@ -30,6 +30,7 @@ def source(thing: object) -> str:
         (consumer.Consumer, "_new_offset"),
         (consumer.Consumer, "_add_gap"),
         (consumer.Consumer, "on_buffer_full"),
+        (consumer.Consumer, "verify_all_partitions_active"),
         (consumer.Consumer, "perform_seek"),
         (consumer.Consumer, "stop_flow"),
         (consumer.Consumer, "on_partitions_revoked"),

@@ -205,7 +205,7 @@ class Owner(Generic[V]):
                     paid = self._paid(record)
                     if paid is not None and paid > learnt:
                         found[paid].append(record.value)
-        self.recorded = dict(found)
+        self.recorded = found
         reader.pause(tp)  # else the broker holds a fetch at the end for half a second, and what is asked next waits behind it
 
     def _paid(self, decision: ConsumerRecord) -> int | None:
@@ -303,11 +303,7 @@ class Owner(Generic[V]):
 
     async def _settle(self, works: list[Work[V]], sent: Sendings) -> None:
         """Once Kafka holds what was `sent` of these: what others are told, then changelog, then RocksDB, then the offsets."""
-        decided: list[Landed] = []
-        for topic, each in sent:
-            landings = await landed([each])
-            if topic == self.owners.decisions:
-                decided += landings
+        decided = [landing for topic, each in sent for landing in await landed([each]) if topic == self.owners.decisions]
         changed: dict[str, V | Forgotten] = {}
         told: dict[Place, list[Outgoing]] = defaultdict(list)
         learnt = dict(self.learnt)
